@@ -159,3 +159,22 @@ type Window struct {
 	Details []DetailRow
 	Nodes   []NodeRow
 }
+
+// Part is a part of a window on its way to a store.
+type Part struct {
+	Window
+	// Open says that its writer may write this part again, with everything that it held before and more. A store
+	// keeps an open part as it is; it folds it into coarser tiers only once it is closed. Parts that are open when
+	// a store is opened were left by a process that died: they are closed then.
+	Open bool
+}
+
+// PartKey names a part of a window.
+type PartKey struct {
+	Start  time.Time
+	Length time.Duration
+	Part   uint64
+}
+
+// Key returns the part's name.
+func (p *Part) Key() PartKey { return PartKey{p.Start, p.Length, p.Window.Part} }

@@ -34,26 +34,10 @@ func DefaultRetention() Retention {
 // Batch is written whole or not at all.
 type Batch struct {
 	// Windows are parts of windows of graph.WindowLength (Edges) and graph.DetailLength (Details and Nodes).
-	Windows []WindowPart
+	Windows []graph.Part
 	Traces  []graph.KeptTrace
 	// State replaces the values of the named keys.
 	State map[string][]byte
-}
-
-// WindowPart is a part of a window on its way into the store.
-type WindowPart struct {
-	graph.Window
-	// Open says that its writer may write this part again, with everything that it held before and more. The store
-	// keeps an open part as it is; it folds it into coarser tiers only once it is closed. Parts that are open when
-	// a store is opened were left by a process that died: they are closed then.
-	Open bool
-}
-
-// PartKey names a part of a window.
-type PartKey struct {
-	Start  time.Time
-	Length time.Duration
-	Part   uint64
 }
 
 // Query asks for windows.
@@ -71,7 +55,7 @@ type Query struct {
 	// Edges and details are separate questions, because details are many and rarely wanted.
 	Want Want
 	// Except leaves out parts that the caller holds himself, newer.
-	Except []PartKey
+	Except []graph.PartKey
 }
 
 // Want selects what a query answers with.
