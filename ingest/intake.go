@@ -372,11 +372,10 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		h := &sc.halves[i]
 		if reason, bad := implausible(h, at); bad {
 			dropped[reason]++
-			continue
-		}
-		if h.weight == 0 {
+			h.flags |= mute
+		} else if h.weight == 0 {
 			dropped[dropUnsampled]++
-			continue
+			h.flags |= mute
 		}
 		s := in.shard(h)
 		if s != locked {
