@@ -1,0 +1,240 @@
+// Package engine runs one tick: it cuts the live graph, stores what was cut together with the example traces, lets the
+// live graph forget what is kept for good, and tells who watches. View is the other direction: one way of asking for
+// windows, answered from memory where they may still change and from the store where they may not.
+//
+// Time is a parameter; there is no clock and no goroutine here. What a failing store cannot take stays in memory up to
+// the limits of Config, and what exceeds them is dropped and counted by reason. A tick costs one batch; it does not
+// promise that a batch is durable beyond what storage.Writer promises.
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"faultline/graph"
+	"faultline/storage"
+)
+
+// Feed is where example traces come from, and what has to be remembered of them across restarts. It is safe for
+// concurrent use.
+type Feed interface {
+	// Examples hands over the traces chosen since the last call.
+	Examples(now time.Time) []graph.KeptTrace
+	// State returns what was learned, opaque to the engine; empty when there is nothing. The caller owns it.
+	State() []byte
+	// Restore takes what State returned in an earlier process.
+	Restore(state []byte) error
+}
+
+// Config bounds an Engine.
+type Config struct {
+	// MaxWaitingRows bounds the rows (edges, details and nodes) of closed parts that wait in memory for a store that
+	// fails; beyond it the oldest are given up.
+	MaxWaitingRows int
+	// MaxWaitingSpans bounds the spans of example traces that wait, in the same way.
+	MaxWaitingSpans int
+	// MaintainEvery and StateEvery are how often the store is maintained and the feed's state is written.
+	MaintainEvery, StateEvery time.Duration
+}
+
+// DefaultConfig returns room for 1,000,000 rows and 100,000 spans, maintenance every 5 s and state every 30 s.
+func DefaultConfig() Config {
+	return Config{MaxWaitingRows: 1_000_000, MaxWaitingSpans: 100_000, MaintainEvery: 5 * time.Second, StateEvery: 30 * time.Second}
+}
+
+// Settings are what an Engine works with.
+type Settings struct {
+	Config Config
+	Live   *graph.Live
+	Feed   Feed
+	Store  storage.Writer
+	// View is the view over the same Live and store. The engine holds maintenance back for its running queries.
+	View *View
+	// Publish, when set, is called at the end of every tick, whether or not the store took the batch.
+	Publish func(now time.Time)
+}
+
+// stateKey is the name of the feed's state in the store.
+const stateKey = "aliases"
+
+// batchRows is how many rows go into one batch while catching up, so that no batch grows with the length of an outage.
+const batchRows = 100_000
+
+// Reasons for which something is dropped, as Status counts them.
+const (
+	DroppedParts    = "parts_store_unavailable"    // parts of windows
+	DroppedExamples = "examples_store_unavailable" // example traces
+)
+
+// Status is how an Engine is doing.
+type Status struct {
+	// DelayedSince is when the store first failed to take a batch, zero while it takes them. In between, history ends
+	// there; the live graph does not.
+	DelayedSince time.Time
+	LastError    string    // of the failure that is going on, "" when there is none
+	LastWrite    time.Time // when a batch was last kept
+	Writes       int64     // batches kept
+	Failures     int64     // batches not kept
+	WaitingParts int       // closed parts that the store has yet to take
+	WaitingSpans int       // spans of example traces that the store has yet to take
+	Dropped      map[string]int64
+}
+
+// Engine runs ticks. One goroutine calls Restore, Tick and Flush; Status may be called by any.
+type Engine struct {
+	Settings
+
+	traces       []graph.KeptTrace // wait to be stored, oldest first
+	state        []byte            // as last written
+	stateAt      time.Time
+	maintainedAt time.Time
+	fence        uint64 // see View.fence
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New returns an Engine. It starts nothing.
+func New(s Settings) *Engine {
+	return &Engine{Settings: s, status: Status{Dropped: map[string]int64{}}}
+}
+
+// Restore hands the feed what it had learned in an earlier process. That there is nothing is no error.
+func (e *Engine) Restore(ctx context.Context, from storage.Reader) error {
+	state, err := from.State(ctx, stateKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read learned state: %w", err)
+	}
+	if err := e.Feed.Restore(state); err != nil {
+		return fmt.Errorf("restore learned state: %w", err)
+	}
+	e.state = state
+	return nil
+}
+
+// Tick stores what changed since the last one, maintains the store when it is time to, and publishes. An error says that
+// the store did not take everything; what it did not take is tried again by the next tick.
+func (e *Engine) Tick(ctx context.Context, now time.Time) error {
+	err := e.store(ctx, now, now.Sub(e.stateAt) >= e.Config.StateEvery)
+	if e.Publish != nil {
+		e.Publish(now)
+	}
+	if err != nil {
+		return err
+	}
+	return e.maintain(ctx, now)
+}
+
+// Flush stores everything that is there, the learned state included. It is the last call before the store is closed.
+func (e *Engine) Flush(ctx context.Context, now time.Time) error { return e.store(ctx, now, true) }
+
+// Status returns how the engine is doing.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.status
+	s.Dropped = maps.Clone(s.Dropped)
+	return s
+}
+
+// store cuts and writes, in batches of bounded size.
+func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error {
+	e.traces = append(e.traces, e.Feed.Examples(now)...)
+	parts := e.Live.Cut(now)
+	var state map[string][]byte
+	if withState {
+		if s := e.Feed.State(); !bytes.Equal(s, e.state) {
+			state = map[string][]byte{stateKey: s}
+		}
+	}
+	for len(parts) > 0 || len(e.traces) > 0 || state != nil {
+		n := batchOf(parts)
+		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, State: state}
+		if err := e.Store.Write(ctx, batch); err != nil {
+			e.wait(parts, now, err)
+			return fmt.Errorf("store a batch: %w", err)
+		}
+		e.kept(parts[:n], now)
+		if state != nil {
+			e.state = state[stateKey]
+		}
+		parts, e.traces, state = parts[n:], nil, nil
+	}
+	if withState {
+		e.stateAt = now
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status.DelayedSince, e.status.LastError = time.Time{}, ""
+	e.status.WaitingParts, e.status.WaitingSpans = 0, 0
+	return nil
+}
+
+// kept lets the live graph forget what the store has, and notes whose running queries may still count it from memory.
+func (e *Engine) kept(parts []graph.Part, now time.Time) {
+	e.Live.Kept(parts)
+	for i := range parts {
+		if !parts[i].Open {
+			e.fence = e.View.fence()
+			break
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.status.Writes++
+	e.status.LastWrite = now
+}
+
+// wait keeps what the store did not take, within the limits.
+func (e *Engine) wait(parts []graph.Part, now time.Time, cause error) {
+	dropped := map[string]int64{}
+	spans := 0
+	for i := range e.traces {
+		spans += len(e.traces[i].Trace.Spans)
+	}
+	for spans > e.Config.MaxWaitingSpans {
+		spans -= len(e.traces[0].Trace.Spans)
+		e.traces = e.traces[1:]
+		dropped[DroppedExamples]++
+	}
+	closed, total := closedParts(parts)
+	for total > e.Config.MaxWaitingRows && len(closed) > 0 {
+		total -= rows(&closed[0])
+		e.Live.Kept(closed[:1])
+		closed = closed[1:]
+		dropped[DroppedParts]++
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := &e.status
+	if s.DelayedSince.IsZero() {
+		s.DelayedSince = now
+	}
+	s.LastError = cause.Error()
+	s.Failures++
+	s.WaitingParts, s.WaitingSpans = len(closed), spans
+	for reason, n := range dropped {
+		s.Dropped[reason] += n
+	}
+}
+
+// maintain has the store fold and drop. It waits for the queries that were running when closed parts were last
+// forgotten: they count those from memory, and would count them again from the coarser tier they are folded into.
+func (e *Engine) maintain(ctx context.Context, now time.Time) error {
+	if now.Sub(e.maintainedAt) < e.Config.MaintainEvery || !e.View.passed(e.fence) {
+		return nil
+	}
+	e.maintainedAt = now
+	if err := e.Store.Maintain(ctx, now); err != nil {
+		return fmt.Errorf("maintain the store: %w", err)
+	}
+	return nil
+}
