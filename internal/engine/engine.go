@@ -2,9 +2,10 @@
 // live graph forget what is kept for good, and tells who watches. View is the other direction: one way of asking for
 // windows, answered from memory where they may still change and from the store where they may not.
 //
-// Time is a parameter; there is no clock and no goroutine here. What a failing store cannot take stays in memory up to
-// the limits of Config, and what exceeds them is dropped and counted by reason. A tick costs one batch; it does not
-// promise that a batch is durable beyond what storage.Writer promises.
+// Time is a parameter; there is no clock and no goroutine here. What a failing store cannot take stays in memory: parts
+// of windows in the live graph, which bounds and counts them, example traces here, up to Config's limit, beyond which
+// the oldest are dropped and counted. A tick costs one batch; it does not promise that a batch is more durable than
+// storage.Writer promises.
 package engine
 
 import (
@@ -33,18 +34,16 @@ type Feed interface {
 
 // Config bounds an Engine.
 type Config struct {
-	// MaxWaitingRows bounds the rows (edges, details and nodes) of closed parts that wait in memory for a store that
-	// fails; beyond it the oldest are given up.
-	MaxWaitingRows int
-	// MaxWaitingSpans bounds the spans of example traces that wait, in the same way.
+	// MaxWaitingSpans bounds the spans of example traces that wait in memory for a store that fails; beyond it the
+	// oldest traces are given up.
 	MaxWaitingSpans int
 	// MaintainEvery and StateEvery are how often the store is maintained and the feed's state is written.
 	MaintainEvery, StateEvery time.Duration
 }
 
-// DefaultConfig returns room for 1,000,000 rows and 100,000 spans, maintenance every 5 s and state every 30 s.
+// DefaultConfig returns room for 100,000 spans, maintenance every 5 s and state every 30 s.
 func DefaultConfig() Config {
-	return Config{MaxWaitingRows: 1_000_000, MaxWaitingSpans: 100_000, MaintainEvery: 5 * time.Second, StateEvery: 30 * time.Second}
+	return Config{MaxWaitingSpans: 100_000, MaintainEvery: 5 * time.Second, StateEvery: 30 * time.Second}
 }
 
 // Settings are what an Engine works with.
@@ -62,14 +61,8 @@ type Settings struct {
 // stateKey is the name of the feed's state in the store.
 const stateKey = "aliases"
 
-// batchRows is how many rows go into one batch while catching up, so that no batch grows with the length of an outage.
-const batchRows = 100_000
-
-// Reasons for which something is dropped, as Status counts them.
-const (
-	DroppedParts    = "parts_store_unavailable"    // parts of windows
-	DroppedExamples = "examples_store_unavailable" // example traces
-)
+// DroppedExamples is the reason under which Status counts example traces that the store failed to take for too long.
+const DroppedExamples = "examples_store_unavailable"
 
 // Status is how an Engine is doing.
 type Status struct {
@@ -80,7 +73,7 @@ type Status struct {
 	LastWrite    time.Time // when a batch was last kept
 	Writes       int64     // batches kept
 	Failures     int64     // batches not kept
-	WaitingParts int       // closed parts that the store has yet to take
+	WaitingParts int       // parts of windows that the store has yet to take
 	WaitingSpans int       // spans of example traces that the store has yet to take
 	Dropped      map[string]int64
 }
@@ -145,6 +138,21 @@ func (e *Engine) Status() Status {
 	return s
 }
 
+// batchRows is how many rows go into one batch while catching up, so that no batch grows with the length of an outage.
+const batchRows = 100_000
+
+// batchOf returns how many parts from the first on make one batch: at least one, when there is any.
+func batchOf(parts []graph.Part) int {
+	rows := 0
+	for i := range parts {
+		rows += len(parts[i].Edges) + len(parts[i].Details) + len(parts[i].Nodes)
+		if rows > batchRows && i > 0 {
+			return i
+		}
+	}
+	return len(parts)
+}
+
 // store cuts and writes, in batches of bounded size.
 func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error {
 	e.traces = append(e.traces, e.Feed.Examples(now)...)
@@ -193,24 +201,16 @@ func (e *Engine) kept(parts []graph.Part, now time.Time) {
 	e.status.LastWrite = now
 }
 
-// wait keeps what the store did not take, within the limits.
+// wait keeps the traces that the store did not take, within the limit; the live graph keeps the parts.
 func (e *Engine) wait(parts []graph.Part, now time.Time, cause error) {
-	dropped := map[string]int64{}
-	spans := 0
+	spans, dropped := 0, int64(0)
 	for i := range e.traces {
 		spans += len(e.traces[i].Trace.Spans)
 	}
 	for spans > e.Config.MaxWaitingSpans {
 		spans -= len(e.traces[0].Trace.Spans)
 		e.traces = e.traces[1:]
-		dropped[DroppedExamples]++
-	}
-	closed, total := closedParts(parts)
-	for total > e.Config.MaxWaitingRows && len(closed) > 0 {
-		total -= rows(&closed[0])
-		e.Live.Kept(closed[:1])
-		closed = closed[1:]
-		dropped[DroppedParts]++
+		dropped++
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -220,9 +220,9 @@ func (e *Engine) wait(parts []graph.Part, now time.Time, cause error) {
 	}
 	s.LastError = cause.Error()
 	s.Failures++
-	s.WaitingParts, s.WaitingSpans = len(closed), spans
-	for reason, n := range dropped {
-		s.Dropped[reason] += n
+	s.WaitingParts, s.WaitingSpans = len(parts), spans
+	if dropped > 0 {
+		s.Dropped[DroppedExamples] += dropped
 	}
 }
 

@@ -36,9 +36,15 @@ func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, er
 	defer v.end(v.begin())
 	from, to := q.From.Truncate(graph.WindowLength), q.To.Truncate(graph.WindowLength)
 	// Memory before the store: a part that leaves memory in between is in the store under the same name, and left out.
-	open, keys := v.live.Windows(from, to)
+	var open []graph.Window
 	stored := q
-	stored.Except = slices.Concat(q.Except, keys)
+	for _, details := range []bool{false, true} {
+		if q.Want&storage.WantEdges != 0 && !details || q.Want&(storage.WantDetails|storage.WantNodes) != 0 && details {
+			parts, keys := v.live.Windows(from, to, details)
+			open = append(open, parts...)
+			stored.Except = slices.Concat(stored.Except, keys)
+		}
+	}
 	windows, err := v.Reader.Windows(ctx, stored)
 	if err != nil {
 		return nil, err
@@ -197,7 +203,9 @@ func (s *sum) edge(row *graph.EdgeRow) {
 		return
 	}
 	s.edges[row.Edge] = len(s.window.Edges)
-	s.window.Edges = append(s.window.Edges, *row)
+	own := graph.EdgeRow{Edge: row.Edge} // added to, not copied: a copy would share the sketches' memory
+	own.Stats.Add(&row.Stats)
+	s.window.Edges = append(s.window.Edges, own)
 }
 
 func (s *sum) detail(row *graph.DetailRow) {
@@ -214,7 +222,9 @@ func (s *sum) detail(row *graph.DetailRow) {
 		return
 	}
 	s.details[k] = len(s.window.Details)
-	s.window.Details = append(s.window.Details, *row)
+	own := graph.DetailRow{Edge: row.Edge, Key: row.Key}
+	own.Detail.Add(&row.Detail)
+	s.window.Details = append(s.window.Details, own)
 }
 
 func (s *sum) node(row *graph.NodeRow) {
