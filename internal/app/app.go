@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -110,14 +109,6 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		})
 	}
 
-	if set.NewFeed != nil {
-		unlock, err := lockDir(cfg.DataDir)
-		if err != nil {
-			return nil, err
-		}
-		a.onStop("data directory", func(context.Context) error { return unlock() })
-	}
-
 	store, err := openStore(ctx, cfg, set.NewFeed == nil)
 	if err != nil {
 		return nil, err
@@ -154,15 +145,16 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	})
 	a.addr = a.listener.Addr().String()
 
-	a.web, err = web.New(web.Settings{
+	server, err := web.New(web.Settings{
 		Reader: view, Counters: counters, Ready: a.ready, Started: started, Version: set.Version,
 		Listen: a.addr, ExternalURL: cfg.ExternalURL, AuthToken: cfg.AuthToken, Logger: a.log,
 	})
 	if err != nil {
 		return nil, err
 	}
+	a.web = server
 	a.http = &http.Server{
-		Handler:           a.web,
+		Handler:           server.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      time.Minute,
@@ -175,7 +167,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 
 // openStore opens what cfg.Storage names.
 func openStore(ctx context.Context, cfg Config, readOnly bool) (storage.Store, error) {
-	return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "store"), sqlite.Options{Retention: cfg.Retention.storage(), ReadOnly: readOnly})
+	return sqlite.Open(ctx, cfg.DataDir, cfg.Retention.storage())
 }
 
 func (a *App) onStop(name string, do func(ctx context.Context) error) {
@@ -189,6 +181,11 @@ func (a *App) Start() {
 		if err := a.http.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			a.log.Error("HTTP server ended", "error", err)
 		}
+	})
+	a.web.Start()
+	a.onStop("pages", func(context.Context) error {
+		a.web.Stop()
+		return nil
 	})
 	a.onStop("HTTP server", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

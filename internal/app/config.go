@@ -15,6 +15,7 @@ import (
 
 	"faultline/graph"
 	"faultline/storage"
+	"faultline/web"
 )
 
 // Config is one process. Its keys are the same in the Collector's YAML, under extensions::faultline, and as flags of ui.
@@ -24,11 +25,11 @@ type Config struct {
 	// DataDir holds everything that is kept on disk. One process at a time writes to it.
 	DataDir string `mapstructure:"data_dir"`
 	// Storage is "sqlite", in DataDir, or a ClickHouse DSN.
-	Storage Secret `mapstructure:"storage"`
+	Storage web.Secret `mapstructure:"storage"`
 	// AuthToken, when set, is asked for by ingestion, API, pages and WebSocket.
-	AuthToken Secret `mapstructure:"auth_token"`
-	// AllowUnauthenticated lets HTTP listen where other machines reach it although there is no AuthToken.
-	AllowUnauthenticated bool `mapstructure:"allow_unauthenticated"`
+	AuthToken web.Secret `mapstructure:"auth_token"`
+	// AllowInsecure lets HTTP listen where other machines reach it although there is no AuthToken.
+	AllowInsecure bool `mapstructure:"allow_insecure"`
 	// ExternalURL is the base of every link that leaves the program; "" stands for http://HTTP.
 	ExternalURL string `mapstructure:"external_url"`
 	// MemoryLimit is what the Go runtime is told to stay under: near it, garbage is collected more eagerly. It is a
@@ -91,8 +92,8 @@ func (c *Config) Validate() (warnings []string, err error) {
 	if local, err := loopback(c.HTTP); err != nil {
 		bad("http", "%w", err)
 	} else if !local && c.AuthToken == "" {
-		if !c.AllowUnauthenticated {
-			bad("http", "%s can be reached from other machines: set auth_token, or allow_unauthenticated: true", c.HTTP)
+		if !c.AllowInsecure {
+			bad("http", "%s can be reached from other machines: set auth_token, or allow_insecure: true", c.HTTP)
 		}
 		warnings = append(warnings, fmt.Sprintf("http: %s can be reached from other machines and asks for no token", c.HTTP))
 	}
@@ -176,14 +177,6 @@ func (c *RetentionConfig) storage() storage.Retention {
 	}
 }
 
-// externalURL returns the base of links, without a slash at its end.
-func (c *Config) externalURL(addr string) string {
-	if c.ExternalURL != "" {
-		return strings.TrimRight(c.ExternalURL, "/")
-	}
-	return "http://" + addr
-}
-
 // checkStorage tells the embedded store from a ClickHouse DSN and from a mistake. Its errors never show the value, which
 // may hold a password.
 func checkStorage(s string) error {
@@ -219,25 +212,6 @@ func loopback(addr string) (bool, error) {
 	}
 	return ip.IsLoopback(), nil
 }
-
-// Secret prints as <redacted> wherever it is printed, marshalled or logged. string(s) is its value.
-type Secret string
-
-const redacted = "<redacted>"
-
-// String implements fmt.Stringer.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return redacted
-}
-
-// GoString implements fmt.GoStringer.
-func (s Secret) GoString() string { return s.String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Bytes is an amount of memory, written as a whole number with one of the units B, KiB, MiB, GiB, or none for bytes.
 type Bytes int64
