@@ -46,7 +46,16 @@ func (r recorder) Retrieve(ctx context.Context, uri string, watch confmap.Watche
 // document is one source, parsed.
 type document struct {
 	name string
+	flag bool // from the command line, which has no lines
 	root *yaml.Node
+}
+
+// line returns where a node is.
+func (d *document) line(n *yaml.Node) string {
+	if d.flag {
+		return d.name
+	}
+	return fmt.Sprintf("%s:%d", d.name, n.Line)
 }
 
 // fault is one thing that is wrong: what, and where if that is known.
@@ -92,7 +101,7 @@ func parse(uri string) (document, error) {
 	case ok && scheme == "yaml" && rest == defaultYAML:
 		doc.name, text = "default.yaml (built in)", rest
 	case ok && scheme == "yaml":
-		doc.name, text = "--set "+rest, rest
+		doc.name, doc.flag, text = "command line", true, rest
 	case ok && scheme == "file":
 		data, err := os.ReadFile(rest)
 		if err != nil {
@@ -144,7 +153,10 @@ var (
 	quoted         = regexp.MustCompile(`"([^"]+)"`)
 )
 
-const unknownKeys = "has invalid keys: "
+const (
+	unknownKeys = "has invalid keys: "
+	unknownKey  = "unknown key"
+)
 
 // faults reads the Collector's error text. Its decoding errors nest: a line that only says in which section the next
 // ones are adds to the context, which is never left again, so that a path may have parts that do not belong to it.
@@ -169,7 +181,7 @@ func faults(text string) []fault {
 				context = path
 			case strings.HasPrefix(rest, unknownKeys):
 				for key := range strings.SplitSeq(strings.TrimPrefix(rest, unknownKeys), ", ") {
-					out = append(out, fault{append(slices.Clone(path), key), "unknown key"})
+					out = append(out, fault{append(slices.Clone(path), key), unknownKey})
 				}
 			case unknownType.MatchString(rest):
 				out = append(out, fault{append(path, unknownType.FindStringSubmatch(rest)[1]), rest})
@@ -211,7 +223,7 @@ func position(docs []document, f fault) error {
 	for drop := range len(f.path) {
 		for keep := len(f.path) - 1 - drop; keep >= 0; keep-- {
 			path := slices.Concat(f.path[:keep], f.path[keep+drop:])
-			if len(path) < 2 && len(f.path) > 2 && drop > 0 {
+			if len(path) < 2 && drop > 0 && f.message != unknownKey {
 				continue // too little is left to be sure
 			}
 			if err := at(docs, path, f.message); err != nil {
@@ -228,7 +240,7 @@ func position(docs []document, f fault) error {
 	for _, m := range quoted.FindAllStringSubmatch(f.message, -1) {
 		for _, doc := range slices.Backward(docs) {
 			if path, node := findValue(doc.root, nil, m[1]); node != nil {
-				return fmt.Errorf("%s:%d: %s: %s", doc.name, node.Line, strings.Join(path, "::"), f.message)
+				return fmt.Errorf("%s: %s: %s", doc.line(node), strings.Join(path, "::"), f.message)
 			}
 		}
 	}
@@ -241,18 +253,18 @@ func at(docs []document, path []string, message string) error {
 		if key == nil {
 			continue
 		}
-		line, origin := key.Line, ""
-		if value.Kind == yaml.ScalarNode {
-			line = value.Line
+		where, origin := key, ""
+		if value.Kind == yaml.ScalarNode && value.Line > 0 {
+			where = value
 			if m := envName.FindStringSubmatch(value.Value); m != nil {
 				origin = " (from " + m[1] + ")"
 			}
 		} else if m := quoted.FindStringSubmatch(message); m != nil { // such as a receiver that is not configured
 			if _, node := findValue(value, nil, m[1]); node != nil {
-				line = node.Line
+				where = node
 			}
 		}
-		return fmt.Errorf("%s:%d: %s: %s%s", doc.name, line, strings.Join(path, "::"), message, origin)
+		return fmt.Errorf("%s: %s: %s%s", doc.line(where), strings.Join(path, "::"), message, origin)
 	}
 	return nil
 }
