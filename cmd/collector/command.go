@@ -2,7 +2,6 @@ package main
 
 import (
 	_ "embed"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/collector/component"
@@ -11,6 +10,8 @@ import (
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
 	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
 	"go.opentelemetry.io/collector/otelcol"
+
+	"faultline/internal/app"
 )
 
 // defaultYAML is the configuration that is used when none is given.
@@ -18,13 +19,10 @@ import (
 //go:embed default.yaml
 var defaultYAML string
 
-// version is set when a release is linked; otherwise the module's own is used.
-var version string
-
 // settings returns how the Collector is put together, reading its configuration through from.
 func settings(from *sources) otelcol.CollectorSettings {
 	return otelcol.CollectorSettings{
-		BuildInfo: component.BuildInfo{Command: "collector", Description: "Faultline, a live map of service dependencies", Version: buildVersion()},
+		BuildInfo: component.BuildInfo{Command: "collector", Description: "Faultline, a live map of service dependencies", Version: app.BuildVersion()},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
 			ProviderFactories: []confmap.ProviderFactory{
@@ -83,14 +81,4 @@ func newPrintConfigCommand() *cobra.Command {
 			return err
 		},
 	}
-}
-
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "dev"
 }

@@ -229,8 +229,21 @@ func (a *App) ready() error {
 	return nil
 }
 
-// Addr returns the address that is listened on, with the port that was given where port 0 was asked for.
-func (a *App) Addr() string { return a.addr }
+// URL returns where the pages are to be opened on this machine, with the port that was given where port 0 was asked for.
+func (a *App) URL() string { return "http://" + Reachable(a.addr) }
+
+// Reachable returns a listen address as a client on this machine can use it: an address that stands for all of them
+// becomes localhost.
+func Reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
 
 // Stop flushes what was taken in and gives everything back, within ten seconds. Spans must no longer come in. It may be
 // called again, and returns the same then.

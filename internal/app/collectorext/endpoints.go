@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"faultline/internal/app"
 )
 
 // endpoint is an address where OTLP is received.
@@ -19,10 +21,10 @@ func otlpEndpoints(conf map[string]any) []endpoint {
 			continue
 		}
 		if addr, ok := section(protocols, "grpc")["endpoint"].(string); ok {
-			found = append(found, endpoint{"OTLP/gRPC", reachable(addr)})
+			found = append(found, endpoint{"OTLP/gRPC", app.Reachable(addr)})
 		}
 		if addr, ok := section(protocols, "http")["endpoint"].(string); ok {
-			found = append(found, endpoint{"OTLP/HTTP", "http://" + reachable(addr)})
+			found = append(found, endpoint{"OTLP/HTTP", "http://" + app.Reachable(addr)})
 		}
 	}
 	slices.SortFunc(found, func(a, b endpoint) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.url, b.url)) })

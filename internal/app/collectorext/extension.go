@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 
@@ -111,21 +110,9 @@ func (e *Extension) NotifyConfigSnapshot(_ context.Context, snapshot extensionca
 func (e *Extension) banner() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Faultline %s\n", e.version)
-	fmt.Fprintf(&b, "  %-10s http://%s\n", "UI and API", reachable(e.app.Addr()))
+	fmt.Fprintf(&b, "  %-10s  %s\n", "UI and API", e.app.URL())
 	for _, p := range e.endpoints {
-		fmt.Fprintf(&b, "  %-10s %s\n", p.name, p.url)
+		fmt.Fprintf(&b, "  %-10s  %s\n", p.name, p.url)
 	}
 	return b.String()
-}
-
-// reachable replaces an address that stands for all by one that can be opened.
-func reachable(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
 }
