@@ -27,7 +27,9 @@ func otlpEndpoints(conf map[string]any) []endpoint {
 			found = append(found, endpoint{"OTLP/HTTP", "http://" + app.Reachable(addr)})
 		}
 	}
-	slices.SortFunc(found, func(a, b endpoint) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.url, b.url)) })
+	slices.SortFunc(found, func(a, b endpoint) int {
+		return cmp.Or(strings.Compare(b.name, a.name), strings.Compare(a.url, b.url)) // gRPC first
+	})
 	return slices.Compact(found)
 }
 
