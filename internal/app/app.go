@@ -121,7 +121,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
 		view = engine.NewView(store, live)
-		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store, View: view})
+		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store})
 		if err := a.engine.Restore(ctx, store); err != nil {
 			a.log.Warn("what was learned about addresses is lost and will be learned again", "error", err)
 		}

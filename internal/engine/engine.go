@@ -1,6 +1,6 @@
-// Package engine runs one tick: it cuts the live graph, stores what was cut together with the example traces, lets the
-// live graph forget what is kept for good, and tells who watches. View is the other direction: one way of asking for
-// windows, answered from memory where they may still change and from the store where they may not.
+// Package engine runs one tick: it cuts the live graph, stores what was cut together with the example traces, and lets
+// the live graph forget what is kept for good. View is the other direction: one way of asking for windows, answered from
+// memory where they may still change and from the store where they may not.
 //
 // Time is a parameter; there is no clock and no goroutine here. What a failing store cannot take stays in memory: parts
 // of windows in the live graph, which bounds and counts them, example traces here, up to Config's limit, beyond which
@@ -52,10 +52,6 @@ type Settings struct {
 	Live   *graph.Live
 	Feed   Feed
 	Store  storage.Writer
-	// View is the view over the same Live and store. The engine holds maintenance back for its running queries.
-	View *View
-	// Publish, when set, is called at the end of every tick, whether or not the store took the batch.
-	Publish func(now time.Time)
 }
 
 // stateKey is the name of the feed's state in the store.
@@ -83,10 +79,10 @@ type Engine struct {
 	Settings
 
 	traces       []graph.KeptTrace // wait to be stored, oldest first
+	missed       []graph.Part      // open ones that the store did not take: the live graph cuts them again only if they change
 	state        []byte            // as last written
 	stateAt      time.Time
 	maintainedAt time.Time
-	fence        uint64 // see View.fence
 
 	mu     sync.Mutex
 	status Status
@@ -113,14 +109,10 @@ func (e *Engine) Restore(ctx context.Context, from storage.Reader) error {
 	return nil
 }
 
-// Tick stores what changed since the last one, maintains the store when it is time to, and publishes. An error says that
-// the store did not take everything; what it did not take is tried again by the next tick.
+// Tick stores what changed since the last one and maintains the store when it is time to. An error says that the store
+// did not take everything, or could not be maintained; what it did not take is tried again by the next tick.
 func (e *Engine) Tick(ctx context.Context, now time.Time) error {
-	err := e.store(ctx, now, now.Sub(e.stateAt) >= e.Config.StateEvery)
-	if e.Publish != nil {
-		e.Publish(now)
-	}
-	if err != nil {
+	if err := e.store(ctx, now, now.Sub(e.stateAt) >= e.Config.StateEvery); err != nil {
 		return err
 	}
 	return e.maintain(ctx, now)
@@ -156,7 +148,8 @@ func batchOf(parts []graph.Part) int {
 // store cuts and writes, in batches of bounded size.
 func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error {
 	e.traces = append(e.traces, e.Feed.Examples(now)...)
-	parts := e.Live.Cut(now)
+	parts := supersede(e.missed, e.Live.Cut(now))
+	e.missed = nil
 	var state map[string][]byte
 	if withState {
 		if s := e.Feed.State(); !bytes.Equal(s, e.state) {
@@ -170,7 +163,11 @@ func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error
 			e.wait(parts, now, err)
 			return fmt.Errorf("store a batch: %w", err)
 		}
-		e.kept(parts[:n], now)
+		e.Live.Kept(parts[:n])
+		e.mu.Lock()
+		e.status.Writes++
+		e.status.LastWrite = now
+		e.mu.Unlock()
 		if state != nil {
 			e.state = state[stateKey]
 		}
@@ -186,23 +183,31 @@ func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error
 	return nil
 }
 
-// kept lets the live graph forget what the store has, and notes whose running queries may still count it from memory.
-func (e *Engine) kept(parts []graph.Part, now time.Time) {
-	e.Live.Kept(parts)
-	for i := range parts {
-		if !parts[i].Open {
-			e.fence = e.View.fence()
-			break
+// supersede returns the parts of cut and those of missed that cut does not hold in a newer state.
+func supersede(missed, cut []graph.Part) []graph.Part {
+	if len(missed) == 0 {
+		return cut
+	}
+	newer := make(map[graph.PartKey]bool, len(cut))
+	for i := range cut {
+		newer[cut[i].Key()] = true
+	}
+	for i := range missed {
+		if !newer[missed[i].Key()] {
+			cut = append(cut, missed[i])
 		}
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.status.Writes++
-	e.status.LastWrite = now
+	return cut
 }
 
-// wait keeps the traces that the store did not take, within the limit; the live graph keeps the parts.
+// wait keeps what the store did not take: traces within the limit, and open parts, which are few. The live graph keeps
+// closed parts.
 func (e *Engine) wait(parts []graph.Part, now time.Time, cause error) {
+	for i := range parts {
+		if parts[i].Open {
+			e.missed = append(e.missed, parts[i])
+		}
+	}
 	spans, dropped := 0, int64(0)
 	for i := range e.traces {
 		spans += len(e.traces[i].Trace.Spans)
@@ -226,10 +231,10 @@ func (e *Engine) wait(parts []graph.Part, now time.Time, cause error) {
 	}
 }
 
-// maintain has the store fold and drop. It waits for the queries that were running when closed parts were last
-// forgotten: they count those from memory, and would count them again from the coarser tier they are folded into.
+// maintain has the store fold and drop. It is called only when the store has everything that was cut: a part whose
+// writing failed may be there all the same, and must not be folded before it is written again.
 func (e *Engine) maintain(ctx context.Context, now time.Time) error {
-	if now.Sub(e.maintainedAt) < e.Config.MaintainEvery || !e.View.passed(e.fence) {
+	if now.Sub(e.maintainedAt) < e.Config.MaintainEvery {
 		return nil
 	}
 	e.maintainedAt = now

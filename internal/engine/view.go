@@ -1,9 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"faultline/graph"
@@ -17,25 +17,24 @@ import (
 type View struct {
 	storage.Reader
 	live *graph.Live
-
-	mu      sync.Mutex
-	next    uint64              // number of the next query
-	running map[uint64]struct{} // queries that began and have not ended
 }
 
 // NewView returns a View. Without a live graph it is the store alone.
-func NewView(store storage.Reader, live *graph.Live) *View {
-	return &View{Reader: store, live: live, running: map[uint64]struct{}{}}
-}
+func NewView(store storage.Reader, live *graph.Live) *View { return &View{store, live} }
+
+// queryTime bounds the time between a look at memory and one at the store. A part that leaves memory in between is still
+// told apart in the store by its name, and left out, because a store folds no part before it has settled for longer.
+const queryTime = 20 * time.Second
 
 // Windows implements storage.Reader.
 func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, error) {
 	if v.live == nil {
 		return v.Reader.Windows(ctx, q)
 	}
-	defer v.end(v.begin())
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
 	from, to := q.From.Truncate(graph.WindowLength), q.To.Truncate(graph.WindowLength)
-	// Memory before the store: a part that leaves memory in between is in the store under the same name, and left out.
+	// Memory before the store: the other way round, a part that moves in between would be in neither.
 	var open []graph.Window
 	stored := q
 	for _, details := range []bool{false, true} {
@@ -50,40 +49,6 @@ func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, er
 		return nil, err
 	}
 	return merge(q, from, to, windows, open), nil
-}
-
-// begin notes that a query starts to look at memory.
-func (v *View) begin() uint64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.running[v.next] = struct{}{}
-	v.next++
-	return v.next - 1
-}
-
-func (v *View) end(query uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.running, query)
-}
-
-// fence returns a mark between the queries that have begun and those to come.
-func (v *View) fence() uint64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.next
-}
-
-// passed reports whether every query that began before the fence has ended.
-func (v *View) passed(fence uint64) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for query := range v.running {
-		if query < fence {
-			return false
-		}
-	}
-	return true
 }
 
 // merge adds the open parts to the windows that the store answered with.
@@ -107,9 +72,9 @@ func merge(q storage.Query, from, to time.Time, windows, open []graph.Window) []
 		}
 		return want
 	}
-	sums := map[int64]*sum{} // by start
+	sums := map[bucket]*sum{} // edges and details of one start may differ in length
 	for i := range windows {
-		sums[windows[i].Start.UnixNano()] = newSum(&windows[i])
+		sums[bucket{windows[i].Start.UnixNano(), windows[i].Length}] = newSum(&windows[i])
 	}
 	for i := range open {
 		p := &open[i]
@@ -121,12 +86,11 @@ func merge(q storage.Query, from, to time.Time, windows, open []graph.Window) []
 			length = max(q.Step, p.Length)
 			start = floor(p.Start, length)
 		}
-		s := sums[start.UnixNano()]
+		s := sums[bucket{start.UnixNano(), length}]
 		if s == nil {
 			s = newSum(&graph.Window{Start: start, Length: length})
-			sums[start.UnixNano()] = s
+			sums[bucket{start.UnixNano(), length}] = s
 		}
-		s.window.Length = max(s.window.Length, length)
 		if q.Want&storage.WantEdges != 0 {
 			for k := range p.Edges {
 				if wanted(p.Edges[k].Edge) {
@@ -155,7 +119,9 @@ func merge(q storage.Query, from, to time.Time, windows, open []graph.Window) []
 			out = append(out, *s.window)
 		}
 	}
-	slices.SortFunc(out, func(a, b graph.Window) int { return a.Start.Compare(b.Start) })
+	slices.SortFunc(out, func(a, b graph.Window) int {
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Length, b.Length))
+	})
 	return out
 }
 
@@ -169,6 +135,12 @@ func holdsWanted(want storage.Want, p *graph.Window) bool {
 func floor(t time.Time, step time.Duration) time.Time {
 	n := t.UnixNano()
 	return time.Unix(0, n-n%int64(step)).UTC()
+}
+
+// bucket is a window of an answer.
+type bucket struct {
+	start  int64
+	length time.Duration
 }
 
 // sum adds rows to a window. Rows are found by key, which is made when the first row is added.
