@@ -427,11 +427,11 @@ func (b *loadBuilder) newTrace(entry *loadService) {
 
 	in := entry.instances[b.rng.IntN(len(entry.instances))]
 	op := &entry.ops[b.rng.IntN(len(entry.ops))]
-	result := b.result(entry)
-	end := b.serve(in, op, result, spanID{}, 0, nil)
+	out := b.draw(entry)
+	end := b.serve(in, op, out, spanID{}, 0, nil)
 	c := call{
 		edge: Edge{"user", entry.name, "http"}, client: -1, server: -1,
-		failed: result == failed, last: true,
+		failed: out == failed, last: true,
 	}
 	b.observeServer(&c, entry, end)
 	b.load.truth.add(c)
@@ -451,28 +451,28 @@ func (b *loadBuilder) newTrace(entry *loadService) {
 type result int
 
 const (
-	ok       result = iota
-	notFound        // the caller's mistake: an error on its span, none of the edge's
+	succeeded result = iota
+	notFound         // the caller's mistake: an error on its span, none of the edge's
 	failed
 )
 
-func (b *loadBuilder) result(callee *loadService) result {
+func (b *loadBuilder) draw(callee *loadService) result {
 	switch p := b.rng.Float64(); {
 	case p < b.cfg.ErrorRate:
 		return failed
 	case p > 0.99 && !callee.grpc:
 		return notFound
 	}
-	return ok
+	return succeeded
 }
 
 // serve plays one server span with the calls under it and returns its end.
-func (b *loadBuilder) serve(in *loadInstance, op *loadOp, result result, parent spanID, start int64, caller *loadInstance) int64 {
+func (b *loadBuilder) serve(in *loadInstance, op *loadOp, out result, parent spanID, start int64, caller *loadInstance) int64 {
 	s := in.svc
 	id := b.newID()
 	own := b.lognormal(op.median, 0.6)
 	t := start + own/2
-	if result != failed {
+	if out != failed {
 		callees := min(len(s.callees), 1+b.rng.IntN(2)+b.rng.IntN(5)/4)
 		for range callees {
 			callee := s.callees[s.cursor%len(s.callees)]
@@ -494,7 +494,7 @@ func (b *loadBuilder) serve(in *loadInstance, op *loadOp, result result, parent 
 	if s.grpc {
 		service := "shop." + s.name + ".v1.Resources"
 		code := int64(0)
-		if result == failed {
+		if out == failed {
 			code = 14
 			sp.status = statusError
 		}
@@ -506,7 +506,7 @@ func (b *loadBuilder) serve(in *loadInstance, op *loadOp, result result, parent 
 			str("network.transport", "tcp"), str("network.type", "ipv4"), num("thread.id", int64(1+b.rng.IntN(64))))
 	} else {
 		code := int64(200)
-		switch result {
+		switch out {
 		case failed:
 			code = 503
 			sp.status = statusError
@@ -548,9 +548,9 @@ func (b *loadBuilder) call(in *loadInstance, callee *loadService, parent spanID,
 	const maxAttempts = 3
 	op := &callee.ops[b.rng.IntN(len(callee.ops))]
 	for attempt := 0; ; attempt++ {
-		result := b.result(callee)
-		again := result == failed && attempt+1 < maxAttempts && b.rng.Float64() < b.cfg.RetryRate
-		t = b.attempt(in, callee, op, parent, t, result, attempt, !again)
+		out := b.draw(callee)
+		again := out == failed && attempt+1 < maxAttempts && b.rng.Float64() < b.cfg.RetryRate
+		t = b.attempt(in, callee, op, parent, t, out, attempt, !again)
 		if !again {
 			return t
 		}
@@ -558,11 +558,11 @@ func (b *loadBuilder) call(in *loadInstance, callee *loadService, parent spanID,
 	}
 }
 
-func (b *loadBuilder) attempt(in *loadInstance, callee *loadService, op *loadOp, parent spanID, start int64, result result, attempt int, last bool) int64 {
+func (b *loadBuilder) attempt(in *loadInstance, callee *loadService, op *loadOp, parent spanID, start int64, out result, attempt int, last bool) int64 {
 	id := b.newID()
 	to := callee.instances[b.rng.IntN(len(callee.instances))]
 	serverStart := start + b.lognormal(2e5, 0.5)
-	serverEnd := b.serve(to, op, result, id, serverStart, in)
+	serverEnd := b.serve(to, op, out, id, serverStart, in)
 	end := serverEnd + b.lognormal(2e5, 0.5)
 
 	sp := b.newSpan(id, parent, kindClient, start, end)
@@ -572,7 +572,7 @@ func (b *loadBuilder) attempt(in *loadInstance, callee *loadService, op *loadOp,
 		service := "shop." + callee.name + ".v1.Resources"
 		sp.name = service + "/" + op.method
 		code := int64(0)
-		if result == failed {
+		if out == failed {
 			code = 14
 			sp.status, sp.message = statusError, "upstream unavailable"
 		}
@@ -584,7 +584,7 @@ func (b *loadBuilder) attempt(in *loadInstance, callee *loadService, op *loadOp,
 	} else {
 		sp.name = op.method
 		code, class := int64(200), ""
-		switch result {
+		switch out {
 		case failed:
 			code, class = 503, "503"
 		case notFound:
@@ -607,7 +607,7 @@ func (b *loadBuilder) attempt(in *loadInstance, callee *loadService, op *loadOp,
 	}
 	c := call{
 		edge: Edge{in.svc.name, callee.name, protocol}, client: -1, server: -1,
-		failed: result == failed, retry: attempt > 0, last: last,
+		failed: out == failed, retry: attempt > 0, last: last,
 	}
 	if b.keep(in, sp) {
 		c.client, c.clientWeight = end-start, b.threshold(in.svc).weight
