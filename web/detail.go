@@ -54,7 +54,7 @@ const examplesShown = 20
 
 type edgeInput struct {
 	ID string `path:"id" doc:"Edge id" maxLength:"64"`
-	times
+	Times
 }
 
 type edgeOutput struct{ Body EdgeDetail }
@@ -152,8 +152,8 @@ func (s *Server) sharesOf(ctx context.Context, sp span, edges []string, want fun
 
 type serviceInput struct {
 	ID string `path:"id" doc:"Node id; its slashes may come raw or percent-encoded" maxLength:"2048" example:"shop/checkout"`
-	times
-	environment
+	Times
+	Environment
 }
 
 type serviceOutput struct{ Body ServiceDetail }
@@ -230,7 +230,7 @@ func chainOf(m *graph.Map, id string) Chain {
 
 type seriesInput struct {
 	ID string `path:"id" doc:"Edge id" maxLength:"64"`
-	times
+	Times
 	Step string `query:"step" doc:"Length of a point: 30s, 5m, 1h, seconds, or a multiple of ten seconds; absent for a fitting one" maxLength:"32"`
 }
 

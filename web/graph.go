@@ -19,16 +19,16 @@ type Graph struct {
 	Truncated bool      `json:"truncated" doc:"There is more than can be shown"`
 }
 
-// neighbourhood restricts a map to what leads to a node and what it leads to.
-type neighbourhood struct {
+// Neighbourhood restricts a map to what leads to a node and what it leads to.
+type Neighbourhood struct {
 	Service string `query:"service" doc:"Id of a node: only what leads to it and what it leads to" maxLength:"2048"`
 	Depth   int    `query:"depth" doc:"How many calls far, with service" minimum:"0" maximum:"64" default:"1"`
 }
 
 type graphInput struct {
-	times
-	environment
-	neighbourhood
+	Times
+	Environment
+	Neighbourhood
 }
 
 type graphOutput struct{ Body Graph }
@@ -50,11 +50,11 @@ func (s *Server) graph(ctx context.Context, in *graphInput) (*graphOutput, error
 	if err != nil {
 		return nil, err
 	}
-	return &graphOutput{newGraph(&m, s.places.of(&m, in.From == "" && in.To == ""), in.neighbourhood)}, nil
+	return &graphOutput{newGraph(&m, s.places.of(&m, in.From == "" && in.To == ""), in.Neighbourhood)}, nil
 }
 
 // newGraph returns the part of m that is asked for, with the places of its nodes.
-func newGraph(m *graph.Map, at map[string]layout.Position, part neighbourhood) Graph {
+func newGraph(m *graph.Map, at map[string]layout.Position, part Neighbourhood) Graph {
 	nodes, edges := part.within(m)
 	g := Graph{
 		From: m.From, To: m.To, Env: m.Env, Envs: m.Envs, Truncated: m.Truncated,

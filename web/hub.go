@@ -166,7 +166,7 @@ func (c *client) bye(code int, why string) {
 // viewKeyOf reads a handshake's parameters.
 func viewKeyOf(r *http.Request) (viewKey, bool) {
 	q := r.URL.Query()
-	key := viewKey{env: q.Get("env"), anyEnv: !q.Has("env"), part: neighbourhood{Service: q.Get("service")}}
+	key := viewKey{env: q.Get("env"), anyEnv: !q.Has("env"), part: Neighbourhood{Service: q.Get("service")}}
 	if key.part.Service != "" {
 		key.part.Depth = 1
 		if text := q.Get("depth"); text != "" {

@@ -208,7 +208,7 @@ func reach(m *graph.Map, id string, depth int, upstream bool) map[string]int {
 
 // within returns which nodes and edges of m belong to a neighbourhood: what leads to the service within depth calls, and
 // what it leads to. Two neighbours' dealings with each other belong to it only where they lie on such a way.
-func (n neighbourhood) within(m *graph.Map) (nodes, edges []int) {
+func (n Neighbourhood) within(m *graph.Map) (nodes, edges []int) {
 	if n.Service == "" {
 		nodes, edges = make([]int, len(m.Nodes)), make([]int, len(m.Edges))
 		for i := range nodes {

@@ -102,6 +102,7 @@ func (s *Server) routes() error {
 	config := huma.DefaultConfig("Faultline", s.Version)
 	config.Info.Description = "The live dependency graph of your services. Times are RFC 3339; from and to also accept now-15m. " +
 		"Rates are per second, ratios 0–1, latencies in milliseconds. What is not known is null, never 0."
+	config.AllowAdditionalPropertiesByDefault = true // fields may be added
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	s.api = huma.NewAPI(config, adapter{humago.NewAdapter(s.mux, "")})
 	s.operations()

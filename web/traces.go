@@ -51,8 +51,8 @@ type tracesInput struct {
 	Service string `query:"service" doc:"Id of a node at either end" maxLength:"2048"`
 	Only    string `query:"only" doc:"What the trace is an example of" enum:"error,slow,retried,typical"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"1000" default:"50"`
-	times
-	environment
+	Times
+	Environment
 }
 
 type tracesOutput struct{ Body TraceList }

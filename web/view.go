@@ -21,7 +21,7 @@ var errTooManyViews = errors.New("too many different maps are followed")
 type viewKey struct {
 	env    string
 	anyEnv bool // the busiest when the first client came, for as long as there is anything in it
-	part   neighbourhood
+	part   Neighbourhood
 }
 
 // view is a map that at least one client follows, as it was sent last, so that the next delta says what is different.
