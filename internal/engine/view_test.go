@@ -213,9 +213,9 @@ func randomQuery(rnd *rand.Rand, start, now time.Time) storage.Query {
 // Whatever was observed, cut, kept, failed to be kept, killed and started again: at any moment a View answers what a
 // direct sum over the facts does.
 func TestViewIsTheDirectSum(t *testing.T) {
-	seeds := uint64(12)
+	seeds := uint64(5)
 	if testing.Short() {
-		seeds = 3
+		seeds = 2
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestViewIsTheDirectSum(t *testing.T) {
 			var facts []fact
 			kept := 0 // facts that a kill leaves
 			p := newProcess(t, dir, start)
-			for step := range 160 {
+			for step := range 120 {
 				switch action := rnd.IntN(100); {
 				case action < 45:
 					for range rnd.IntN(20) {
@@ -350,7 +350,7 @@ func TestViewWhileTheEngineTicks(t *testing.T) {
 			}
 		})
 	}
-	for second := range int64(400) {
+	for second := range int64(250) {
 		if second%20 == 0 {
 			watch.Lock()
 			watch.Unlock() //nolint:staticcheck // every query that began before has ended
