@@ -24,7 +24,6 @@ import (
 
 	"faultline/graph"
 	"faultline/internal/engine"
-	"faultline/storage"
 	"faultline/storage/sqlite"
 	"faultline/web"
 )
@@ -109,28 +108,35 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		})
 	}
 
-	store, err := openStore(ctx, cfg, set.NewFeed == nil)
+	open := sqlite.Open
+	if set.NewFeed == nil {
+		open = sqlite.OpenReader
+	}
+	store, err := open(ctx, cfg.DataDir, cfg.Retention.storage())
 	if err != nil {
 		return nil, err
 	}
 	a.onStop("store", func(context.Context) error { return store.Close() })
 
-	view := engine.NewView(store, nil)
-	counters := func() graph.Counters { return graph.Counters{} }
-	if set.NewFeed != nil {
+	site := web.Settings{
+		Ready: a.ready, Started: started, Version: set.Version, ExternalURL: cfg.ExternalURL, AuthToken: cfg.AuthToken,
+		InForce: cfg.inForce(), Logger: a.log,
+	}
+	if set.NewFeed == nil {
+		site.Reader = engine.NewView(store, nil)
+	} else {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
-		view = engine.NewView(store, live)
 		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store})
 		if err := a.engine.Restore(ctx, store); err != nil {
 			a.log.Warn("what was learned about addresses is lost and will be learned again", "error", err)
 		}
-		counters = a.feed.Counters
 		a.onStop("engine", func(ctx context.Context) error {
 			now := time.Now()
 			a.feed.Flush(now)
 			return a.engine.Flush(ctx, now)
 		})
+		site.Reader, site.Counters, site.History = engine.NewView(store, live), a.feed.Counters, a.history
 	}
 
 	a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP)
@@ -145,16 +151,13 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	})
 	a.addr = a.listener.Addr().String()
 
-	server, err := web.New(web.Settings{
-		Reader: view, Counters: counters, Ready: a.ready, Started: started, Version: set.Version,
-		Listen: a.addr, ExternalURL: cfg.ExternalURL, AuthToken: cfg.AuthToken, Logger: a.log,
-	})
+	site.Listen = a.addr
+	a.web, err = web.New(site)
 	if err != nil {
 		return nil, err
 	}
-	a.web = server
 	a.http = &http.Server{
-		Handler:           server.Handler(),
+		Handler:           a.web.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      time.Minute,
@@ -165,9 +168,12 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	return a, nil
 }
 
-// openStore opens what cfg.Storage names.
-func openStore(ctx context.Context, cfg Config, readOnly bool) (storage.Store, error) {
-	return sqlite.Open(ctx, cfg.DataDir, cfg.Retention.storage())
+// history tells pages and API how keeping goes.
+func (a *App) history() web.History {
+	s := a.engine.Status()
+	return web.History{
+		DelayedSince: s.DelayedSince, LastError: s.LastError, LastWrite: s.LastWrite, Waiting: s.WaitingParts, Dropped: s.Dropped,
+	}
 }
 
 func (a *App) onStop(name string, do func(ctx context.Context) error) {

@@ -170,6 +170,15 @@ func (c *LimitsConfig) live() graph.LiveConfig {
 	}
 }
 
+// inForce names the limits for the status page.
+func (c *Config) inForce() map[string]int64 {
+	return map[string]int64{
+		"memory_bytes": int64(c.MemoryLimit), "nodes": int64(c.Limits.Nodes), "edges": int64(c.Limits.Edges),
+		"operations_per_edge": int64(c.Limits.Operations), "instances_per_edge": int64(c.Limits.Instances),
+		"versions_per_edge": int64(c.Limits.Versions), "hold": int64(time.Duration(c.Limits.Hold) / time.Second),
+	}
+}
+
 // storage returns the retention as a store takes it.
 func (c *RetentionConfig) storage() storage.Retention {
 	return storage.Retention{
