@@ -96,7 +96,9 @@ func (e *Extension) Ready() error {
 
 // NotReady says that the receivers are about to stop.
 func (e *Extension) NotReady() error {
-	e.app.Ready(false)
+	if e.app != nil { // the Collector also says so when the extension could not start
+		e.app.Ready(false)
+	}
 	return nil
 }
 
