@@ -264,6 +264,7 @@ func TestHTTPWire(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
+			began := time.Now()
 			go func() { _, _ = io.WriteString(conn, tt.request) }() // may be cut off
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
@@ -272,6 +273,9 @@ func TestHTTPWire(t *testing.T) {
 			res.Body.Close()
 			if res.StatusCode != tt.want {
 				t.Errorf("got %s, want %d", res.Status, tt.want)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("answered after %v", took)
 			}
 		})
 	}
@@ -318,7 +322,7 @@ func heap() (inUse, total uint64) {
 // A bomb is given up at the limit: what is allocated for it is a small multiple of that, whatever it would become.
 func TestHTTPBombsAreBounded(t *testing.T) {
 	r, _ := started(t, localConfig(), consumertest.NewNop())
-	const size = 256 << 20
+	const size = 64 << 20
 	for name, body := range map[string][]byte{
 		"gzip": gzipped(t, make([]byte, size)), "zstd": zstded(t, make([]byte, size)), "deflate": deflated(t, make([]byte, size)),
 	} {
@@ -329,7 +333,7 @@ func TestHTTPBombsAreBounded(t *testing.T) {
 		}
 		_, after := heap()
 		// The buffer doubles up to 16 MiB, and a decoder may hold a window as large.
-		if grown := after - before; grown > 64<<20 {
+		if grown := after - before; grown > 48<<20 {
 			t.Errorf("%s: %d MiB were allocated for a bomb", name, grown>>20)
 		}
 		if took := time.Since(began); took > 5*time.Second {
@@ -342,42 +346,30 @@ func TestHTTPBombsAreBounded(t *testing.T) {
 func TestHTTPBudget(t *testing.T) {
 	g := newGate()
 	cfg := forwarding()
-	cfg.MaxInFlightMiB = 16
+	cfg.MaxInFlightMiB = 18
 	r, _ := started(t, cfg, g)
-	// Each becomes 4 MiB of one name, so four fit.
+	// Each is held in 4 MiB, and in 2 MiB more for the moment in which its buffer grows.
 	body := oneSpan(bytesField(5, bytes.Repeat([]byte("n"), 3<<20)))
-	var mu sync.Mutex
-	codes := map[int]int{}
 	var calls sync.WaitGroup
-	for range 8 {
-		calls.Go(func() {
-			got := post(t, r, body, nil)
-			if got.code == 429 && got.header.Get("Retry-After") != "1" {
-				t.Errorf("429 with Retry-After %q", got.header.Get("Retry-After"))
-			}
-			mu.Lock()
-			codes[got.code]++
-			mu.Unlock()
-		})
-	}
 	for range 4 {
+		calls.Go(func() {
+			if got := post(t, r, body, nil); got.code != 200 {
+				t.Errorf("got %d, want it taken", got.code)
+			}
+		})
 		<-g.arrived
 	}
-	if held := r.budget.used.Load(); held > r.budget.limit {
+	if held := r.budget.used.Load(); held != 16<<20 {
 		t.Errorf("%d bytes in flight", held)
 	}
-	// The other four must be answered while these four are held.
-	deadline := time.Now().Add(10 * time.Second)
-	for refused := 0; refused < 4 && time.Now().Before(deadline); runtime.Gosched() {
-		mu.Lock()
-		refused = codes[429]
-		mu.Unlock()
+	for range 4 {
+		got := post(t, r, body, nil)
+		if got.code != 429 || got.header.Get("Retry-After") != "1" {
+			t.Errorf("got %d, Retry-After %q", got.code, got.header.Get("Retry-After"))
+		}
 	}
 	close(g.open)
 	calls.Wait()
-	if codes[200] != 4 || codes[429] != 4 {
-		t.Errorf("got %v, want four taken and four refused", codes)
-	}
 	if held := r.budget.used.Load(); held != 0 {
 		t.Errorf("%d bytes are still held", held)
 	}
