@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
@@ -76,7 +77,24 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		contentType = ""
 	}
 	if refused := h.serve(w, r, contentType); refused != nil {
+		if refused.reason != RefusedIncomplete {
+			h.drain(w, r)
+		}
 		h.writeRefusal(w, contentType, refused)
+	}
+}
+
+// drainTimeout is how long a sender whose request is refused may go on sending before it is cut off.
+const drainTimeout = time.Second
+
+// drain reads what a sender is still sending, as much as a body may be, and forgets it: a connection that is closed on
+// unread bytes is reset, which may take the answer with it. A sender that waits to be told to go on has sent nothing.
+func (h *httpHandler) drain(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Expect") != "" {
+		return
+	}
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout)) == nil {
+		_, _ = io.CopyN(io.Discard, r.Body, h.limit) // whatever ends it
 	}
 }
 
