@@ -54,6 +54,11 @@ func (m *memory) Windows(ctx context.Context, q storage.Query) ([]graph.Window, 
 	}
 	from, to := floor(q.From, graph.WindowLength), floor(q.To, graph.WindowLength)
 	sums := map[time.Time]*graph.Window{}
+	type cell struct {
+		start time.Time
+		edge  graph.EdgeKey
+	}
+	rows := map[cell]int{}
 	wanted := func(k graph.EdgeKey) bool {
 		return (!q.HasEnv || k.Env() == q.Env) && (q.Edges == nil || slices.Contains(q.Edges, k.ID()))
 	}
@@ -74,9 +79,10 @@ func (m *memory) Windows(ctx context.Context, q storage.Query) ([]graph.Window, 
 			if q.Want&storage.WantEdges == 0 || !wanted(row.Edge) {
 				continue
 			}
-			i := slices.IndexFunc(sum.Edges, func(r graph.EdgeRow) bool { return r.Edge == row.Edge })
-			if i < 0 {
+			i, ok := rows[cell{start, row.Edge}]
+			if !ok {
 				i = len(sum.Edges)
+				rows[cell{start, row.Edge}] = i
 				sum.Edges = append(sum.Edges, graph.EdgeRow{Edge: row.Edge})
 			}
 			sum.Edges[i].Stats.Add(&row.Stats)
