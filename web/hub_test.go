@@ -178,7 +178,7 @@ func (s *Server) address(t *testing.T, conn *websocket.Conn) string {
 
 // TestLiveParts asks for a neighbourhood and an environment.
 func TestLiveParts(t *testing.T) {
-	s := newServer(t, shop())
+	s := newServer(t, shopStore())
 	at := serve(t, s)
 	m := read(t, dial(t, at, "?env=staging"))
 	if m.Env != "staging" || len(m.Edges) != 1 {
@@ -199,7 +199,7 @@ func TestLiveParts(t *testing.T) {
 
 // TestLiveStarted lets the server push by itself.
 func TestLiveStarted(t *testing.T) {
-	s := newServer(t, shop(), func(s *Settings) { s.Now = nil })
+	s := newServer(t, shopStore(), func(s *Settings) { s.Now = nil })
 	s.Start()
 	at := serve(t, s)
 	conn := dial(t, at, "")
@@ -238,7 +238,7 @@ func TestLiveMany(t *testing.T) {
 		clients = 100
 	}
 	now := &clock{now: testNow}
-	s := newServer(t, shop(), func(s *Settings) { s.Now, s.Limits.ClientsPerAddr = now.time, clients })
+	s := newServer(t, shopStore(), func(s *Settings) { s.Now, s.Limits.ClientsPerAddr = now.time, clients })
 	at := serve(t, s)
 	var joined, done sync.WaitGroup
 	joined.Add(clients)
@@ -320,7 +320,7 @@ func TestLiveSlow(t *testing.T) {
 
 // TestLiveLimits fills the server up.
 func TestLiveLimits(t *testing.T) {
-	s := newServer(t, shop(), func(s *Settings) { s.Limits.ClientsPerAddr, s.Limits.Views = 2, 1 })
+	s := newServer(t, shopStore(), func(s *Settings) { s.Limits.ClientsPerAddr, s.Limits.Views = 2, 1 })
 	at := serve(t, s)
 	first := dial(t, at, "")
 	read(t, first)
@@ -362,7 +362,7 @@ func until(t *testing.T, is func() bool) {
 
 // TestLiveOrigins has other sites' pages try to listen in.
 func TestLiveOrigins(t *testing.T) {
-	s := newServer(t, shop())
+	s := newServer(t, shopStore())
 	at := serve(t, s)
 	for _, origin := range []string{"http://evil.example", "null", "http://" + at + ".evil.example", "http://localhost", "https://127.0.0.1:1", "http://evil.example/" + at} {
 		_, answer, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", http.Header{"Origin": {origin}})

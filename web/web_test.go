@@ -259,8 +259,8 @@ func shopDetails(start time.Time) graph.Window {
 	}
 }
 
-// shop returns a store with half an hour of the shop up to testNow; payment has timed out for the last five minutes.
-func shop() *memory {
+// shopStore returns a store with half an hour of the shop up to testNow; payment has timed out for the last five minutes.
+func shopStore() *memory {
 	m := &memory{}
 	start := floor(testNow, time.Minute).Add(-30 * time.Minute)
 	for at := start; at.Before(testNow); at = at.Add(graph.WindowLength) {
