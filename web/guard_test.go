@@ -30,7 +30,7 @@ func wantProblem(t *testing.T, answer *http.Response, body string, status int) {
 }
 
 func TestHosts(t *testing.T) {
-	s := newServer(t, shopStore(), func(s *Settings) {
+	s := newServer(t, shopStore(t), func(s *Settings) {
 		s.Listen, s.ExternalURL, s.Hosts = "10.0.0.7:8420", "https://Faultline.example:8443/base", []string{"fl.internal"}
 	})
 	for host, want := range map[string]int{
@@ -50,7 +50,7 @@ func TestHosts(t *testing.T) {
 			t.Errorf("probe by the name %q: %s", host, answer.Status)
 		}
 	}
-	s = newServer(t, shopStore(), func(s *Settings) { s.Listen = "0.0.0.0:8420" })
+	s = newServer(t, shopStore(t), func(s *Settings) { s.Listen = "0.0.0.0:8420" })
 	for host, want := range map[string]int{"10.0.0.8:8420": 200, "[2001:db8::1]": 200, "evil.example": 421} {
 		if answer, _ := ask(t, s, "/api/v1/status", "Host", host); answer.StatusCode != want {
 			t.Errorf("%q on every address: %s, want %d", host, answer.Status, want)
@@ -59,7 +59,7 @@ func TestHosts(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	s := newServer(t, shopStore())
+	s := newServer(t, shopStore(t))
 	for _, path := range []string{"/", "/api/v1/graph", "/api/v1/nothing", "/api/docs", "/nothing", "/metrics", "/healthz"} {
 		answer, _ := ask(t, s, path)
 		for name, want := range map[string]string{
@@ -90,7 +90,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	s := newServer(t, shopStore())
+	s := newServer(t, shopStore(t))
 	for path, want := range map[string]int{
 		"/api/v1/slos": 404, "/api/v1/incidents": 404, "/api/v1/explain": 404, "/api/v1/doctor": 404, "/api/v1/diff": 404, "/api/v2/alerts": 404,
 		"/api/v1/": 404, "/api/v1/edges/": 404, "/api/v1/edges/nothing": 404, "/api/v1/services/": 422, "/api/v1/services/nothing": 404,
@@ -125,7 +125,7 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	s := newServer(t, shopStore(), func(s *Settings) { s.Ready = func() error { return errors.New("replaying") } })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.Ready = func() error { return errors.New("replaying") } })
 	for _, path := range []string{"/readyz", "/-/ready"} {
 		answer, body := ask(t, s, path)
 		wantProblem(t, answer, body, http.StatusServiceUnavailable)
@@ -145,7 +145,7 @@ const token = "correct horse battery staple"
 
 func TestAuthentication(t *testing.T) {
 	now := &clock{now: testNow}
-	s := newServer(t, shopStore(), func(s *Settings) { s.AuthToken, s.Now = token, now.time })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.AuthToken, s.Now = token, now.time })
 	for _, path := range []string{"/", "/api/v1/graph", "/api/docs", "/metrics", "/api/v1/live", "/nothing"} {
 		answer, body := ask(t, s, path)
 		wantProblem(t, answer, body, http.StatusUnauthorized)
@@ -212,7 +212,7 @@ func TestAuthentication(t *testing.T) {
 }
 
 func TestSecret(t *testing.T) {
-	s := newServer(t, shopStore(), func(s *Settings) { s.AuthToken = token })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.AuthToken = token })
 	encoded, err := json.Marshal(map[string]any{"token": s.AuthToken})
 	if err != nil {
 		t.Fatal(err)
@@ -232,8 +232,8 @@ func TestSecret(t *testing.T) {
 func TestSettings(t *testing.T) {
 	for name, settings := range map[string]Settings{
 		"no reader":    {},
-		"external URL": {Reader: shopStore(), ExternalURL: "faultline.example"},
-		"scheme":       {Reader: shopStore(), ExternalURL: "javascript://faultline.example"},
+		"external URL": {Reader: shopStore(t), ExternalURL: "faultline.example"},
+		"scheme":       {Reader: shopStore(t), ExternalURL: "javascript://faultline.example"},
 	} {
 		if _, err := New(settings); err == nil {
 			t.Errorf("%s: no error", name)
@@ -243,7 +243,7 @@ func TestSettings(t *testing.T) {
 
 // TestStoreErrors checks that a client learns what it can do about an error, and nothing of what is inside.
 func TestStoreErrors(t *testing.T) {
-	store := shopStore()
+	store := shopStore(t)
 	s := newServer(t, store)
 	store.fail(errors.New("SELECT secret FROM rows: syntax error"))
 	for _, path := range []string{"/api/v1/graph", "/api/v1/edges/x", "/api/v1/edges/x/series", "/api/v1/services/x", "/api/v1/traces"} {

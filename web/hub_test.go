@@ -94,7 +94,7 @@ func edgeIDs(edges []Edge) map[string]int64 {
 
 // TestLive follows the map through everything that can happen to it.
 func TestLive(t *testing.T) {
-	store := &memory{}
+	store := newStore(t)
 	now := &clock{now: testNow}
 	window := floor(testNow, graph.WindowLength)
 	calls := func(k graph.EdgeKey, n int64) graph.EdgeRow {
@@ -178,7 +178,7 @@ func (s *Server) address(t *testing.T, conn *websocket.Conn) string {
 
 // TestLiveParts asks for a neighbourhood and an environment.
 func TestLiveParts(t *testing.T) {
-	s := newServer(t, shopStore())
+	s := newServer(t, shopStore(t))
 	at := serve(t, s)
 	m := read(t, dial(t, at, "?env=staging"))
 	if m.Env != "staging" || len(m.Edges) != 1 {
@@ -199,7 +199,7 @@ func TestLiveParts(t *testing.T) {
 
 // TestLiveStarted lets the server push by itself.
 func TestLiveStarted(t *testing.T) {
-	s := newServer(t, shopStore(), func(s *Settings) { s.Now = nil })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.Now = nil })
 	s.Start()
 	at := serve(t, s)
 	conn := dial(t, at, "")
@@ -238,7 +238,7 @@ func TestLiveMany(t *testing.T) {
 		clients = 100
 	}
 	now := &clock{now: testNow}
-	s := newServer(t, shopStore(), func(s *Settings) { s.Now, s.Limits.ClientsPerAddr = now.time, clients })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.Now, s.Limits.ClientsPerAddr = now.time, clients })
 	at := serve(t, s)
 	var joined, done sync.WaitGroup
 	joined.Add(clients)
@@ -284,7 +284,7 @@ func TestLiveMany(t *testing.T) {
 // TestLiveSlow has one browser that never reads: it is cut, and nobody else notices.
 func TestLiveSlow(t *testing.T) {
 	now := &clock{now: testNow}
-	big := &memory{}
+	big := newStore(t)
 	rows := make([]graph.EdgeRow, 3000)
 	for i := range rows {
 		n := graph.Node{Env: "prod", Kind: graph.Service, Name: fmt.Sprintf("service-%04d-%s", i, strings.Repeat("x", 200))}
@@ -320,7 +320,7 @@ func TestLiveSlow(t *testing.T) {
 
 // TestLiveLimits fills the server up.
 func TestLiveLimits(t *testing.T) {
-	s := newServer(t, shopStore(), func(s *Settings) { s.Limits.ClientsPerAddr, s.Limits.Views = 2, 1 })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.Limits.ClientsPerAddr, s.Limits.Views = 2, 1 })
 	at := serve(t, s)
 	first := dial(t, at, "")
 	read(t, first)
@@ -362,7 +362,7 @@ func until(t *testing.T, is func() bool) {
 
 // TestLiveOrigins has other sites' pages try to listen in.
 func TestLiveOrigins(t *testing.T) {
-	s := newServer(t, shopStore())
+	s := newServer(t, shopStore(t))
 	at := serve(t, s)
 	for _, origin := range []string{"http://evil.example", "null", "http://" + at + ".evil.example", "http://localhost", "https://127.0.0.1:1", "http://evil.example/" + at} {
 		_, answer, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", http.Header{"Origin": {origin}})
