@@ -33,9 +33,9 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 		collectorBinary = filepath.Join(dir, "collector")
-		if out, err := exec.Command("go", "build", "-o", collectorBinary, "faultline/cmd/collector").CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", collectorBinary, "faultline/cmd/collector").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build the collector: %v\n%s", err, out)
 			return 1
 		}
@@ -81,7 +81,7 @@ func newCollector(t *testing.T) *collector {
 		if c.cmd != nil {
 			c.Kill()
 		}
-		log.Close()
+		_ = log.Close()
 		if text, err := os.ReadFile(log.Name()); err == nil && t.Failed() {
 			t.Logf("log of the collector:\n%s", text[max(0, len(text)-16<<10):])
 		}
@@ -93,7 +93,7 @@ func newCollector(t *testing.T) *collector {
 // Start starts the process and waits until it is ready. It returns how long that took.
 func (c *collector) Start(t *testing.T) time.Duration {
 	t.Helper()
-	c.cmd = exec.Command(collectorBinary)
+	c.cmd = exec.CommandContext(t.Context(), collectorBinary)
 	c.cmd.Env = append(os.Environ(),
 		"FAULTLINE_OTLP_GRPC="+c.grpc, "FAULTLINE_OTLP_HTTP="+c.otlp, "FAULTLINE_HTTP="+c.api, "FAULTLINE_DATA_DIR="+c.dir)
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
@@ -118,7 +118,7 @@ func (c *collector) Start(t *testing.T) time.Duration {
 
 // Kill ends the process at once, as a crash would, and waits for its end.
 func (c *collector) Kill() {
-	c.cmd.Process.Kill()
+	_ = c.cmd.Process.Kill()
 	<-c.exited
 	c.cmd = nil
 }
@@ -142,28 +142,14 @@ func (c *collector) Stop(t *testing.T) (time.Duration, error) {
 
 // get asks the API; an answer other than 200 is an error.
 func (c *collector) get(path string) ([]byte, error) {
-	status, _, body, err := c.request(path)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("GET %s: status %d: %.300s", path, status, body)
-	}
-	return body, err
-}
-
-// request asks the API and returns whatever it answers.
-func (c *collector) request(path string) (status int, header http.Header, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.api+path, nil)
+	a, err := do(context.Background(), http.MethodGet, "http://"+c.api+path, nil)
 	if err != nil {
-		return 0, nil, nil, err
+		return nil, err
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, nil, nil, err
+	if a.status != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: status %d: %.300s", path, a.status, a.body)
 	}
-	defer res.Body.Close()
-	body, err = io.ReadAll(res.Body)
-	return res.StatusCode, res.Header, body, err
+	return a.body, nil
 }
 
 // What the API answers, as far as these tests look. A pointer is what may be null: not known.
@@ -339,7 +325,7 @@ func run(t *testing.T, dir string, env []string, name string, arg ...string) (ou
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(name, arg...)
+	cmd := exec.CommandContext(t.Context(), name, arg...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.Env = append(os.Environ(), env...)
 	if err := cmd.Start(); err != nil {
@@ -353,9 +339,9 @@ func run(t *testing.T, dir string, env []string, name string, arg ...string) (ou
 		return string(bytes.TrimSpace(text))
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		out.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = out.Close()
 		if t.Failed() {
 			text := output()
 			t.Logf("output of %s:\n%s", filepath.Base(name), text[max(0, len(text)-4<<10):])
@@ -364,22 +350,32 @@ func run(t *testing.T, dir string, env []string, name string, arg ...string) (ou
 	return output
 }
 
-// fetch gets a page of a program under our control and returns its status.
-func fetch(t *testing.T, base, path string, query url.Values) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path+"?"+query.Encode(), nil)
+// An answer is an HTTP response, read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do makes a request; headers are given as name, value, name, value.
+func do(ctx context.Context, method, url string, body []byte, header ...string) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer res.Body.Close()
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode
+	a := &answer{status: res.StatusCode, header: res.Header}
+	a.body, err = io.ReadAll(res.Body)
+	return a, err
 }
 
 // traces asks for the summaries of example traces and returns their ids.
@@ -389,19 +385,19 @@ func (c *collector) traces(t *testing.T, query url.Values) (ids []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var answer struct {
+	var list struct {
 		Traces []struct {
 			TraceID string `json:"trace_id"`
 		}
 	}
-	target := any(&answer)
+	target := any(&list)
 	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		target = &answer.Traces
+		target = &list.Traces
 	}
 	if err := json.Unmarshal(body, target); err != nil {
 		t.Fatalf("decode traces: %v: %.300s", err, body)
 	}
-	for _, trace := range answer.Traces {
+	for _, trace := range list.Traces {
 		ids = append(ids, trace.TraceID)
 	}
 	return ids

@@ -3,12 +3,10 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"syscall"
@@ -87,13 +85,13 @@ func startLoad(t *testing.T, otlp string, first uint64) *load {
 				t.Error(err)
 				return
 			}
-			status, err := post(otlp, body)
+			a, err := do(context.Background(), http.MethodPost, "http://"+otlp+"/v1/traces", body, "Content-Type", "application/x-protobuf")
 			l.mu.Lock()
 			switch {
 			case errors.Is(err, syscall.ECONNREFUSED): // never sent
 			case err != nil:
 				l.unknown++
-			case status == http.StatusOK:
+			case a.status == http.StatusOK:
 				l.acked = append(l.acked, time.Now())
 			}
 			l.mu.Unlock()
@@ -119,24 +117,6 @@ func (l *load) count(t time.Time) (acked, before, unknown float64) {
 		}
 	}
 	return acked, before, float64(l.unknown) * callsPerRequest
-}
-
-// post sends an OTLP request and returns the status of the answer.
-func post(addr string, body []byte) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/v1/traces", bytes.NewReader(body))
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	_, err = io.Copy(io.Discard, res.Body)
-	return res.StatusCode, err
 }
 
 // TestCrash kills the collector under load, twice. Each time it is ready again within two seconds, shows its history,

@@ -30,13 +30,12 @@ func TestHotROD(t *testing.T) {
 		"--driver-service-hostname=127.0.0.1", "--driver-service-port="+port(t, freeAddr(t)),
 		"--route-service-hostname=127.0.0.1", "--route-service-port="+port(t, freeAddr(t)))
 	dispatch := func(customer string) error {
-		res, err := http.Get("http://" + frontend + "/dispatch?" + url.Values{"customer": {customer}}.Encode())
+		a, err := do(t.Context(), http.MethodGet, "http://"+frontend+"/dispatch?customer="+customer, nil)
 		if err != nil {
 			return err
 		}
-		defer res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("dispatch: status %d", res.StatusCode)
+		if a.status != http.StatusOK {
+			return fmt.Errorf("dispatch: status %d", a.status)
 		}
 		return nil
 	}
