@@ -74,9 +74,11 @@ fuzz: ## every fuzz target for FUZZTIME
 		go test -run '^$$' -fuzz "^$${decl#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"
 	done
 
-bench: build ## the benchmarks, then the peers' as ratios of one run
+# Go's own benchmarks, then CPU time per span beside two Collectors, alternating, as ratios of one run.
+bench: build ## the benchmarks, then the cost per span against the peers'
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
-	if [ -f bench/go.mod ]; then go -C bench run . ; fi
+	go -C bench/peers build -o $(BIN)/peers .
+	go run ./bench -peers $(BIN)/peers -collector $(COLLECTOR)
 
 # What the machine must have, and what only the end-to-end tests need: HotROD from its Go module, the JavaScript SDK by
 # its lock file. Both are pinned with checksums and fetched once.
@@ -118,13 +120,15 @@ modules: ## go.mod and go.sum are tidy and true
 	go mod verify
 
 generate: ## templ components and the assets of the pages
-	@if git ls-files '*.templ' | grep -q .; then go tool templ generate; fi
-	go generate ./...
+	@go generate ./...
 
-generated: generate
-	@if ! git diff --exit-code --stat || [ -n "$$(git ls-files --others --exclude-standard)" ]; then
-		git status --short
-		echo 'generated files are not up to date, or the tree was not clean: run make generate and commit'
+generated: ## what is generated and committed is up to date
+	@state() { git status --porcelain; git diff; }
+	before=$$(state)
+	$(MAKE) generate
+	if [ "$$before" != "$$(state)" ]; then
+		git --no-pager diff --stat
+		echo 'generated files were not up to date: commit what make generate made'
 		exit 1
 	fi
 

@@ -94,7 +94,7 @@ func parsePackages(t *testing.T, tree fs.FS) map[string]*pkg {
 			}
 		} else {
 			p.files++
-			if file.Doc != nil {
+			if file.Doc != nil && !ignored.Match(src) {
 				p.comments = append(p.comments, file.Doc.Text())
 			}
 		}
@@ -108,6 +108,9 @@ func parsePackages(t *testing.T, tree fs.FS) map[string]*pkg {
 	})
 	return packages
 }
+
+// ignored matches a program that lies beside a package and is run by its name, such as a generator.
+var ignored = regexp.MustCompile(`(?m)^//go:build ignore$`)
 
 var benchmarkFunc = regexp.MustCompile(`(?m)^func (Benchmark\w*)\(`)
 
@@ -404,6 +407,7 @@ func TestRules(t *testing.T) {
 		{"package without a row", "slo/slo.go", "// Package slo is here\n// to be\n// read.\npackage slo\n", "package slo: no row"},
 		{"row without a package", "ARCHITECTURE.md", strings.Replace(good["ARCHITECTURE.md"], "| `web`", "| `alerts` | – |\n| `web`", 1), "a row for alerts"},
 		{"benchmark that is gone", "graph/graph_test.go", "package graph\n", "there is no BenchmarkSeal in graph"},
+		{"generator beside a package", "web/gen.go", "//go:build ignore\n\n// Gen generates.\npackage main\n", ""},
 		{"no package comment", "graph/graph.go", "package graph\n", "package graph: 0 package comments"},
 		{"two package comments", "graph/b.go", "// Package graph is here\n// to be\n// read.\npackage graph\n", "package graph: 2 package comments"},
 		{"short package comment", "graph/graph.go", "// Package graph is short.\npackage graph\n", "package graph: its comment has 1 lines"},

@@ -390,11 +390,7 @@ func (c *collector) traces(t *testing.T, query url.Values) (ids []string) {
 			TraceID string `json:"trace_id"`
 		}
 	}
-	target := any(&list)
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		target = &list.Traces
-	}
-	if err := json.Unmarshal(body, target); err != nil {
+	if err := json.Unmarshal(body, &list); err != nil {
 		t.Fatalf("decode traces: %v: %.300s", err, body)
 	}
 	for _, trace := range list.Traces {
