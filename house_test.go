@@ -49,6 +49,7 @@ func examine(t *testing.T, tree fs.FS) []string {
 	faults = append(faults, checkImports(packages, architecture)...)
 	faults = append(faults, checkPackageComments(packages)...)
 	faults = append(faults, checkBenchmarks(packages, architecture)...)
+	faults = append(faults, checkJourney(tree, architecture)...)
 	faults = append(faults, checkModules(read("go.mod"), decisions(t, tree))...)
 	faults = append(faults, checkText(t, tree)...)
 	return faults
@@ -282,6 +283,18 @@ func checkBenchmarks(packages map[string]*pkg, architecture string) (faults []st
 	return faults
 }
 
+// checkJourney wants every file on the newcomer's reading path to be there.
+func checkJourney(tree fs.FS, architecture string) (faults []string) {
+	_, journey, _ := strings.Cut(architecture, "\n## One span's journey\n")
+	journey, _, _ = strings.Cut(journey, "\n## ")
+	for _, name := range names(journey) {
+		if _, err := fs.Stat(tree, name); err != nil {
+			faults = append(faults, "ARCHITECTURE.md: the journey names "+name+", which does not exist")
+		}
+	}
+	return faults
+}
+
 // decisions returns the decision records as one text.
 func decisions(t *testing.T, tree fs.FS) string {
 	t.Helper()
@@ -385,6 +398,7 @@ func TestRules(t *testing.T) {
 		"go.mod": "module faultline\n\ngo 1.26.0\n\nreplace a.example/x => a.example/x v1.0.1\n\nrequire (\n\tb.example/y v1.2.3 // indirect\n)\n",
 		"ARCHITECTURE.md": "# A\n\n## Packages\n\n| package | may import |\n| --- | --- |\n| `graph` | – |\n| `web` | `graph` |\n" +
 			"\n## Homes of outside modules\n\n| module | home |\n| --- | --- |\n| `b.example/y` | `web` |\n" +
+			"\n## One span's journey\n\n1. `graph/graph.go`: the graph.\n" +
 			"\n## Hot paths\n\n| path | benchmark | figure |\n| --- | --- | --- |\n| seal | `graph.BenchmarkSeal` | |\n",
 		"docs/adr/001-pins.md": "# Pins\n\n`replace a.example/x` because.\n\n## Pins\n\n| module | version |\n| --- | --- |\n| `b.example/y` | `v1.2.3` |\n",
 		"graph/graph.go":       "// Package graph is here\n// to be\n// read.\npackage graph\n",
@@ -406,6 +420,7 @@ func TestRules(t *testing.T) {
 		{"outside module without a home", "web/c.go", "package web\n\nimport _ \"c.example/z\"\n", "c.example/z, which has no home"},
 		{"package without a row", "slo/slo.go", "// Package slo is here\n// to be\n// read.\npackage slo\n", "package slo: no row"},
 		{"row without a package", "ARCHITECTURE.md", strings.Replace(good["ARCHITECTURE.md"], "| `web`", "| `alerts` | – |\n| `web`", 1), "a row for alerts"},
+		{"journey to nowhere", "ARCHITECTURE.md", strings.Replace(good["ARCHITECTURE.md"], "1. `graph/graph.go`", "1. `graph/live.go`", 1), "names graph/live.go"},
 		{"benchmark that is gone", "graph/graph_test.go", "package graph\n", "there is no BenchmarkSeal in graph"},
 		{"generator beside a package", "web/gen.go", "//go:build ignore\n\n// Gen generates.\npackage main\n", ""},
 		{"no package comment", "graph/graph.go", "package graph\n", "package graph: 0 package comments"},
