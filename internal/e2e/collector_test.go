@@ -62,21 +62,22 @@ func client(t *testing.T, path ...string) string {
 type collector struct {
 	grpc, otlp, api string // host:port of OTLP/gRPC, OTLP/HTTP and of the API
 	dir             string
+	args            []string
 	log             *os.File
 	cmd             *exec.Cmd
 	exited          chan error
 }
 
-// newCollector starts one and waits until it is ready. It is stopped when the test ends; its log is shown if the test
-// failed.
-func newCollector(t *testing.T) *collector {
+// newCollector starts one with the given arguments and waits until it is ready. It is stopped when the test ends; its
+// log is shown if the test failed.
+func newCollector(t *testing.T, args ...string) *collector {
 	t.Helper()
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &collector{grpc: freeAddr(t), otlp: freeAddr(t), api: freeAddr(t), dir: filepath.Join(dir, "data"), log: log}
+	c := &collector{grpc: freeAddr(t), otlp: freeAddr(t), api: freeAddr(t), dir: filepath.Join(dir, "data"), args: args, log: log}
 	t.Cleanup(func() {
 		if c.cmd != nil {
 			c.Kill()
@@ -93,16 +94,16 @@ func newCollector(t *testing.T) *collector {
 // Start starts the process and waits until it is ready. It returns how long that took.
 func (c *collector) Start(t *testing.T) time.Duration {
 	t.Helper()
-	c.cmd = exec.CommandContext(t.Context(), collectorBinary)
-	c.cmd.Env = append(os.Environ(),
+	cmd := exec.CommandContext(t.Context(), collectorBinary, c.args...)
+	cmd.Env = append(os.Environ(),
 		"FAULTLINE_OTLP_GRPC="+c.grpc, "FAULTLINE_OTLP_HTTP="+c.otlp, "FAULTLINE_HTTP="+c.api, "FAULTLINE_DATA_DIR="+c.dir)
-	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
+	cmd.Stdout, cmd.Stderr = c.log, c.log
 	began := time.Now()
-	if err := c.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c.exited = make(chan error, 1)
-	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(c.cmd, c.exited)
+	c.cmd, c.exited = cmd, make(chan error, 1)
+	go func(exited chan<- error) { exited <- cmd.Wait() }(c.exited)
 	eventually(t, 30*time.Second, 10*time.Millisecond, func() error {
 		select {
 		case err := <-c.exited:

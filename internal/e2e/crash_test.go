@@ -53,6 +53,16 @@ func calls(caller, callee string, first uint64, n int) ptrace.Traces {
 	return traces
 }
 
+// export sends traces over OTLP/HTTP and returns the status of the answer.
+func (c *collector) export(t *testing.T, traces ptrace.Traces) int {
+	t.Helper()
+	body, err := ptraceotlp.NewExportRequestFromTraces(traces).MarshalProto()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.send(t, http.MethodPost, protobuf, "", body).status
+}
+
 // A load sends numbered calls without pause and remembers what was acknowledged, and when.
 type load struct {
 	otlp   string
