@@ -128,7 +128,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
 		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store})
-		if err := a.engine.Restore(ctx, store); err != nil {
+		if err := a.engine.Restore(ctx, started, store); err != nil {
 			a.log.Warn("what was learned about addresses is lost and will be learned again", "error", err)
 		}
 		a.onStop("engine", func(ctx context.Context) error {

@@ -63,7 +63,7 @@ func (f *feed) Examples(time.Time) []graph.KeptTrace { return nil }
 func (f *feed) Counters() graph.Counters             { return graph.Counters{Received: 7, Accepted: 7} }
 func (f *feed) State() []byte                        { return []byte("learned") }
 
-func (f *feed) Restore(state []byte) error {
+func (f *feed) Restore(_ time.Time, state []byte) error {
 	f.state = state
 	return nil
 }

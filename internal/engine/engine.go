@@ -28,8 +28,8 @@ type Feed interface {
 	Examples(now time.Time) []graph.KeptTrace
 	// State returns what was learned, opaque to the engine; empty when there is nothing. The caller owns it.
 	State() []byte
-	// Restore takes what State returned in an earlier process.
-	Restore(state []byte) error
+	// Restore takes what State returned in an earlier process. now is when this one started.
+	Restore(now time.Time, state []byte) error
 }
 
 // Config bounds an Engine.
@@ -94,7 +94,7 @@ func New(s Settings) *Engine {
 }
 
 // Restore hands the feed what it had learned in an earlier process. That there is nothing is no error.
-func (e *Engine) Restore(ctx context.Context, from storage.Reader) error {
+func (e *Engine) Restore(ctx context.Context, now time.Time, from storage.Reader) error {
 	state, err := from.State(ctx, stateKey)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
@@ -102,7 +102,7 @@ func (e *Engine) Restore(ctx context.Context, from storage.Reader) error {
 	if err != nil {
 		return fmt.Errorf("read learned state: %w", err)
 	}
-	if err := e.Feed.Restore(state); err != nil {
+	if err := e.Feed.Restore(now, state); err != nil {
 		return fmt.Errorf("restore learned state: %w", err)
 	}
 	e.state = state
