@@ -51,7 +51,7 @@ With no argument everything runs in one process, with the configuration that pri
 			root.RemoveCommand(sub)
 		}
 	}
-	root.AddCommand(newPrintConfigCommand())
+	root.AddCommand(newPrintConfigCommand(), newDemoCommand(from))
 	return root
 }
 

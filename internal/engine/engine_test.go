@@ -231,7 +231,7 @@ func TestStateIsRemembered(t *testing.T) {
 	p.close(t)
 
 	p = newProcess(t, dir, noon.Add(time.Hour))
-	if err := p.engine.Restore(t.Context(), time.Now(), p.store); err != nil {
+	if err := p.engine.Restore(t.Context(), noon, p.store); err != nil {
 		t.Fatal(err)
 	}
 	got = append(got, string(p.feed.state))
@@ -242,13 +242,13 @@ func TestStateIsRemembered(t *testing.T) {
 	if err := p.engine.Flush(t.Context(), noon.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.engine.Restore(t.Context(), time.Now(), p.store); err == nil {
+	if err := p.engine.Restore(t.Context(), noon, p.store); err == nil {
 		t.Error("restored what cannot be read")
 	}
 	p.close(t)
 
 	p = newProcess(t, t.TempDir(), noon)
-	if err := p.engine.Restore(t.Context(), time.Now(), p.store); err != nil {
+	if err := p.engine.Restore(t.Context(), noon, p.store); err != nil {
 		t.Errorf("that there is nothing to restore is no error: %v", err)
 	}
 	p.close(t)
