@@ -43,6 +43,7 @@ const (
 	keep                 // it stayed alone, and its other half may come late
 	retry                // not a logical call: an attempt after a failed one
 	resolved             // another attempt followed: its error is not the logical call's
+	mute                 // it says who called whom, but enters no figure itself
 )
 
 // outFact is what a caller's half has been counted as; target 0 is nothing.
@@ -630,6 +631,9 @@ func retries(before, c *half) bool {
 
 // out appends what a caller's half counts, sign times.
 func (b *batch) out(h *half, f outFact, sign int32) {
+	if h.flags&mute != 0 {
+		return
+	}
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
@@ -650,6 +654,9 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 
 // in appends what a callee's half counts, sign times.
 func (b *batch) in(h *half, f inFact, sign int32) {
+	if h.flags&mute != 0 {
+		return
+	}
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: f.source, Target: h.node, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure, Side: graph.ServerSide,
