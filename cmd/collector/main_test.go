@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 type collector struct {
 	http, grpc, otlp, dir string
 	cmd                   *exec.Cmd
-	out, err              syncBuffer
+	out, err              *syncBuffer
 	exited                chan error
 }
 
@@ -76,17 +76,23 @@ func freeAddr(t *testing.T) string {
 }
 
 func newCollector(t *testing.T) *collector {
-	return &collector{http: freeAddr(t), grpc: freeAddr(t), otlp: freeAddr(t), dir: filepath.Join(t.TempDir(), "data")}
+	c := &collector{http: freeAddr(t), grpc: freeAddr(t), otlp: freeAddr(t), dir: filepath.Join(t.TempDir(), "data"), out: &syncBuffer{}, err: &syncBuffer{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("stdout:\n%s\nstderr:\n%s", c.out.String(), c.err.String())
+		}
+	})
+	return c
 }
 
 // start runs the collector; the test ends it if need be.
 func (c *collector) start(t *testing.T, args ...string) {
 	t.Helper()
-	c.out, c.err = syncBuffer{}, syncBuffer{}
+	c.out, c.err = &syncBuffer{}, &syncBuffer{}
 	c.cmd = exec.Command(os.Args[0], args...)
 	c.cmd.Env = append(os.Environ(), runMain+"=1", "FAULTLINE_HTTP="+c.http, "FAULTLINE_OTLP_GRPC="+c.grpc,
 		"FAULTLINE_OTLP_HTTP="+c.otlp, "FAULTLINE_DATA_DIR="+c.dir)
-	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
+	c.cmd.Stdout, c.cmd.Stderr = c.out, c.err
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +100,7 @@ func (c *collector) start(t *testing.T, args ...string) {
 	go func(cmd *exec.Cmd) { exited <- cmd.Wait() }(c.cmd)
 	c.exited = exited
 	process := c.cmd.Process
-	t.Cleanup(func() {
-		_ = process.Kill()
-		if t.Failed() {
-			t.Logf("stdout:\n%s\nstderr:\n%s", c.out.String(), c.err.String())
-		}
-	})
+	t.Cleanup(func() { _ = process.Kill() })
 }
 
 // wait returns the exit code, or fails the test after a while.
@@ -304,6 +305,9 @@ func TestSpansToMap(t *testing.T) {
 		t.Errorf("after a kill: %d calls, want 18", got)
 	}
 
+	if text := c.err.String(); text != "" {
+		t.Errorf("not quiet:\n%s", text)
+	}
 	if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil { // every component is stopped and started
 		t.Fatal(err)
 	}
@@ -313,9 +317,6 @@ func TestSpansToMap(t *testing.T) {
 	c.call(t, 2)
 	eventually(t, "20 calls", func() bool { return c.calls(t, "web", "cart") == 20 })
 	c.terminate(t)
-	if text := c.err.String(); text != "" {
-		t.Errorf("not quiet:\n%s", text)
-	}
 }
 
 // listeners counts the ports that a process listens on.
