@@ -21,6 +21,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"os/signal"
@@ -36,13 +37,14 @@ import (
 )
 
 type options struct {
-	collector, peers   string
-	services           []int
-	rounds             int
-	spans              int
-	streams            int
-	clientCore, server int
-	limitNop, limitSG  float64
+	collector, peers       string
+	services               []int
+	rounds                 int
+	spans                  int // per run
+	passSpans              int // in a pass of the load; 0: the load's default
+	streams                int
+	clientCore, serverCore int
+	limitNop, limitSG      float64
 }
 
 func main() {
@@ -58,7 +60,7 @@ func main() {
 	flag.IntVar(&o.spans, "spans", 1_000_000, "spans per run, at least")
 	flag.IntVar(&o.streams, "streams", 8, "requests in flight")
 	flag.IntVar(&o.clientCore, "client-core", 0, "core of the load generator")
-	flag.IntVar(&o.server, "server-core", 1, "core of the server")
+	flag.IntVar(&o.serverCore, "server-core", 1, "core of the server")
 	flag.Float64Var(&o.limitNop, "max-nop", 0, "fail if ours/nop is above this `ratio` (0: never)")
 	flag.Float64Var(&o.limitSG, "max-servicegraph", 0, "fail if ours/servicegraph is above this `ratio` (0: never)")
 	flag.BoolVar(&quick, "quick", false, "one round of 200000 spans: shows that it works, not what it costs")
@@ -75,12 +77,12 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	if err := run(ctx, o, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, o options, out io.Writer) error {
 	servers, err := chooseServers(o)
 	if err != nil {
 		return err
@@ -89,14 +91,21 @@ func run(ctx context.Context, o options) error {
 	if err := pin(o.clientCore); err != nil {
 		return fmt.Errorf("pin load generator to core %d: %w", o.clientCore, err)
 	}
-	fmt.Printf("CPU seconds per million spans of the server process, median of %d rounds (lowest to highest)\n", o.rounds)
+	fmt.Fprintf(out, "CPU seconds per million spans of the server process, median of %d rounds (lowest to highest)\n", o.rounds)
+	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
+		fmt.Fprintf(out, "load average before: %s\n", strings.Join(strings.Fields(string(avg))[:3], " "))
+	}
 	var exceeded []string
 	for _, n := range o.services {
-		load, err := sim.NewLoad(sim.DefaultLoad(n))
+		cfg := sim.DefaultLoad(n)
+		if o.passSpans > 0 {
+			cfg.Spans = o.passSpans
+		}
+		load, err := sim.NewLoad(cfg)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("\n%d services, %d edges, %d-span requests, %d bytes and %.1f attributes a span\n", n,
+		fmt.Fprintf(out, "\n%d services, %d edges, %d-span requests, %d bytes and %.1f attributes a span\n", n,
 			len(load.Truth().Edges()), load.Spans()/load.Requests(), load.Bytes()/load.Spans(), float64(load.Attributes())/float64(load.Spans()))
 		costs := map[string][]cost{}
 		for range o.rounds {
@@ -108,7 +117,7 @@ func run(ctx context.Context, o options) error {
 				costs[s.name] = append(costs[s.name], c)
 			}
 		}
-		exceeded = append(exceeded, report(servers, costs, o)...)
+		exceeded = append(exceeded, report(out, servers, costs, o)...)
 	}
 	if len(exceeded) > 0 {
 		return errors.New(strings.Join(exceeded, "; "))
@@ -152,7 +161,7 @@ type cost struct {
 // measure runs the server once: a pass of the load to warm it up, then whole
 // passes that count.
 func measure(ctx context.Context, s server, load *sim.Load, o options) (c cost, err error) {
-	p, err := start(ctx, s, o.server)
+	p, err := start(ctx, s, o.serverCore)
 	if err != nil {
 		return c, err
 	}
@@ -220,22 +229,22 @@ func drive(ctx context.Context, e sim.Exporter, load *sim.Load, passes, streams 
 
 // report prints the servers' costs and the ratios, and returns what is above
 // its limit.
-func report(servers []server, costs map[string][]cost, o options) (exceeded []string) {
-	fmt.Printf("%-14s %22s %18s %10s %9s\n", "", "CPU s / M spans", "until stopped", "spans/s", "peak MiB")
+func report(out io.Writer, servers []server, costs map[string][]cost, o options) (exceeded []string) {
+	fmt.Fprintf(out, "%-14s %22s %18s %10s %9s\n", "", "CPU s / M spans", "until stopped", "spans/s", "peak MiB")
 	for _, s := range servers {
 		c := costs[s.name]
 		cpu := values(c, func(c cost) float64 { return c.cpu })
-		fmt.Printf("%-14s %6.2f (%5.2f to %5.2f) %18.2f %10.0f %9.0f", s.name, median(cpu), slices.Min(cpu), slices.Max(cpu),
+		fmt.Fprintf(out, "%-14s %6.2f (%5.2f to %5.2f) %18.2f %10.0f %9.0f", s.name, median(cpu), slices.Min(cpu), slices.Max(cpu),
 			median(values(c, func(c cost) float64 { return c.through })),
 			median(values(c, func(c cost) float64 { return c.rate })),
 			median(values(c, func(c cost) float64 { return float64(c.peak) }))/(1<<20))
 		if wrong := slices.MaxFunc(c, func(a, b cost) int { return cmp.Compare(a.wrong, b.wrong) }).wrong; wrong >= 0 {
-			fmt.Printf("   edges with wrong counts: %d", wrong)
+			fmt.Fprintf(out, "   edges with wrong counts: %d", wrong)
 			if wrong > 0 {
 				exceeded = append(exceeded, fmt.Sprintf("%s: %d edges with wrong counts", s.name, wrong))
 			}
 		}
-		fmt.Println()
+		fmt.Fprintln(out)
 	}
 	ours := costs[faultlineName]
 	for _, peer := range []struct {
@@ -247,7 +256,7 @@ func report(servers []server, costs map[string][]cost, o options) (exceeded []st
 			continue
 		}
 		cpu := ratio(ours, theirs, func(c cost) float64 { return c.cpu })
-		fmt.Printf("%s/%s: %.3f (until stopped: %.3f)\n", faultlineName, peer.name, cpu,
+		fmt.Fprintf(out, "%s/%s: %.3f (until stopped: %.3f)\n", faultlineName, peer.name, cpu,
 			ratio(ours, theirs, func(c cost) float64 { return c.through }))
 		if peer.limit > 0 && cpu > peer.limit {
 			exceeded = append(exceeded, fmt.Sprintf("%s/%s is %.3f, above %.3f", faultlineName, peer.name, cpu, peer.limit))

@@ -28,7 +28,7 @@ type Feed interface {
 	Examples(now time.Time) []graph.KeptTrace
 	// State returns what was learned, opaque to the engine; empty when there is nothing. The caller owns it.
 	State() []byte
-	// Restore takes what State returned in an earlier process; now is when this one started.
+	// Restore takes what State returned in an earlier process. now is when this one started.
 	Restore(now time.Time, state []byte) error
 }
 

@@ -38,7 +38,7 @@ func TestRun(t *testing.T) {
 		script, period := DemoScript()
 		began := time.Now()
 		out := &collected{}
-		if err := Run(ctx, Config{Seed: 1, Script: script, Period: period}, out, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		if err := Run(ctx, Config{Seed: 1, Rate: 5, Script: script, Period: period}, out, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took != 3*time.Minute {
@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 				t.Fatalf("a span ended at %v, not while it ran", end)
 			}
 		}
-		if len(services) != 15 || services["shop/frontend"] < 3*60*30 {
+		if len(services) != 15 || services["shop/frontend"] < 3*60*5 {
 			t.Errorf("spans by service: %v", services)
 		}
 		for _, want := range []string{"simulated fault begins", "simulated fault is over", "slow database"} {
@@ -67,7 +67,7 @@ func TestRun(t *testing.T) {
 
 func TestRunDropsWhatIsNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		var log bytes.Buffer
 		if err := Run(ctx, Config{Seed: 1}, &collected{refuse: true}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
