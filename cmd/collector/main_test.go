@@ -308,11 +308,16 @@ func TestSpansToMap(t *testing.T) {
 	if text := c.err.String(); text != "" {
 		t.Errorf("not quiet:\n%s", text)
 	}
-	if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil { // every component is stopped and started
-		t.Fatal(err)
-	}
-	banners := func() int { return strings.Count(c.out.String(), "UI and API") }
-	eventually(t, "a second banner", func() bool { return banners() == 2 })
+	var last time.Time
+	eventually(t, "a second banner", func() bool { // every component is stopped and started
+		if time.Since(last) > 3*time.Second { // a signal before the Collector minds it is as good as none
+			last = time.Now()
+			if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.Count(c.out.String(), "UI and API") > 1
+	})
 	c.ready(t)
 	c.call(t, 2)
 	eventually(t, "20 calls", func() bool { return c.calls(t, "web", "cart") == 20 })
@@ -348,6 +353,17 @@ func listeners(t *testing.T, pid int) (n int) {
 		}
 	}
 	return n
+}
+
+// A signal that comes while the collector starts ends it in good order.
+func TestTerminatedWhileStarting(t *testing.T) {
+	c := newCollector(t)
+	c.start(t)
+	eventually(t, "the store is opened", func() bool {
+		_, err := os.Stat(c.dir)
+		return err == nil
+	})
+	c.terminate(t)
 }
 
 func TestRefusesToStart(t *testing.T) {
