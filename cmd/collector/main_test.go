@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,10 +16,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -322,6 +327,87 @@ func TestSpansToMap(t *testing.T) {
 	c.call(t, 2)
 	eventually(t, "20 calls", func() bool { return c.calls(t, "web", "cart") == 20 })
 	c.terminate(t)
+}
+
+// What was acknowledged before a SIGTERM is there after the next start, and nothing is there twice.
+func TestTerminatedUnderLoad(t *testing.T) {
+	c := newCollector(t)
+	var acked, unknown atomic.Int64
+	for range 3 {
+		c.start(t)
+		c.ready(t)
+		before := acked.Load()
+		stop := make(chan struct{})
+		var senders sync.WaitGroup
+		for range 4 {
+			senders.Go(func() {
+				client := http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+				defer client.CloseIdleConnections()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					resp, err := client.Post("http://"+c.otlp+"/v1/traces", "application/x-protobuf", bytes.NewReader(oneCall(t)))
+					switch {
+					case errors.Is(err, syscall.ECONNREFUSED): // not taken
+					case err != nil:
+						unknown.Add(1)
+					default:
+						resp.Body.Close()
+						if resp.StatusCode == http.StatusOK {
+							acked.Add(1)
+						}
+					}
+				}
+			})
+		}
+		eventually(t, "some load", func() bool { return acked.Load() > before+200 })
+		c.terminate(t)
+		close(stop)
+		senders.Wait()
+	}
+	c.start(t)
+	c.ready(t)
+	if got := c.calls(t, "web", "cart"); got < acked.Load() || got > acked.Load()+unknown.Load() {
+		t.Errorf("%d calls, want %d to %d", got, acked.Load(), acked.Load()+unknown.Load())
+	}
+	c.terminate(t)
+}
+
+// oneCall returns a request with both halves of a call from web to cart.
+func oneCall(t *testing.T) []byte {
+	t.Helper()
+	traces := ptrace.NewTraces()
+	now := time.Now()
+	var traceID pcommon.TraceID
+	var client, server pcommon.SpanID
+	for _, id := range [][]byte{traceID[:], client[:], server[:]} {
+		if _, err := rand.Read(id); err != nil {
+			t.Error(err)
+		}
+	}
+	half := func(service string, id, parent pcommon.SpanID, kind ptrace.SpanKind) {
+		spans := traces.ResourceSpans().AppendEmpty()
+		spans.Resource().Attributes().PutStr("service.name", service)
+		span := spans.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		span.SetTraceID(traceID)
+		span.SetSpanID(id)
+		span.SetParentSpanID(parent)
+		span.SetName("GET")
+		span.SetKind(kind)
+		span.SetStartTimestamp(pcommon.NewTimestampFromTime(now.Add(-time.Millisecond)))
+		span.SetEndTimestamp(pcommon.NewTimestampFromTime(now))
+	}
+	half("web", client, pcommon.SpanID{}, ptrace.SpanKindClient)
+	half("cart", server, client, ptrace.SpanKindServer)
+	var marshaler ptrace.ProtoMarshaler
+	body, err := marshaler.MarshalTraces(traces)
+	if err != nil {
+		t.Error(err)
+	}
+	return body
 }
 
 // listeners counts the ports that a process listens on.
