@@ -47,7 +47,7 @@ over OTLP. Data is kept in ` + demoDir + ` unless FAULTLINE_DATA_DIR names anoth
 		ctx, cancel := context.WithCancel(cmd.Context())
 		simulated := make(chan error, 1)
 		go func() { simulated <- simulate(ctx, rate) }()
-		if err = collector.Run(cmd.Context()); err != nil { // until a signal comes
+		if err = collector.Run(cmd.Context()); err != nil { // until its context ends
 			err = from.locate(err)
 		}
 		cancel()

@@ -7,12 +7,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 )
 
 func main() {
-	if err := newCommand().ExecuteContext(context.Background()); err != nil {
+	// Signals are minded from the beginning, not only once the Collector runs. A SIGHUP before that means nothing: what
+	// it would read again has just been read.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	err := newCommand().ExecuteContext(ctx)
+	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) { // stopped while it started
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

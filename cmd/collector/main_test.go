@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,10 +16,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -42,7 +47,7 @@ func TestMain(m *testing.M) {
 type collector struct {
 	http, grpc, otlp, dir string
 	cmd                   *exec.Cmd
-	out, err              syncBuffer
+	out, err              *syncBuffer
 	exited                chan error
 }
 
@@ -76,17 +81,23 @@ func freeAddr(t *testing.T) string {
 }
 
 func newCollector(t *testing.T) *collector {
-	return &collector{http: freeAddr(t), grpc: freeAddr(t), otlp: freeAddr(t), dir: filepath.Join(t.TempDir(), "data")}
+	c := &collector{http: freeAddr(t), grpc: freeAddr(t), otlp: freeAddr(t), dir: filepath.Join(t.TempDir(), "data"), out: &syncBuffer{}, err: &syncBuffer{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("stdout:\n%s\nstderr:\n%s", c.out.String(), c.err.String())
+		}
+	})
+	return c
 }
 
 // start runs the collector; the test ends it if need be.
 func (c *collector) start(t *testing.T, args ...string) {
 	t.Helper()
-	c.out, c.err = syncBuffer{}, syncBuffer{}
+	c.out, c.err = &syncBuffer{}, &syncBuffer{}
 	c.cmd = exec.Command(os.Args[0], args...)
 	c.cmd.Env = append(os.Environ(), runMain+"=1", "FAULTLINE_HTTP="+c.http, "FAULTLINE_OTLP_GRPC="+c.grpc,
 		"FAULTLINE_OTLP_HTTP="+c.otlp, "FAULTLINE_DATA_DIR="+c.dir)
-	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
+	c.cmd.Stdout, c.cmd.Stderr = c.out, c.err
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +105,7 @@ func (c *collector) start(t *testing.T, args ...string) {
 	go func(cmd *exec.Cmd) { exited <- cmd.Wait() }(c.cmd)
 	c.exited = exited
 	process := c.cmd.Process
-	t.Cleanup(func() {
-		_ = process.Kill()
-		if t.Failed() {
-			t.Logf("stdout:\n%s\nstderr:\n%s", c.out.String(), c.err.String())
-		}
-	})
+	t.Cleanup(func() { _ = process.Kill() })
 }
 
 // wait returns the exit code, or fails the test after a while.
@@ -304,18 +310,104 @@ func TestSpansToMap(t *testing.T) {
 		t.Errorf("after a kill: %d calls, want 18", got)
 	}
 
-	if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil { // every component is stopped and started
-		t.Fatal(err)
+	if text := c.err.String(); text != "" {
+		t.Errorf("not quiet:\n%s", text)
 	}
-	banners := func() int { return strings.Count(c.out.String(), "UI and API") }
-	eventually(t, "a second banner", func() bool { return banners() == 2 })
+	var last time.Time
+	eventually(t, "a second banner", func() bool { // every component is stopped and started
+		if time.Since(last) > 3*time.Second { // a signal before the Collector minds it is as good as none
+			last = time.Now()
+			if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.Count(c.out.String(), "UI and API") > 1
+	})
 	c.ready(t)
 	c.call(t, 2)
 	eventually(t, "20 calls", func() bool { return c.calls(t, "web", "cart") == 20 })
 	c.terminate(t)
-	if text := c.err.String(); text != "" {
-		t.Errorf("not quiet:\n%s", text)
+}
+
+// What was acknowledged before a SIGTERM is there after the next start, and nothing is there twice.
+func TestTerminatedUnderLoad(t *testing.T) {
+	c := newCollector(t)
+	var acked, unknown atomic.Int64
+	for range 3 {
+		c.start(t)
+		c.ready(t)
+		before := acked.Load()
+		stop := make(chan struct{})
+		var senders sync.WaitGroup
+		for range 4 {
+			senders.Go(func() {
+				client := http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+				defer client.CloseIdleConnections()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					resp, err := client.Post("http://"+c.otlp+"/v1/traces", "application/x-protobuf", bytes.NewReader(oneCall(t)))
+					switch {
+					case errors.Is(err, syscall.ECONNREFUSED): // not taken
+					case err != nil:
+						unknown.Add(1)
+					default:
+						resp.Body.Close()
+						if resp.StatusCode == http.StatusOK {
+							acked.Add(1)
+						}
+					}
+				}
+			})
+		}
+		eventually(t, "some load", func() bool { return acked.Load() > before+200 })
+		c.terminate(t)
+		close(stop)
+		senders.Wait()
 	}
+	c.start(t)
+	c.ready(t)
+	if got := c.calls(t, "web", "cart"); got < acked.Load() || got > acked.Load()+unknown.Load() {
+		t.Errorf("%d calls, want %d to %d", got, acked.Load(), acked.Load()+unknown.Load())
+	}
+	c.terminate(t)
+}
+
+// oneCall returns a request with both halves of a call from web to cart.
+func oneCall(t *testing.T) []byte {
+	t.Helper()
+	traces := ptrace.NewTraces()
+	now := time.Now()
+	var traceID pcommon.TraceID
+	var client, server pcommon.SpanID
+	for _, id := range [][]byte{traceID[:], client[:], server[:]} {
+		if _, err := rand.Read(id); err != nil {
+			t.Error(err)
+		}
+	}
+	half := func(service string, id, parent pcommon.SpanID, kind ptrace.SpanKind) {
+		spans := traces.ResourceSpans().AppendEmpty()
+		spans.Resource().Attributes().PutStr("service.name", service)
+		span := spans.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		span.SetTraceID(traceID)
+		span.SetSpanID(id)
+		span.SetParentSpanID(parent)
+		span.SetName("GET")
+		span.SetKind(kind)
+		span.SetStartTimestamp(pcommon.NewTimestampFromTime(now.Add(-time.Millisecond)))
+		span.SetEndTimestamp(pcommon.NewTimestampFromTime(now))
+	}
+	half("web", client, pcommon.SpanID{}, ptrace.SpanKindClient)
+	half("cart", server, client, ptrace.SpanKindServer)
+	var marshaler ptrace.ProtoMarshaler
+	body, err := marshaler.MarshalTraces(traces)
+	if err != nil {
+		t.Error(err)
+	}
+	return body
 }
 
 // listeners counts the ports that a process listens on.
@@ -347,6 +439,17 @@ func listeners(t *testing.T, pid int) (n int) {
 		}
 	}
 	return n
+}
+
+// A signal that comes while the collector starts ends it in good order.
+func TestTerminatedWhileStarting(t *testing.T) {
+	c := newCollector(t)
+	c.start(t)
+	eventually(t, "the store is opened", func() bool {
+		_, err := os.Stat(c.dir)
+		return err == nil
+	})
+	c.terminate(t)
 }
 
 func TestRefusesToStart(t *testing.T) {

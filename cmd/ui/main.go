@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 	a.Start()
 	fmt.Fprintf(out, "Faultline %s\n  UI and API  %s\n  reads %s, which a collector writes\n", app.BuildVersion(), a.URL(), cfg.DataDir)
 	<-ctx.Done()
-	return a.Stop(context.WithoutCancel(ctx))
+	return a.Stop()
 }
 
 // configure reads the environment and, over it, the flags.

@@ -91,7 +91,7 @@ func open(t *testing.T, dir string) (*App, *feed) {
 
 func stop(t *testing.T, a *App) {
 	t.Helper()
-	if err := a.Stop(t.Context()); err != nil {
+	if err := a.Stop(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -213,7 +213,7 @@ func randomQuery(rnd *rand.Rand, start, now time.Time) storage.Query {
 // Whatever was observed, cut, kept, failed to be kept, killed and started again: at any moment a View answers what a
 // direct sum over the facts does.
 func TestViewIsTheDirectSum(t *testing.T) {
-	seeds := uint64(5)
+	seeds := uint64(4)
 	if testing.Short() {
 		seeds = 2
 	}
@@ -230,7 +230,7 @@ func TestViewIsTheDirectSum(t *testing.T) {
 			var facts []fact
 			kept := 0 // facts that a kill leaves
 			p := newProcess(t, dir, start)
-			for step := range 120 {
+			for step := range 90 {
 				switch action := rnd.IntN(100); {
 				case action < 45:
 					for range rnd.IntN(20) {
@@ -350,7 +350,7 @@ func TestViewWhileTheEngineTicks(t *testing.T) {
 			}
 		})
 	}
-	for second := range int64(250) {
+	for second := range int64(150) {
 		if second%20 == 0 {
 			watch.Lock()
 			watch.Unlock() //nolint:staticcheck // every query that began before has ended
