@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command bench measures what a span costs Faultline, and what it costs an OpenTelemetry Collector that only decodes it
-// (nop) or that makes a service graph of it with its own connector (servicegraph):
+// (nop) or that makes a service graph of it with its own connector (servicegraph).
 //
 // Server and load generator each have a core of their own and the server runs with GOMAXPROCS=1. The figure is the
 // server process's CPU time (user and system) per million spans, the median over rounds in which the servers take
