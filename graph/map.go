@@ -1,0 +1,177 @@
+package graph
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Health is what a person sees of a node or an edge before reading anything. The zero value is unknown: too few calls
+// to say, which is never shown as good.
+type Health uint8
+
+// The healths, from the least to the most alarming.
+const (
+	HealthUnknown Health = iota
+	HealthOK
+	HealthWarn
+	HealthCritical
+)
+
+var healthNames = [...]string{"unknown", "ok", "warn", "critical"}
+
+// String returns the health's name in the API.
+func (h Health) String() string { return healthNames[h&3] }
+
+// MarshalText writes the health's name.
+func (h Health) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// MapEdge is an edge over a span of time, with what was counted and what follows from it.
+type MapEdge struct {
+	ID       string
+	Key      EdgeKey
+	Stats    EdgeStats
+	Health   Health
+	Reasons  []string      // why Health is warn or critical, in words with their figures
+	Duration time.Duration // the time that Stats cover
+}
+
+// MapNode is a node over a span of time.
+type MapNode struct {
+	ID   string
+	Node Node
+	// Inbound sums the edges that end here; Outbound those that start here.
+	Inbound, Outbound EdgeStats
+	Health            Health // the worst of the node's own inbound edges
+	Instances         []string
+	Versions          []string
+	Spans             int64
+}
+
+// Map is the dependency graph of one environment over [From, To).
+type Map struct {
+	From, To  time.Time
+	Env       string
+	Envs      []string // all environments seen in the span, by name
+	Nodes     []MapNode
+	Edges     []MapEdge
+	Truncated bool // there is more than the limits allow to show
+}
+
+// Limits of one map.
+const (
+	MaxMapNodes = 10_000
+	MaxMapEdges = 50_000
+)
+
+// BuildMap makes the map of one environment from any number of windows that together cover [from, to). env "" stands
+// for the environment named so only when all is false; with all set and env "" the busiest environment is taken.
+// Baseline, when given, holds the same edges over an earlier, quieter span, for comparison.
+// Nodes and edges come sorted by id, so that the same windows give the same map.
+func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, baseline *Map) Map {
+	edges := map[EdgeKey]*EdgeStats{}
+	calls := map[string]int64{}
+	for wi := range windows {
+		for i := range windows[wi].Edges {
+			row := &windows[wi].Edges[i]
+			calls[row.Edge.Env()] += max(row.Stats.Calls, 0)
+			s := edges[row.Edge]
+			if s == nil {
+				s = &EdgeStats{}
+				edges[row.Edge] = s
+			}
+			s.Add(&row.Stats)
+		}
+		for i := range windows[wi].Nodes {
+			calls[windows[wi].Nodes[i].Node.Env] += 0
+		}
+	}
+	m := Map{From: from, To: to, Env: env}
+	for e := range calls {
+		m.Envs = append(m.Envs, e)
+	}
+	slices.Sort(m.Envs)
+	if anyEnv {
+		m.Env = ""
+		for i, e := range m.Envs {
+			if i == 0 || calls[e] > calls[m.Env] {
+				m.Env = e
+			}
+		}
+	}
+	nodes := map[Node]*MapNode{}
+	node := func(n Node) *MapNode {
+		mn := nodes[n]
+		if mn == nil {
+			mn = &MapNode{ID: n.ID(), Node: n}
+			nodes[n] = mn
+		}
+		return mn
+	}
+	before := map[string]*EdgeStats{}
+	if baseline != nil {
+		for i := range baseline.Edges {
+			before[baseline.Edges[i].ID] = &baseline.Edges[i].Stats
+		}
+	}
+	for k, s := range edges {
+		if k.Env() != m.Env || s.Zero() {
+			continue
+		}
+		e := MapEdge{ID: k.ID(), Key: k, Stats: *s, Duration: to.Sub(from)}
+		e.Health, e.Reasons = Judge(s, before[e.ID])
+		m.Edges = append(m.Edges, e)
+		src, dst := node(k.Source), node(k.Target)
+		src.Outbound.Add(s)
+		dst.Inbound.Add(s)
+		dst.Health = max(dst.Health, e.Health)
+	}
+	for wi := range windows {
+		for i := range windows[wi].Nodes {
+			row := &windows[wi].Nodes[i]
+			if row.Node.Env != m.Env {
+				continue
+			}
+			mn := node(row.Node)
+			mn.Spans += row.Spans
+			mn.Instances = addName(mn.Instances, row.Instance)
+			mn.Versions = addName(mn.Versions, row.Version)
+		}
+	}
+	for _, mn := range nodes {
+		m.Nodes = append(m.Nodes, *mn)
+	}
+	slices.SortFunc(m.Nodes, func(a, b MapNode) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(m.Edges, func(a, b MapEdge) int {
+		return cmp.Or(strings.Compare(a.Key.Source.ID(), b.Key.Source.ID()), strings.Compare(a.Key.Target.ID(), b.Key.Target.ID()),
+			cmp.Compare(a.Key.Protocol, b.Key.Protocol))
+	})
+	return m
+}
+
+// addName inserts name into a sorted list, once, unless it is empty.
+func addName(names []string, name string) []string {
+	if name == "" {
+		return names
+	}
+	i, found := slices.BinarySearch(names, name)
+	if found {
+		return names
+	}
+	return slices.Insert(names, i, name)
+}
+
+// Wilson returns the Wilson score interval of k successes in n trials at z standard deviations.
+// Source: E. B. Wilson, JASA 22 (1927). It is [0, 1] when n is 0.
+func Wilson(k, n int64, z float64) (lower, upper float64) {
+	if n <= 0 {
+		return 0, 1
+	}
+	p, N := float64(k)/float64(n), float64(n)
+	d := 1 + z*z/N
+	centre := (p + z*z/(2*N)) / d
+	half := z / d * math.Sqrt(p*(1-p)/N+z*z/(4*N*N))
+	return max(centre-half, 0), min(centre+half, 1)
+}

@@ -1,0 +1,179 @@
+// Package graph keeps calls as windows: the live dependency graph and the words in which the rest of the program speaks
+// of it. A Node is who takes part, an EdgeKey who calls whom and how, a Call one observation of a call, an EdgeStats what
+// a window knows of an edge, a Window everything that was seen in ten seconds or a minute, a Map what a person sees.
+//
+// Everything in a window is a sum of integers, so windows written by different collectors, or in several parts because
+// something came late, add up to the same answer in any order. Live is safe for concurrent use and bounded; everything
+// else is a plain value. Time is always a parameter.
+package graph
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"strings"
+)
+
+// NodeKind says what a node is. The zero value is Unknown.
+type NodeKind uint8
+
+// The kinds of nodes, as the API names them.
+const (
+	Unknown  NodeKind = iota // a caller that no span names
+	Service                  // something that sends spans
+	Gateway                  // a proxy with a service name of its own
+	Database                 // db:…
+	Cache                    // db:redis…, db:memcached…
+	Queue                    // queue:…
+	External                 // ext:…
+	User                     // whoever calls an entry point
+	numNodeKinds
+)
+
+var nodeKindNames = [numNodeKinds]string{"unknown", "service", "gateway", "database", "cache", "queue", "external", "user"}
+
+// String returns the kind's name in the API.
+func (k NodeKind) String() string {
+	if k < numNodeKinds {
+		return nodeKindNames[k]
+	}
+	return nodeKindNames[Unknown]
+}
+
+// MarshalText writes the kind's name.
+func (k NodeKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// ParseNodeKind is the inverse of String; what it does not know is Unknown.
+func ParseNodeKind(s string) NodeKind {
+	for k, name := range nodeKindNames {
+		if name == s {
+			return NodeKind(k)
+		}
+	}
+	return Unknown
+}
+
+// Protocol says how an edge's calls are made. The zero value is unknown.
+type Protocol uint8
+
+// The protocols, as the API names them.
+const (
+	ProtocolUnknown Protocol = iota
+	HTTP
+	GRPC
+	RPC
+	DB
+	Messaging
+	Internal
+	numProtocols
+)
+
+var protocolNames = [numProtocols]string{"unknown", "http", "grpc", "rpc", "db", "messaging", "internal"}
+
+// String returns the protocol's name in the API.
+func (p Protocol) String() string {
+	if p < numProtocols {
+		return protocolNames[p]
+	}
+	return protocolNames[ProtocolUnknown]
+}
+
+// MarshalText writes the protocol's name.
+func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// ParseProtocol is the inverse of String; what it does not know is ProtocolUnknown.
+func ParseProtocol(s string) Protocol {
+	for p, name := range protocolNames {
+		if name == s {
+			return Protocol(p)
+		}
+	}
+	return ProtocolUnknown
+}
+
+// Node is one participant, comparable. Its id is unique within its environment.
+type Node struct {
+	Env  string
+	Kind NodeKind
+	// Namespace is the service.namespace of a service, or "".
+	Namespace string
+	// Name is what the node is called: the service.name; for the other kinds the id without its prefix,
+	// such as "postgresql/orders@db1" or "kafka/orders".
+	Name string
+}
+
+// The prefixes of ids by kind.
+const (
+	dbPrefix    = "db:"
+	queuePrefix = "queue:"
+	extPrefix   = "ext:"
+)
+
+// ID returns the node's id as the API shows it: "namespace/name" or "name" for services and gateways,
+// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>", "ext:<host>", "user", "unknown".
+func (n Node) ID() string {
+	switch n.Kind {
+	case Service, Gateway:
+		if n.Namespace != "" {
+			return n.Namespace + "/" + n.Name
+		}
+		return n.Name
+	case Database, Cache:
+		return dbPrefix + n.Name
+	case Queue:
+		return queuePrefix + n.Name
+	case External:
+		return extPrefix + n.Name
+	case User:
+		return "user"
+	default:
+		return "unknown"
+	}
+}
+
+// DatabaseName joins the parts of a database's name; parts that are not known are left out with their separator.
+func DatabaseName(system, namespace, host string) string {
+	var b strings.Builder
+	b.WriteString(system)
+	if namespace != "" {
+		b.WriteByte('/')
+		b.WriteString(namespace)
+	}
+	if host != "" {
+		b.WriteByte('@')
+		b.WriteString(host)
+	}
+	return b.String()
+}
+
+// QueueName joins the parts of a queue's name; parts that are not known are left out with their separator.
+func QueueName(system, destination string) string {
+	switch {
+	case system == "":
+		return destination
+	case destination == "":
+		return system
+	}
+	return system + "/" + destination
+}
+
+// EdgeKey says who calls whom, and how. It is comparable; both nodes are of one environment.
+type EdgeKey struct {
+	Source, Target Node
+	Protocol       Protocol
+}
+
+var edgeEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// ID returns the edge's id: sixteen characters that are safe in a URL, the same for the same edge for ever, by the
+// first 80 bits of a SHA-256 over environment, ends and protocol.
+func (k EdgeKey) ID() string {
+	h := sha256.New()
+	for _, s := range []string{k.Source.Env, k.Source.ID(), k.Target.ID(), k.Protocol.String()} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return edgeEncoding.EncodeToString(h.Sum(nil)[:10])
+}
+
+// Env returns the environment that the edge belongs to.
+func (k EdgeKey) Env() string { return k.Source.Env }

@@ -1,0 +1,121 @@
+// Package storage is the contract of what is remembered and how it is asked: windows of the dependency graph, example
+// traces, and small pieces of the program's own state. Implementations live beside it and pass storagetest.Run.
+//
+// A store never counts twice: a part of a window that is written again replaces itself, parts of one window add up, and
+// a batch is kept whole or not at all. It promises that what Write returned without error survives the process being
+// killed; it does not promise that it survives a loss of power within the last second.
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"faultline/graph"
+)
+
+// ErrNotFound says that what was asked for is not there, or not any more.
+var ErrNotFound = errors.New("not found")
+
+// Retention says how long each tier is kept.
+type Retention struct {
+	Fine   time.Duration // windows of graph.WindowLength
+	Minute time.Duration
+	Hour   time.Duration
+	Traces time.Duration
+}
+
+// DefaultRetention returns 6 h of ten-second windows, 7 d of minutes, 13 months of hours, 7 d of example traces.
+func DefaultRetention() Retention {
+	const day = 24 * time.Hour
+	return Retention{Fine: 6 * time.Hour, Minute: 7 * day, Hour: 396 * day, Traces: 7 * day}
+}
+
+// Batch is written whole or not at all.
+type Batch struct {
+	// Windows are parts of windows of graph.WindowLength (Edges) and graph.DetailLength (Details and Nodes).
+	Windows []graph.Part
+	Traces  []graph.KeptTrace
+	// State replaces the values of the named keys.
+	State map[string][]byte
+}
+
+// Query asks for windows.
+type Query struct {
+	// From and To bound the windows by their start: From ≤ start < To, both floored to graph.WindowLength.
+	From, To time.Time
+	// Step is the length of the windows in the answer, aligned to the epoch; 0 asks for one window over everything.
+	// Where the finer tiers have been dropped, the answer is as fine as what is left.
+	Step time.Duration
+	// Env restricts to one environment when HasEnv is set ("" is one).
+	Env    string
+	HasEnv bool
+	// Edges restricts to these edge ids, when not nil.
+	Edges []string
+	// Edges and details are separate questions, because details are many and rarely wanted.
+	Want Want
+	// Except leaves out parts that the caller holds himself, newer.
+	Except []graph.PartKey
+}
+
+// Want selects what a query answers with.
+type Want uint8
+
+// What can be wanted.
+const (
+	WantEdges Want = 1 << iota
+	WantDetails
+	WantNodes
+)
+
+// TraceQuery asks for examples, newest first.
+type TraceQuery struct {
+	From, To time.Time // of the call's end: From ≤ t < To
+	Env      string
+	HasEnv   bool
+	Edge     string             // edge id, "" for all
+	Service  string             // node id of either end, "" for all
+	Only     *graph.ExampleKind // nil for all
+	Limit    int                // 1…1000
+}
+
+// Reader answers questions. It is safe for concurrent use, also with a Writer at work.
+type Reader interface {
+	// Windows returns the sums, by start; rows in no particular order. An empty answer is no error.
+	Windows(ctx context.Context, q Query) ([]graph.Window, error)
+	// Examples returns example calls, newest first.
+	Examples(ctx context.Context, q TraceQuery) ([]graph.Example, error)
+	// Trace returns a kept trace, or ErrNotFound.
+	Trace(ctx context.Context, id graph.TraceID) (graph.Trace, error)
+	// State returns a value of Batch.State, or ErrNotFound.
+	State(ctx context.Context, key string) ([]byte, error)
+	// Info describes the store, for the status page.
+	Info(ctx context.Context) (Info, error)
+}
+
+// Writer remembers. One goroutine writes at a time.
+type Writer interface {
+	// Write keeps a batch. A part that is already there is replaced.
+	Write(ctx context.Context, b Batch) error
+	// Maintain folds closed parts into the coarser tiers and drops what is older than the retention, in pieces
+	// short enough not to hold up Write. It is called every few seconds; now is the time to reckon from.
+	Maintain(ctx context.Context, now time.Time) error
+}
+
+// Store is both, and is closed when done.
+type Store interface {
+	Reader
+	Writer
+	Close() error
+}
+
+// Info describes a store.
+type Info struct {
+	Kind      string // "sqlite", "clickhouse"
+	Bytes     int64  // on disk
+	Oldest    time.Time
+	Newest    time.Time
+	Windows   int64 // rows in the finest tier
+	Traces    int64
+	Retention Retention
+}
