@@ -19,65 +19,60 @@ type Graph struct {
 	Truncated bool      `json:"truncated" doc:"There is more than can be shown"`
 }
 
-// neighbourhood restricts a map to what leads to a node and what it leads to.
-type neighbourhood struct {
+// Neighbourhood restricts a map to what leads to a node and what it leads to.
+type Neighbourhood struct {
 	Service string `query:"service" doc:"Id of a node: only what leads to it and what it leads to" maxLength:"2048"`
 	Depth   int    `query:"depth" doc:"How many calls far, with service" minimum:"0" maximum:"64" default:"1"`
 }
 
 type graphInput struct {
-	times
-	environment
-	neighbourhood
+	Times
+	Environment
+	Neighbourhood
 }
 
 type graphOutput struct{ Body Graph }
 
 func (s *Server) graph(ctx context.Context, in *graphInput) (*graphOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.limits.QueryTime)
-	defer cancel()
-	now := s.now()
-	sp, err := s.spanOf(in.From, in.To, defaultSpan, now)
+	sp, err := s.spanOf(in.From, in.To, defaultSpan, s.now())
 	if err != nil {
-		return nil, s.failure(ctx, err)
+		return nil, err
 	}
-	m, err := s.mapOf(ctx, sp, in.Env, !in.set)
+	windows, err := s.windowsOf(ctx, sp)
 	if err != nil {
-		return nil, s.failure(ctx, err)
+		return nil, err
 	}
-	at := s.places.of(&m, in.From == "" && in.To == "")
-	return &graphOutput{newGraph(&m, at, in.neighbourhood)}, nil
+	env := in.Env
+	if !in.set {
+		env, _ = busiest(windows, "")
+	}
+	m, err := s.buildMap(ctx, windows, sp, env)
+	if err != nil {
+		return nil, err
+	}
+	return &graphOutput{newGraph(&m, s.places.of(&m, in.From == "" && in.To == ""), in.Neighbourhood)}, nil
 }
 
 // newGraph returns the part of m that is asked for, with the places of its nodes.
-func newGraph(m *graph.Map, at map[string]layout.Position, part neighbourhood) Graph {
-	g := Graph{From: m.From, To: m.To, Env: m.Env, Envs: m.Envs, Truncated: m.Truncated}
+func newGraph(m *graph.Map, at map[string]layout.Position, part Neighbourhood) Graph {
+	nodes, edges := part.within(m)
+	g := Graph{
+		From: m.From, To: m.To, Env: m.Env, Envs: m.Envs, Truncated: m.Truncated,
+		Nodes: make([]Node, len(nodes)), Edges: make([]Edge, len(edges)),
+	}
 	if g.Envs == nil {
 		g.Envs = []string{}
 	}
-	if part.Service == "" {
-		g.Nodes, g.Edges = make([]Node, 0, len(m.Nodes)), make([]Edge, 0, len(m.Edges))
-		for i := range m.Nodes {
-			g.Nodes = append(g.Nodes, placedNode(m, i, at))
-		}
-		for i := range m.Edges {
-			g.Edges = append(g.Edges, newEdge(&m.Edges[i]))
-		}
-		return g
+	for i, n := range nodes {
+		g.Nodes[i] = placedNode(m, n, at)
 	}
-	nodes, edges := around(m, part.Service, part.Depth)
-	g.Nodes, g.Edges = make([]Node, 0, len(nodes)), make([]Edge, 0, len(edges))
-	for i := range m.Nodes {
-		if nodes[m.Nodes[i].ID] {
-			g.Nodes = append(g.Nodes, placedNode(m, i, at))
-		}
-	}
-	for _, i := range edges {
-		g.Edges = append(g.Edges, newEdge(&m.Edges[i]))
+	for i, e := range edges {
+		g.Edges[i] = newEdge(&m.Edges[e])
 	}
 	return g
 }
 
+// placedNode returns a node of m with its place on the map.
 func placedNode(m *graph.Map, i int, at map[string]layout.Position) Node {
 	n := newNode(&m.Nodes[i], m.To.Sub(m.From))
 	if p, ok := at[n.ID]; ok {

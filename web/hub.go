@@ -2,10 +2,10 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,108 +16,45 @@ import (
 
 // How the live map is pushed.
 const (
-	pushEvery    = time.Second      // a delta each time, an empty one if nothing changed
-	pingEvery    = 30 * time.Second // and a client that does not answer within two is cut
+	pushEvery    = time.Second      // a delta each time, an empty one when nothing changed
+	pingEvery    = 30 * time.Second // a client that is silent for twice as long is cut
 	writeTimeout = 5 * time.Second  // of one message to one client
-	queued       = 8                // messages that wait for a slow client before it is cut
+	byeTimeout   = time.Second      // of the last one, when the server stops
+	queued       = 4                // messages that wait for a slow client before it is cut
 )
 
-// viewKey names what a client follows.
-type viewKey struct {
-	env    string
-	anyEnv bool // the busiest: the same until nothing is left of it
-	neighbourhood
-}
-
-// view is a map that at least one client follows: what was sent of it last, so that the next delta says what is
-// different. It is owned by the hub's mutex.
-type view struct {
-	key     viewKey
-	env     string // that is shown
-	seq     int64
-	at      time.Time
-	envs    []string
-	nodes   map[string]sent
-	edges   map[string]sent
-	clients map[*client]struct{}
-	// full is the message for those who join before the next delta.
-	full *websocket.PreparedMessage
-}
-
-// sent is an element as it was sent last. What was counted on it tells whether it changed; its rate alone does not,
-// which a moving end of the span changes all the time.
-type sent struct {
-	mark mark
-	json json.RawMessage
-}
-
-// mark is everything that an element's figures follow from.
-type mark struct {
-	from                                            time.Time
-	calls, errors, logical, logicalErrors, raw      int64
-	serverCalls, clientCount, clientSum, clientMax  int64
-	serverCount, serverSum, busy, messages, missing int64
-	cancelled, clientErrors                         int64
-	failures                                        [graph.NumFailures]int64
-	health                                          graph.Health
-	instances, versions                             int
-	x, y                                            float64
-}
-
-func markOf(from time.Time, s *graph.EdgeStats, health graph.Health) mark {
-	return mark{
-		from: from, calls: s.Calls, errors: s.Errors, logical: s.LogicalCalls, logicalErrors: s.LogicalErrors, raw: s.Raw,
-		serverCalls: s.ServerCalls, clientCount: s.Client.Count(), clientSum: s.Client.Sum(), clientMax: s.Client.Max(),
-		serverCount: s.Server.Count(), serverSum: s.Server.Sum(), busy: s.Busy, messages: s.Messages,
-		missing: s.ServerMissing<<32 + s.ClientMissing, cancelled: s.Cancelled, clientErrors: s.ClientErrors,
-		failures: s.Failures, health: health,
-	}
-}
-
-// message is what a client is sent.
-type message struct {
-	Type    string            `json:"type"`
-	Seq     int64             `json:"seq"`
-	At      time.Time         `json:"at"`
-	Env     string            `json:"env"`
-	Envs    []string          `json:"envs"`
-	Nodes   []json.RawMessage `json:"nodes"`
-	Edges   []json.RawMessage `json:"edges"`
-	Removed *removed          `json:"removed,omitempty"`
-}
-
-type removed struct {
-	Nodes []string `json:"nodes"`
-	Edges []string `json:"edges"`
-}
-
-// hub pushes the live map to those who follow it. A message is encoded once for all who follow the same. Nobody waits
-// for a client: one that does not read is cut.
+// hub pushes the live map to those who follow it: the same bytes to all who follow the same view, encoded once. The
+// windows are read once for all views. Nobody waits for a client: one that does not read is cut.
+//
+// The hub's mutex guards who is there, each view's its content; nothing is read or sent under the hub's.
 type hub struct {
 	s        *Server
 	upgrader websocket.Upgrader
+	stopping chan struct{}  // closed when the server stops
+	serving  sync.WaitGroup // the clients' goroutines
 
 	mu        sync.Mutex
-	closed    bool
+	stopped   bool
 	views     map[viewKey]*view
-	clients   int
+	conns     map[*client]struct{}
+	clients   int // admitted, connected or about to be
 	addresses map[string]int
-	cut       map[string]int64 // clients cut, by reason
-	pushes    sync.WaitGroup   // the clients' goroutines
+	cut       map[string]int64 // clients cut or refused, by reason
 }
 
 func newHub(s *Server) *hub {
 	return &hub{
 		s: s,
-		// A nil CheckOrigin compares Origin with Host.
 		upgrader: websocket.Upgrader{
-			ReadBufferSize: 512, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{}, EnableCompression: true,
-			HandshakeTimeout: writeTimeout,
-			Error: func(w http.ResponseWriter, r *http.Request, status int, reason error) {
+			// CheckOrigin stays nil, which compares Origin with Host.
+			ReadBufferSize: 512, WriteBufferSize: 1024, WriteBufferPool: &sync.Pool{},
+			EnableCompression: true, HandshakeTimeout: writeTimeout,
+			Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
 				problem(w, status, reason.Error())
 			},
 		},
-		views: map[viewKey]*view{}, addresses: map[string]int{}, cut: map[string]int64{},
+		stopping: make(chan struct{}), views: map[viewKey]*view{}, conns: map[*client]struct{}{},
+		addresses: map[string]int{}, cut: map[string]int64{},
 	}
 }
 
@@ -126,63 +63,28 @@ type client struct {
 	conn *websocket.Conn
 	out  chan *websocket.PreparedMessage
 	gone chan struct{} // closed when it is cut
-	once sync.Once
+	end  func()        // cuts it, once
 }
 
-// end closes the client's connection; its goroutines then return.
-func (c *client) end() {
-	c.once.Do(func() {
-		close(c.gone)
-		_ = c.conn.Close()
-	})
-}
-
-// live serves the WebSocket at /api/v1/live.
+// live serves the WebSocket at /api/v1/live. Its parameters are those of the graph, without a span of time.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) { s.hub.serve(w, r) }
-
-// refuse answers a client that there is no room for; ok is false when it did.
-func (h *hub) admit(w http.ResponseWriter, from string) (ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.closed:
-		problem(w, http.StatusServiceUnavailable, "The server is stopping.")
-	case h.clients >= h.s.limits.Clients:
-		h.cut["too_many"]++
-		w.Header().Set("Retry-After", "10")
-		problem(w, http.StatusServiceUnavailable, "Too many clients follow the map already.")
-	case h.addresses[from] >= h.s.limits.ClientsPerAddr:
-		h.cut["too_many_of_address"]++
-		w.Header().Set("Retry-After", "10")
-		problem(w, http.StatusTooManyRequests, "Too many clients of this address follow the map already.")
-	default:
-		h.clients++
-		h.addresses[from]++
-		h.pushes.Add(1)
-		return true
-	}
-	return false
-}
-
-func (h *hub) leave(from string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.clients--
-	if h.addresses[from]--; h.addresses[from] <= 0 {
-		delete(h.addresses, from)
-	}
-	h.pushes.Done()
-}
 
 // serve is the life of one client.
 func (h *hub) serve(w http.ResponseWriter, r *http.Request) {
-	key, err := viewKeyOf(r)
-	if err != nil {
-		problem(w, http.StatusUnprocessableEntity, err.Error())
+	if !websocket.IsWebSocketUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		problem(w, http.StatusUpgradeRequired, "This address speaks WebSocket only.")
+		return
+	}
+	key, ok := viewKeyOf(r)
+	if !ok {
+		problem(w, http.StatusUnprocessableEntity, "depth is a whole number from 0 to 64; env, service are at most 2048 bytes long.")
 		return
 	}
 	from := address(r)
-	if !h.admit(w, from) {
+	if status, reason := h.admit(from); status != 0 {
+		w.Header().Set("Retry-After", "10")
+		problem(w, status, reason)
 		return
 	}
 	defer h.leave(from)
@@ -190,19 +92,41 @@ func (h *hub) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the upgrader has answered
 	}
-	c := &client{conn: conn, out: make(chan *websocket.PreparedMessage, queued), gone: make(chan struct{})}
+	gone := make(chan struct{})
+	c := &client{conn: conn, out: make(chan *websocket.PreparedMessage, queued), gone: gone}
+	c.end = sync.OnceFunc(func() {
+		close(gone)
+		_ = conn.Close()
+	})
 	defer c.end()
-	conn.SetReadLimit(h.s.limits.MaxMessageBytes)
-	_ = conn.SetReadDeadline(time.Now().Add(2 * pingEvery))
-	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(2 * pingEvery)) })
+	h.mu.Lock()
+	h.conns[c] = struct{}{}
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.conns, c)
+		h.mu.Unlock()
+	}()
+
 	v, err := h.join(r.Context(), key, c)
 	if err != nil {
-		_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseTryAgainLater, err.Error()), time.Now().Add(writeTimeout))
+		h.s.log.Warn("live map not served", slog.Any("error", err))
+		c.bye(websocket.CloseTryAgainLater, "try again")
 		return
 	}
 	defer h.part(v, c)
-	h.pushes.Go(func() { defer c.end(); c.write() })
-	// What a client says is of no interest, but reading is how its pongs and its end are noticed.
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		defer c.end()
+		c.write(h.stopping)
+	})
+	defer writing.Wait()
+	defer c.end()
+	// What a client says is of no interest; reading is how its pongs and its end are noticed.
+	conn.SetReadLimit(h.s.limits.MaxMessageBytes)
+	heard := func(string) error { return conn.SetReadDeadline(time.Now().Add(2 * pingEvery)) }
+	conn.SetPongHandler(heard)
+	_ = heard("")
 	for {
 		if _, _, err := conn.NextReader(); err != nil {
 			return
@@ -210,13 +134,16 @@ func (h *hub) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// write sends what is queued, and pings, until the client is cut or fails.
-func (c *client) write() {
+// write sends what is queued, and pings, until the client is cut, fails, or the server stops.
+func (c *client) write(stopping <-chan struct{}) {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
 	for {
 		select {
 		case <-c.gone:
+			return
+		case <-stopping:
+			c.bye(websocket.CloseGoingAway, "the server stops")
 			return
 		case m := <-c.out:
 			_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -231,137 +158,119 @@ func (c *client) write() {
 	}
 }
 
-// viewKeyOf reads a handshake's parameters, which are those of the graph.
-func viewKeyOf(r *http.Request) (viewKey, error) {
+// bye says why the connection ends.
+func (c *client) bye(code int, why string) {
+	_ = c.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, why), time.Now().Add(byeTimeout))
+}
+
+// viewKeyOf reads a handshake's parameters.
+func viewKeyOf(r *http.Request) (viewKey, bool) {
 	q := r.URL.Query()
-	key := viewKey{env: q.Get("env"), anyEnv: !q.Has("env"), neighbourhood: neighbourhood{Service: q.Get("service"), Depth: 1}}
-	return key, nil
+	key := viewKey{env: q.Get("env"), anyEnv: !q.Has("env"), part: Neighbourhood{Service: q.Get("service")}}
+	if key.part.Service != "" {
+		key.part.Depth = 1
+		if text := q.Get("depth"); text != "" {
+			depth, err := strconv.Atoi(text)
+			if err != nil || depth < 0 || depth > 64 {
+				return key, false
+			}
+			key.part.Depth = depth
+		}
+	}
+	return key, len(key.env) <= 2048 && len(key.part.Service) <= 2048
+}
+
+// admit lets a client of an address in; a status that is not 0 says why not.
+func (h *hub) admit(from string) (status int, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.stopped:
+		return http.StatusServiceUnavailable, "The server stops."
+	case h.clients >= h.s.limits.Clients:
+		h.cut["too_many"]++
+		return http.StatusServiceUnavailable, "Too many clients follow the map already."
+	case h.addresses[from] >= h.s.limits.ClientsPerAddr:
+		h.cut["too_many_of_address"]++
+		return http.StatusTooManyRequests, "Too many clients of this address follow the map already."
+	}
+	h.clients++
+	h.addresses[from]++
+	h.serving.Add(1)
+	return 0, ""
+}
+
+func (h *hub) leave(from string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clients--
+	if h.addresses[from]--; h.addresses[from] <= 0 {
+		delete(h.addresses, from)
+	}
+	h.serving.Done()
 }
 
 // join makes c a follower of key's view and queues the whole map for it.
 func (h *hub) join(ctx context.Context, key viewKey, c *client) (*view, error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	v := h.views[key]
 	if v == nil {
-		v = &view{key: key, env: key.env, nodes: map[string]sent{}, edges: map[string]sent{}, clients: map[*client]struct{}{}}
-		ctx, cancel := context.WithTimeout(ctx, h.s.limits.QueryTime)
-		defer cancel()
-		if _, err := h.refresh(ctx, v, h.s.now()); err != nil {
-			return nil, err
+		if len(h.views) >= h.s.limits.Views {
+			h.cut["too_many_views"]++
+			h.mu.Unlock()
+			return nil, errTooManyViews
 		}
+		v = newView(key)
 		h.views[key] = v
 	}
-	if v.full == nil {
-		full := message{Type: "graph", Seq: v.seq, At: v.at, Env: v.env, Envs: v.envs, Nodes: values(v.nodes), Edges: values(v.edges)}
-		v.full = prepare(full)
+	v.followers++
+	h.mu.Unlock()
+
+	v.mu.Lock()
+	err := h.begin(ctx, v)
+	if err == nil {
+		v.clients[c] = struct{}{}
+		c.out <- v.whole()
 	}
-	v.clients[c] = struct{}{}
-	c.out <- v.full
+	v.mu.Unlock()
+	if err != nil {
+		h.part(v, c)
+		return nil, err
+	}
 	return v, nil
+}
+
+// begin makes a new view's first state. The view is locked.
+func (h *hub) begin(ctx context.Context, v *view) error {
+	if v.seq > 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.s.limits.QueryTime)
+	defer cancel()
+	now := h.s.now()
+	sp := liveAt(now)
+	windows, err := h.s.windowsOf(ctx, sp)
+	if err != nil {
+		return err
+	}
+	m, err := h.s.buildMap(ctx, windows, sp, v.envIn(windows))
+	if err != nil {
+		return err
+	}
+	v.update(now, &m, h.s.places.of(&m, true))
+	return nil
 }
 
 // part takes c out of v, and v away with its last follower.
 func (h *hub) part(v *view, c *client) {
+	v.mu.Lock()
+	delete(v.clients, c)
+	v.mu.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(v.clients, c)
-	if len(v.clients) == 0 && h.views[v.key] == v {
+	if v.followers--; v.followers == 0 {
 		delete(h.views, v.key)
 	}
-}
-
-// values returns the elements by id.
-func values(m map[string]sent) []json.RawMessage {
-	ids := make([]string, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	list := make([]json.RawMessage, len(ids))
-	for i, id := range ids {
-		list[i] = m[id].json
-	}
-	return list
-}
-
-func prepare(m message) *websocket.PreparedMessage {
-	b, err := json.Marshal(m)
-	if err != nil {
-		panic(err) // strings and numbers only
-	}
-	p, err := websocket.NewPreparedMessage(websocket.TextMessage, b)
-	if err != nil {
-		panic(err) // it fails for unknown types of message only
-	}
-	return p
-}
-
-// refresh brings v up to now and returns what changed.
-func (h *hub) refresh(ctx context.Context, v *view, now time.Time) (message, error) {
-	sp := liveAt(now)
-	m, err := h.s.mapOf(ctx, sp, v.env, v.key.anyEnv)
-	if err != nil {
-		return message{}, err
-	}
-	at := h.s.places.of(&m, true)
-	g := newGraph(&m, at, v.key.neighbourhood)
-	delta := message{Type: "delta", At: now, Env: m.Env, Envs: g.Envs, Nodes: []json.RawMessage{}, Edges: []json.RawMessage{}, Removed: &removed{Nodes: []string{}, Edges: []string{}}}
-	nodes, edges := make(map[string]sent, len(g.Nodes)), make(map[string]sent, len(g.Edges))
-	marks := make(map[string]mark, len(m.Nodes)+len(m.Edges))
-	for i := range m.Nodes {
-		n := &m.Nodes[i]
-		k := markOf(m.From, &n.Inbound, n.Health)
-		k.instances, k.versions, k.x, k.y = len(n.Instances), len(n.Versions), at[n.ID].X, at[n.ID].Y
-		marks["n"+n.ID] = k
-	}
-	for i := range m.Edges {
-		marks["e"+m.Edges[i].ID] = markOf(m.From, &m.Edges[i].Stats, m.Edges[i].Health)
-	}
-	for i := range g.Nodes {
-		id := g.Nodes[i].ID
-		k := marks["n"+id]
-		if old, ok := v.nodes[id]; ok && old.mark == k {
-			nodes[id] = old
-			continue
-		}
-		b, err := json.Marshal(&g.Nodes[i])
-		if err != nil {
-			return message{}, err
-		}
-		nodes[id] = sent{k, b}
-		delta.Nodes = append(delta.Nodes, b)
-	}
-	for i := range g.Edges {
-		id := g.Edges[i].ID
-		k := marks["e"+id]
-		if old, ok := v.edges[id]; ok && old.mark == k {
-			edges[id] = old
-			continue
-		}
-		b, err := json.Marshal(&g.Edges[i])
-		if err != nil {
-			return message{}, err
-		}
-		edges[id] = sent{k, b}
-		delta.Edges = append(delta.Edges, b)
-	}
-	for id := range v.nodes {
-		if _, ok := nodes[id]; !ok {
-			delta.Removed.Nodes = append(delta.Removed.Nodes, id)
-		}
-	}
-	for id := range v.edges {
-		if _, ok := edges[id]; !ok {
-			delta.Removed.Edges = append(delta.Removed.Edges, id)
-		}
-	}
-	slices.Sort(delta.Removed.Nodes)
-	slices.Sort(delta.Removed.Edges)
-	v.env, v.envs, v.at, v.nodes, v.edges, v.full = m.Env, g.Envs, now, nodes, edges, nil
-	v.seq++
-	delta.Seq = v.seq
-	return delta, nil
 }
 
 // run pushes until done is closed.
@@ -378,40 +287,88 @@ func (h *hub) run(done <-chan struct{}) {
 	}
 }
 
-// push sends everyone what changed.
+// push sends every follower what changed up to now. While the map cannot be had the stream goes on, with messages that
+// say nothing new and how old that is.
 func (h *hub) push(now time.Time) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	views := make([]*view, 0, len(h.views))
 	for _, v := range h.views {
-		ctx, cancel := context.WithTimeout(context.Background(), h.s.limits.QueryTime)
-		delta, err := h.refresh(ctx, v, now)
-		cancel()
+		views = append(views, v)
+	}
+	h.mu.Unlock()
+	if len(views) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pushEvery)
+	defer cancel()
+	start := time.Now()
+	sp := liveAt(now)
+	windows, err := h.s.windowsOf(ctx, sp)
+	if err != nil {
+		h.s.log.Warn("live map not refreshed", slog.Any("error", err))
+	}
+	built := map[string]*graph.Map{}
+	for _, v := range views {
+		v.mu.Lock()
+		if v.seq > 0 {
+			h.send(v, h.next(ctx, v, now, windows, err, built))
+		}
+		v.mu.Unlock()
+	}
+	h.s.metrics.queries.WithLabelValues("live").Observe(time.Since(start).Seconds())
+}
+
+// next returns the view's next delta. Maps are built once for all views of an environment. The view is locked.
+func (h *hub) next(ctx context.Context, v *view, now time.Time, windows []graph.Window, err error, built map[string]*graph.Map) []byte {
+	if err != nil {
+		return v.unchanged()
+	}
+	env := v.envIn(windows)
+	m := built[env]
+	if m == nil {
+		fresh, err := h.s.buildMap(ctx, windows, liveAt(now), env)
 		if err != nil {
 			h.s.log.Warn("live map not refreshed", slog.Any("error", err))
-			continue
+			return v.unchanged()
 		}
-		m := prepare(delta)
-		for c := range v.clients {
-			select {
-			case c.out <- m:
-			default:
-				h.cut["slow"]++
-				delete(v.clients, c)
-				c.end()
-			}
+		m = &fresh
+		built[env] = m
+	}
+	return v.update(now, m, h.s.places.of(m, true))
+}
+
+// send queues one message for every client of the view, and cuts those who have too many waiting. The view is locked.
+func (h *hub) send(v *view, text []byte) {
+	m := prepared(text)
+	for c := range v.clients {
+		select {
+		case c.out <- m:
+		default:
+			delete(v.clients, c)
+			c.end()
+			h.mu.Lock()
+			h.cut["slow"]++
+			h.mu.Unlock()
 		}
 	}
 }
 
-// close cuts every client and waits until they are gone.
+// close tells every client that the server stops and waits until they are gone, a few seconds at most.
 func (h *hub) close() {
 	h.mu.Lock()
-	h.closed = true
-	for _, v := range h.views {
-		for c := range v.clients {
-			c.end()
-		}
+	if !h.stopped {
+		h.stopped = true
+		close(h.stopping)
+	}
+	for c := range h.conns {
+		_ = c.conn.NetConn().SetWriteDeadline(time.Now().Add(byeTimeout))
 	}
 	h.mu.Unlock()
-	h.pushes.Wait()
+	h.serving.Wait()
+}
+
+func (h *hub) status() LiveStatus {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return LiveStatus{Clients: h.clients, Views: len(h.views), Cut: maps.Clone(h.cut)}
 }

@@ -36,13 +36,15 @@ type Latency struct {
 
 // SLO is the objective of an edge; the API has none yet.
 type SLO struct {
-	Objective       float64 `json:"objective"`
-	BurnRate        float64 `json:"burn_rate"`
-	BudgetRemaining float64 `json:"budget_remaining"`
+	_               struct{} `nullable:"true"`
+	Objective       float64  `json:"objective"`
+	BurnRate        float64  `json:"burn_rate"`
+	BudgetRemaining float64  `json:"budget_remaining"`
 }
 
 // Anomaly is the suspicion about an edge; the API has none yet.
 type Anomaly struct {
+	_       struct{}  `nullable:"true"`
 	Score   float64   `json:"score"`
 	Since   time.Time `json:"since"`
 	Reasons []string  `json:"reasons"`

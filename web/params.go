@@ -117,23 +117,23 @@ func (s *Server) spanOf(from, to string, length time.Duration, now time.Time) (s
 	return sp, nil
 }
 
-// environment is the parameter env, which may be present and empty.
-type environment struct {
+// Environment is the parameter env, which may be present and empty.
+type Environment struct {
 	Env string `query:"env" doc:"Environment; absent for the busiest" maxLength:"256"`
 	set bool
 }
 
 // Resolve finds out whether env is present.
-func (e *environment) Resolve(ctx huma.Context) []error {
+func (e *Environment) Resolve(ctx huma.Context) []error {
 	u := ctx.URL()
 	e.set = u.Query().Has("env")
 	return nil
 }
 
-var _ huma.Resolver = (*environment)(nil)
+var _ huma.Resolver = (*Environment)(nil)
 
-// times are the parameters from and to.
-type times struct {
+// Times are the parameters from and to.
+type Times struct {
 	From string `query:"from" doc:"RFC 3339 or now-15m" example:"now-15m" maxLength:"64"`
 	To   string `query:"to" doc:"RFC 3339, now, or now-5m; absent for now" example:"now" maxLength:"64"`
 }

@@ -28,25 +28,26 @@ func liveAt(now time.Time) span {
 	return span{From: floor(now, graph.WindowLength).Add(-liveSpan), To: now}
 }
 
-// mapOf returns the map of one environment, the busiest when anyEnv is set, judged against its baseline.
-func (s *Server) mapOf(ctx context.Context, sp span, env string, anyEnv bool) (graph.Map, error) {
+// windowsOf returns the edges and nodes of all environments in sp.
+func (s *Server) windowsOf(ctx context.Context, sp span) ([]graph.Window, error) {
 	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.From, To: sp.end(), Want: storage.WantEdges})
 	if err != nil {
-		return graph.Map{}, err
+		return nil, err
 	}
 	// Who is there is told by the minute. The present minute knows little yet, so the one before belongs to it.
-	nodesFrom := floor(sp.From, graph.DetailLength)
-	if latest := floor(sp.To, graph.DetailLength).Add(-graph.DetailLength); latest.Before(nodesFrom) {
-		nodesFrom = latest
+	from := floor(sp.From, graph.DetailLength)
+	if latest := floor(sp.To, graph.DetailLength).Add(-graph.DetailLength); latest.Before(from) {
+		from = latest
 	}
-	nodes, err := s.reader.Windows(ctx, storage.Query{From: nodesFrom, To: sp.end(), Want: storage.WantNodes})
+	nodes, err := s.reader.Windows(ctx, storage.Query{From: from, To: sp.end(), Want: storage.WantNodes})
 	if err != nil {
-		return graph.Map{}, err
+		return nil, err
 	}
-	windows = append(windows, nodes...)
-	if anyEnv {
-		env = busiest(windows)
-	}
+	return append(windows, nodes...), nil
+}
+
+// buildMap returns the map of one environment over sp, judged against its baseline.
+func (s *Server) buildMap(ctx context.Context, windows []graph.Window, sp span, env string) (graph.Map, error) {
 	baseline, err := s.baselineOf(ctx, sp, env)
 	if err != nil {
 		return graph.Map{}, err
@@ -54,25 +55,29 @@ func (s *Server) mapOf(ctx context.Context, sp span, env string, anyEnv bool) (g
 	return graph.BuildMap(windows, sp.From, sp.To, env, false, baseline), nil
 }
 
-// busiest returns the environment with the most calls, the first by name among equals; "" when there is none.
-func busiest(windows []graph.Window) string {
+// busiest returns the environment with the most calls, the first by name among equals; ok is false when there is none.
+// With a node's id only environments that have such a node count.
+func busiest(windows []graph.Window, node string) (env string, ok bool) {
 	calls := map[string]int64{}
 	for i := range windows {
 		for j := range windows[i].Edges {
 			row := &windows[i].Edges[j]
-			calls[row.Edge.Env()] += max(row.Stats.Calls, 0)
+			if node == "" || row.Edge.Source.ID() == node || row.Edge.Target.ID() == node {
+				calls[row.Edge.Env()] += max(row.Stats.Calls, 0)
+			}
 		}
 		for j := range windows[i].Nodes {
-			calls[windows[i].Nodes[j].Node.Env] += 0
+			if row := &windows[i].Nodes[j]; node == "" || row.Node.ID() == node {
+				calls[row.Node.Env] += 0
+			}
 		}
 	}
-	best, found := "", false
-	for env, n := range calls {
-		if !found || n > calls[best] || n == calls[best] && env < best {
-			best, found = env, true
+	for e, n := range calls {
+		if !ok || n > calls[env] || n == calls[env] && e < env {
+			env, ok = e, true
 		}
 	}
-	return best
+	return env, ok
 }
 
 // baselines keeps the maps that others are judged against. It is safe for concurrent use.
@@ -174,38 +179,59 @@ func (p *places) of(m *graph.Map, live bool) map[string]layout.Position {
 	return placed
 }
 
-// around returns which nodes and edges of m a neighbourhood keeps: those from which the service is reached within depth
-// calls, and those that it reaches.
-func around(m *graph.Map, service string, depth int) (nodes map[string]bool, edges []int) {
-	nodes = map[string]bool{service: true}
-	kept := map[int]bool{}
-	walk := func(from, to func(*graph.EdgeKey) string) {
-		next := map[string][]int{}
-		for i := range m.Edges {
-			id := from(&m.Edges[i].Key)
-			next[id] = append(next[id], i)
+// reach returns how many calls away each node is that id depends on or, upstream, that depends on id, itself included,
+// up to depth calls.
+func reach(m *graph.Map, id string, depth int, upstream bool) map[string]int {
+	next := map[string][]string{}
+	for i := range m.Edges {
+		from, to := m.Edges[i].Key.Source.ID(), m.Edges[i].Key.Target.ID()
+		if upstream {
+			from, to = to, from
 		}
-		seen, front := map[string]bool{service: true}, []string{service}
-		for range depth {
-			var reached []string
-			for _, id := range front {
-				for _, i := range next[id] {
-					kept[i] = true
-					if other := to(&m.Edges[i].Key); !seen[other] {
-						seen[other], nodes[other] = true, true
-						reached = append(reached, other)
-					}
+		next[from] = append(next[from], to)
+	}
+	distance, front := map[string]int{id: 0}, []string{id}
+	for d := 1; d <= depth && len(front) > 0; d++ {
+		var reached []string
+		for _, from := range front {
+			for _, to := range next[from] {
+				if _, seen := distance[to]; !seen {
+					distance[to] = d
+					reached = append(reached, to)
 				}
 			}
-			front = reached
+		}
+		front = reached
+	}
+	return distance
+}
+
+// within returns which nodes and edges of m belong to a neighbourhood: what leads to the service within depth calls, and
+// what it leads to. Two neighbours' dealings with each other belong to it only where they lie on such a way.
+func (n Neighbourhood) within(m *graph.Map) (nodes, edges []int) {
+	if n.Service == "" {
+		nodes, edges = make([]int, len(m.Nodes)), make([]int, len(m.Edges))
+		for i := range nodes {
+			nodes[i] = i
+		}
+		for i := range edges {
+			edges[i] = i
+		}
+		return nodes, edges
+	}
+	down, up := reach(m, n.Service, n.Depth, false), reach(m, n.Service, n.Depth, true)
+	for i := range m.Nodes {
+		_, below := down[m.Nodes[i].ID]
+		_, above := up[m.Nodes[i].ID]
+		if below || above {
+			nodes = append(nodes, i)
 		}
 	}
-	source := func(k *graph.EdgeKey) string { return k.Source.ID() }
-	target := func(k *graph.EdgeKey) string { return k.Target.ID() }
-	walk(source, target)
-	walk(target, source)
 	for i := range m.Edges {
-		if kept[i] {
+		from, to := m.Edges[i].Key.Source.ID(), m.Edges[i].Key.Target.ID()
+		d, below := down[from]
+		u, above := up[to]
+		if below && d < n.Depth || above && u < n.Depth {
 			edges = append(edges, i)
 		}
 	}

@@ -50,9 +50,13 @@ func New(settings Settings) (*Server, error) {
 	s := &Server{Settings: settings, reader: settings.Reader, now: settings.Now, limits: settings.Limits, log: settings.Logger}
 	s.hosts, s.anyIP = allowedHosts(settings)
 	s.hub = newHub(s)
-	s.metrics = newMetrics(s)
+	if s.metrics, err = newMetrics(s); err != nil {
+		return nil, err
+	}
 	s.mux = http.NewServeMux()
-	s.routes()
+	if err := s.routes(); err != nil {
+		return nil, err
+	}
 	s.handler = s.guard(s.mux)
 	return s, nil
 }
@@ -65,6 +69,7 @@ func (s *Server) Start() {
 	done := make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(done) })
 	s.running.Go(func() { s.hub.run(done) })
+	s.running.Go(func() { s.metrics.edges.run(done) })
 }
 
 // Stop ends the pushes, closes every WebSocket, and waits until nothing runs any more. It may be called again.
@@ -93,14 +98,17 @@ func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 }
 
 // routes is the whole surface of the server.
-func (s *Server) routes() {
+func (s *Server) routes() error {
 	config := huma.DefaultConfig("Faultline", s.Version)
 	config.Info.Description = "The live dependency graph of your services. Times are RFC 3339; from and to also accept now-15m. " +
 		"Rates are per second, ratios 0–1, latencies in milliseconds. What is not known is null, never 0."
+	config.AllowAdditionalPropertiesByDefault = true // fields may be added
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	s.api = huma.NewAPI(config, adapter{humago.NewAdapter(s.mux, "")})
 	s.operations()
-	s.documents()
+	if err := s.documents(); err != nil {
+		return err
+	}
 	s.mux.HandleFunc("GET /api/v1/live", s.live)
 	s.mux.Handle("GET /metrics", s.metrics.handler())
 	for _, path := range []string{"/healthz", "/-/healthy"} {
@@ -111,6 +119,7 @@ func (s *Server) routes() {
 	}
 	s.pages()
 	s.mux.HandleFunc("/", s.unknown)
+	return nil
 }
 
 // unknown answers for what no route does: 405 when another method would have one, 404 otherwise.

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"faultline/graph"
 	"faultline/storage"
 	"faultline/web/page"
@@ -18,6 +20,8 @@ type Settings struct {
 	Reader storage.Reader
 	// Counters returns what became of the spans so far; nil in a process that takes none in.
 	Counters func() graph.Counters
+	// History returns how keeping goes; nil in a process that keeps nothing.
+	History func() History
 	// Ready returns nil when the process can do its work, or why it cannot; nil means always.
 	Ready func() error
 	// Now is the clock; nil means time.Now. Started is when the process started; zero means when New was called.
@@ -38,6 +42,8 @@ type Settings struct {
 	AuthToken Secret
 	// Limits bounds the server; zero fields are those of DefaultLimits.
 	Limits Limits
+	// Collectors are metrics of the rest of the process, for /metrics.
+	Collectors []prometheus.Collector
 	// InForce are limits of the rest of the process, by name, for the status page.
 	InForce map[string]int64
 	Logger  *slog.Logger
@@ -84,6 +90,9 @@ func (s Settings) withDefaults() (Settings, error) {
 	}
 	if s.Counters == nil {
 		s.Counters = func() graph.Counters { return graph.Counters{} }
+	}
+	if s.History == nil {
+		s.History = func() History { return History{} }
 	}
 	if s.Ready == nil {
 		s.Ready = func() error { return nil }
