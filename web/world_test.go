@@ -251,8 +251,8 @@ func service(name string) graph.Node {
 	return graph.Node{Env: "production", Kind: graph.Service, Namespace: "shop", Name: name}
 }
 
-// shop is a small company that is well.
-func shop() []call {
+// shopCalls is a small company that is well.
+func shopCalls() []call {
 	user := graph.Node{Env: "production", Kind: graph.User}
 	db := func(name string) graph.Node { return graph.Node{Env: "production", Kind: graph.Database, Name: name} }
 	cache := graph.Node{Env: "production", Kind: graph.Cache, Name: "redis@cart-cache"}
