@@ -117,7 +117,9 @@ func wantsPage(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/html") && !strings.HasPrefix(r.URL.Path, "/api/")
 }
 
-func shell(title, here string) page.Shell { return page.Shell{Title: title, Here: here, Assets: assets} }
+func shell(title, here string) page.Shell {
+	return page.Shell{Title: title, Here: here, Assets: assets}
+}
 
 func (s *Server) html(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	h := w.Header()

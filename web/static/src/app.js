@@ -28,7 +28,7 @@ function start() {
 
   // What is shown
 
-  const portrait = () => map.width > 0 && map.width / map.height < 0.85;
+  const screen = () => ({ width: map.width, height: map.height });
 
   function matches(words) {
     const needle = words.trim().toLowerCase();
@@ -54,7 +54,8 @@ function start() {
       panel.show(now);
       return;
     }
-    const view = select(data, now, !showTable && portrait());
+    inset(now);
+    const view = select(data, now, showTable ? {} : now.depth > 0 ? { width: map.width - map.inset.right, height: map.height - map.inset.bottom } : screen());
     if (showTable) {
       const kept = new Set(view.items.flatMap((it) => (it.group ? it.group.nodes.map((n) => n.id) : [it.id])));
       const fits = matches(now.q);
@@ -65,7 +66,8 @@ function start() {
       }, now.edge || now.service);
     } else {
       map.selected = (it) => it.id === now.service;
-      map.show(view, portrait(), { fit: fit || fitNext });
+      map.show(view, { fit: fit || fitNext });
+      if (fitNext && (now.service || now.edge)) requestAnimationFrame(reveal);
       fitNext = false;
       focus();
       sayCounts(view);
@@ -92,10 +94,16 @@ function start() {
 
   function reveal() {
     const { service, edge } = state.now;
-    const right = $('#panel').hidden || innerWidth <= 720 ? 0 : 0;
-    if (service && map.indexOf(service) !== undefined) map.reveal([map.indexOf(service)], right);
+    if (service && map.indexOf(service) !== undefined) map.reveal([map.indexOf(service)]);
     const l = edge && map.view.links.find((x) => x.edges.some((e) => e.id === edge));
-    if (l) map.reveal([l.s, l.t], right);
+    if (l) map.reveal([l.s, l.t]);
+  }
+
+  /** The panel lies over the map, so that the picture does not change when it opens. */
+  function inset(now) {
+    const open = !!(now.service || now.edge || now.trace), low = innerWidth <= 720;
+    $('#stage').classList.toggle('with-panel', open);
+    map.inset = { right: open && !low ? 440 : 0, bottom: open && low ? Math.round($('#stage').clientHeight * 0.62) : 0 };
   }
 
   const name = (id) => data.nodes.get(id)?.name ?? id;

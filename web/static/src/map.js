@@ -4,7 +4,7 @@
 import * as f from './format.js';
 import { card, faulty, severity, wrong } from './view.js';
 
-const fullCard = 0.72, smallCard = 0.42; // scales from which cards are drawn, with all figures or the two most telling
+const fullCard = 0.85, smallCard = 0.54; // scales from which cards are drawn, with all figures or the two most telling
 const margin = 0.35; // how much more than the screen the bitmap holds, on each side
 const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
 const font = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif';
@@ -13,8 +13,8 @@ const calm = matchMedia('(prefers-reduced-motion: reduce)');
 const ease = (t) => 1 - (1 - t) ** 3;
 
 export class MapView extends EventTarget {
-  view = { items: [], links: [], hidden: 0, grouped: 0 };
-  portrait = false;
+  view = { items: [], links: [], pitch: { x: 1, y: 1 }, portrait: false, hidden: 0, grouped: 0 };
+  inset = { right: 0, bottom: 0 }; // what of the screen the panel covers
   camera = { x: 0, y: 0, k: 1 }; // screen = world·k + (x, y)
   hover = null; // {item} or {link}
   selected = null; // a function: is this item or link selected?
@@ -49,9 +49,8 @@ export class MapView extends EventTarget {
   }
 
   /** Shows another selection of the graph. Fits it into the screen when the viewer has not moved the picture himself. */
-  show(view, portrait, { fit = false } = {}) {
+  show(view, { fit = false } = {}) {
     this.view = view;
-    this.portrait = portrait;
     this.#index = new Map(view.items.map((it, i) => [it.id, i]));
     this.#out = view.items.map(() => []);
     view.links.forEach((l, i) => {
@@ -91,19 +90,19 @@ export class MapView extends EventTarget {
   }
 
   /** Brings an item into sight, gently, and only when it is not. */
-  reveal(indices, right = 0) {
+  reveal(indices) {
     const items = indices.map((i) => this.view.items[i]).filter(Boolean);
     if (!items.length) return;
     const { x, y, k } = this.camera;
     const seen = items.every((it) => {
       const sx = it.x * k + x, sy = it.y * k + y;
-      return sx > 60 && sy > 40 && sx < this.width - right - 60 && sy < this.height - 40;
+      return sx > 60 && sy > 40 && sx < this.width - this.inset.right - 60 && sy < this.height - this.inset.bottom - 40;
     });
     if (seen) return;
     const cx = items.reduce((a, it) => a + it.x, 0) / items.length, cy = items.reduce((a, it) => a + it.y, 0) / items.length;
     this.#touched = true;
-    const scale = Math.max(k, Math.min(0.8, smallCard));
-    this.#fly({ k: scale, x: (this.width - right) / 2 - cx * scale, y: this.height / 2 - cy * scale });
+    const scale = Math.max(k, smallCard);
+    this.#fly({ k: scale, x: (this.width - this.inset.right) / 2 - cx * scale, y: (this.height - this.inset.bottom) / 2 - cy * scale });
   }
 
   zoom(by, sx = this.width / 2, sy = this.height / 2) {
@@ -142,9 +141,10 @@ export class MapView extends EventTarget {
       t = Math.min(t, it.y); b = Math.max(b, it.y);
     }
     l -= card.w / 2; r += card.w / 2; t -= card.h / 2; b += card.h / 2;
-    const padX = Math.min(40, this.width * 0.05), top = 24, bottom = 56;
-    const k = Math.max(0.02, Math.min(1.1, (this.width - 2 * padX) / (r - l), (this.height - top - bottom) / (b - t)));
-    return { k, x: this.width / 2 - (l + r) / 2 * k, y: top + (this.height - top - bottom) / 2 - (t + b) / 2 * k };
+    const padX = Math.min(64, this.width * 0.05), top = 24, bottom = 56;
+    const width = Math.max(160, this.width - this.inset.right), height = this.height; // a sheet from below covers too much to fit the rest: see reveal
+    const k = Math.max(0.02, Math.min(1.1, (width - 2 * padX) / (r - l), (height - top - bottom) / (b - t)));
+    return { k, x: width / 2 - (l + r) / 2 * k, y: top + (height - top - bottom) / 2 - (t + b) / 2 * k };
   }
 
   #fly(to, instant = false) {
@@ -160,9 +160,10 @@ export class MapView extends EventTarget {
   get #discs() { return this.camera.k < smallCard; }
 
   #radius(it) {
-    if (it.group) return 7 + Math.min(9, Math.sqrt(it.group.nodes.length));
-    const rate = it.node?.rate ?? 0;
-    return 4 + Math.min(5, Math.log10(1 + rate) * 1.6);
+    const most = Math.max(2.2, Math.min(this.view.pitch.x, this.view.pitch.y) * this.camera.k * 0.44);
+    if (it.group) return Math.min(most, 7 + Math.min(9, Math.sqrt(it.group.nodes.length)));
+    const rate = it.node?.rate ?? it.sends ?? 0;
+    return Math.min(most, 4 + Math.min(5, Math.log10(1 + rate) * 1.6));
   }
 
   /** The link's curve in screen coordinates: x0 y0 c1x c1y c2x c2y x1 y1. */
@@ -178,16 +179,16 @@ export class MapView extends EventTarget {
       const d = 26 * Math.max(k, 0.4);
       return [ax + aw * 0.5, ay - ah, ax + aw * 0.5 + d * .2, ay - ah - d * 1.4, ax + aw + d * 1.4, ay - ah * 0.2 - d, ax + aw, ay - ah * 0.3];
     }
-    if (this.portrait) {
+    if (this.view.portrait) {
       if (b.y > a.y) {
-        const c = Math.max(18 * k, (by - ay) * 0.4);
+        const c = Math.max(8 * k, (by - bh - ay - ah) * 0.48);
         return [ax + lane, ay + ah, ax + lane, ay + ah + c, bx + lane, by - bh - c, bx + lane, by - bh];
       }
       const c = (50 + Math.abs(ay - by) / k * 0.12) * k;
       return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx + bw + c, by + lane, bx + bw, by + lane];
     }
     if (b.x > a.x) {
-      const c = Math.max(30 * k, (bx - ax) * 0.38);
+      const c = Math.max(10 * k, (bx - bw - ax - aw) * 0.48);
       return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx - bw - c, by + lane, bx - bw, by + lane];
     }
     if (b.x === a.x) {
@@ -276,7 +277,7 @@ export class MapView extends EventTarget {
     const links = this.view.links.map((_, i) => i);
     this.#paintLinks(ctx, links, box, 1);
     this.#labels = this.#placeLabels(links.filter((i) => faulty(this.view.links[i].health)));
-    this.#paintItems(ctx, this.view.items.map((_, i) => i), box);
+    this.#paintItems(ctx, this.view.items.map((_, i) => i), box, this.#labels);
     this.#paintLabels(ctx, this.#labels);
   }
 
@@ -320,7 +321,8 @@ export class MapView extends EventTarget {
     for (const [l, p] of loud) {
       const dense = n > 1500 ? 0.6 : 1;
       ctx.strokeStyle = ctx.fillStyle = this.#colours[l.health];
-      ctx.lineWidth = (this.#width(l, n) + 1.4) * dense;
+      // A bundle is as loud as the part of it that is ill.
+      ctx.lineWidth = l.edge ? (this.#width(l, n) + 1.4) * dense : 1.25 + 3 * l.ill / l.edges.length;
       ctx.globalAlpha = n > 1500 && strength <= 1 ? 0.55 : 1;
       ctx.setLineDash(l.async ? [8, 5] : []);
       ctx.beginPath();
@@ -351,27 +353,30 @@ export class MapView extends EventTarget {
     for (const it of items) {
       const w = discs ? this.#radius(it) + 2 : card.w / 2 * k, h = discs ? w : card.h / 2 * k;
       const sx = it.x * k + x, sy = it.y * k + y;
-      if (sx > -200 && sy > -100 && sx < this.width + 200 && sy < this.height + 100) taken.push([sx - w, sy - h, sx + w, sy + h]);
+      if (sx > -200 && sy > -100 && sx < this.width + 200 && sy < this.height + 100) taken.push([sx - w, sy - h, sx + w, sy + h, discs && faulty(it.health) ? 6 : 1]);
     }
     const labels = [];
     const worst = [...indices].sort((a, b) => severity(links[b].health) - severity(links[a].health) || links[b].rate - links[a].rate);
     for (const i of worst.slice(0, 60)) {
       const l = links[i];
-      const text = l.edge ? wrong(l.edge) : `${l.edges.filter((e) => faulty(e.health)).length} of ${l.edges.length} calls`;
+      const text = l.edge ? wrong(l.edge) : `${l.ill} of ${l.edges.length}`;
       if (!text) continue;
       const p = this.#curve(l);
       const w = this.#measure(text, `600 11px ${font}`) + 28, h = 20;
       let best = null;
       for (const t of [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78]) {
-        const [cx, cy] = point(p, t);
-        for (const dy of [0, -14, 14, -24, 24]) {
-          const box = [cx - w / 2, cy - h / 2 + dy, cx + w / 2, cy + h / 2 + dy];
-          const over = taken.reduce((sum, o) => sum + overlap(box, o), 0);
-          const cost = over * 4 + Math.abs(dy) * 3 + Math.abs(t - 0.5) * 60;
+        const [px, cy] = point(p, t);
+        for (const [dx, dy] of [[0, 0], [0, -14], [0, 14], [0, -26], [0, 26], [w / 2 + 6, 0], [-w / 2 - 6, 0]]) {
+          const cx = px + dx;
+          const mx = Math.max(w / 2 + 4, Math.min(this.width - w / 2 - 4, cx)); // words on the screen's edge stay readable
+          const x0 = cx > -40 && cx < this.width + 40 ? mx : cx;
+          const box = [x0 - w / 2, cy - h / 2 + dy, x0 + w / 2, cy + h / 2 + dy];
+          const over = taken.reduce((sum, o) => sum + overlap(box, o) * (o[4] ?? 1), 0);
+          const cost = over * 4 + Math.abs(dy) * 3 + (dx ? 120 : 0) + Math.abs(t - 0.5) * 60;
           if (!best || cost < best.cost) best = { cost, over, box };
         }
       }
-      if (best.over > w * h * 0.5 && labels.length > 6) continue;
+      if (best.over > w * h * 0.35 && labels.length > 6) continue;
       taken.push(best.box);
       labels.push({ i, text, box: best.box, health: l.health });
     }
@@ -424,7 +429,7 @@ export class MapView extends EventTarget {
     }
   }
 
-  #paintItems(ctx, indices, box, strength = 1) {
+  #paintItems(ctx, indices, box, labels, strength = 1) {
     const { k, x, y } = this.camera;
     const discs = this.#discs;
     const quietFirst = [...indices].sort((a, b) => severity(this.view.items[a].health) - severity(this.view.items[b].health));
@@ -432,9 +437,10 @@ export class MapView extends EventTarget {
       const it = this.view.items[i], sx = it.x * k + x, sy = it.y * k + y;
       const w = card.w * k, h = card.h * k;
       if (sx + w < box.l || sx - w > box.r || sy + h < box.t || sy - h > box.b) continue;
-      if (discs) this.#paintDisc(ctx, it, i, sx, sy, strength);
+      if (discs) this.#paintDisc(ctx, it, i, sx, sy);
       else this.#paintCard(ctx, it, i, sx - w / 2, sy - h / 2, w, h, k);
     }
+    if (discs) this.#paintNames(ctx, indices, box, strength > 1, labels);
   }
 
   #paintCard(ctx, it, i, x, y, w, h, k) {
@@ -456,17 +462,17 @@ export class MapView extends EventTarget {
     ctx.roundRect(x, y, w, h, radius);
     ctx.fillStyle = colours.surface;
     ctx.fill();
-    if (it.health === 'unknown') this.#hatch(ctx, x, y, w, h);
+    if (this.#unsure(it)) this.#hatch(ctx, x, y, w, h);
     ctx.lineWidth = selected ? 2.5 : bad ? 1.75 : 1;
     ctx.strokeStyle = selected ? colours.accent : bad ? colours[it.health] : colours.line;
     ctx.stroke();
 
-    const pad = full ? 12 : 8, cy = full ? y + 20 * k : h >= 38 ? y + h * 0.34 : y + h / 2;
+    const pad = full ? 12 : 8, cy = full ? y + 20 * k : h >= 36 ? y + h * 0.34 : y + h / 2;
     ctx.textBaseline = 'middle';
     ctx.textAlign = 'left';
     const nameFont = full ? `600 ${Math.min(15, Math.max(12, 13 * k))}px ${font}` : `600 11px ${font}`;
     this.#icon(ctx, it.kind, x + pad + 6, cy, 6);
-    this.#shape(ctx, it.health, x + w - pad - 5, cy, 5);
+    if (it.health !== 'unknown' || this.#unsure(it)) this.#shape(ctx, it.health, x + w - pad - 5, cy, 5);
     ctx.fillStyle = colours.ink;
     ctx.font = nameFont;
     ctx.fillText(this.#fit(it.name, nameFont, w - 2 * pad - 34), x + pad + 18, cy + 0.5);
@@ -474,26 +480,42 @@ export class MapView extends EventTarget {
     const shown = this.#figures(it);
     if (full) {
       const size = Math.min(14, Math.max(11, 12 * k));
-      const columns = [[f.rate(shown.rate), it.group ? 'calls' : 'rate'], [f.share(shown.errors), 'errors'], it.group ? [`${it.group.nodes.length}`, 'nodes'] : [f.duration(shown.p95), 'p95']];
+      const columns = it.group ? [[f.rate(shown.rate), 'calls'], [`${it.group.nodes.length}`, 'nodes'], ...(it.group.bad ? [[`${it.group.bad}`, 'unwell']] : [])] :
+        it.node.rate == null ? (it.sends ? [[f.rate(it.sends), 'sends']] : [[f.none, 'no calls']]) :
+          [[f.rate(shown.rate), 'rate'], [f.share(shown.errors), 'errors'], [f.duration(shown.p95), 'p95']];
       columns.forEach(([value, word], c) => {
         const cx = x + pad + (w - 2 * pad) * c / 3;
         ctx.font = `500 ${size}px ${font}`;
-        ctx.fillStyle = c === 1 && bad && shown.errors > 0.005 ? colours[it.health] : colours.ink;
+        ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[it.health] : colours.ink;
         ctx.fillText(value, cx, y + 42 * k);
         ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
         ctx.fillStyle = colours['ink-2'];
         ctx.fillText(word, cx, y + 56 * k + 1);
       });
-    } else if (h >= 38) {
-      const line = it.group ? `${it.group.nodes.length} nodes${it.group.bad ? ` · ${it.group.bad} unwell` : ''}` :
-        [f.rate(shown.rate), f.share(shown.errors), f.duration(shown.p95)].filter((v) => v !== f.none).join(' · ');
+    } else if (h >= 36) {
       ctx.font = `10px ${font}`;
       ctx.fillStyle = colours['ink-2'];
-      ctx.fillText(this.#fit(line || 'no calls', ctx.font, w - 2 * pad), x + pad, y + h * 0.72);
+      ctx.fillText(this.#short(it, shown, ctx.font, w - 2 * pad), x + pad, y + h * 0.72);
     }
   }
 
-  #paintDisc(ctx, it, i, x, y, strength) {
+  // As many of a node's figures as there is room for; the most telling ones stay.
+  #short(it, shown, fontOf, width) {
+    if (it.group) return `${it.group.nodes.length} nodes${it.group.bad ? `, ${it.group.bad} unwell` : ''}`;
+    if (it.node.rate == null) return it.sends ? `sends ${f.rate(it.sends)}` : 'no calls';
+    const r = f.rate(shown.rate), e = f.share(shown.errors), p = f.duration(shown.p95);
+    const telling = shown.errors > 0.005 ? [[r, e, p], [e, p], [e]] : [[r, e, p], [r, p], [p]];
+    for (const t of telling) {
+      const text = t.filter((v) => v !== f.none).join(' · ');
+      if (this.#measure(text, fontOf) <= width) return text;
+    }
+    return '';
+  }
+
+  // Too few calls to judge is unsure; whom nobody calls there is nothing to judge of.
+  #unsure(it) { return it.health === 'unknown' && (it.group || it.node.rate != null); }
+
+  #paintDisc(ctx, it, i, x, y) {
     const colours = this.#colours, r = this.#radius(it), bad = faulty(it.health), { k } = this.camera;
     ctx.beginPath();
     ctx.arc(x, y, r, 0, 7);
@@ -501,35 +523,58 @@ export class MapView extends EventTarget {
     ctx.fill();
     ctx.lineWidth = this.selected?.(it) ? 3 : 1.5;
     ctx.strokeStyle = this.selected?.(it) ? colours.accent : it.health === 'unknown' ? colours.unknown : colours.bg;
-    if (it.health === 'unknown') ctx.setLineDash([2, 2]);
+    if (this.#unsure(it)) ctx.setLineDash([2, 2]);
     ctx.stroke();
     ctx.setLineDash([]);
+    if (r < 4) return;
+    ctx.textAlign = 'center';
+    ctx.textBaseline = 'middle';
+    ctx.fillStyle = colours.surface;
     if (bad) { // the shape says it too
-      ctx.fillStyle = colours.surface;
-      ctx.textAlign = 'center';
-      ctx.textBaseline = 'middle';
       ctx.font = `700 ${Math.max(8, r * 1.3)}px ${font}`;
       ctx.fillText(it.health === 'critical' ? '×' : '!', x, y + 0.5);
     } else if (it.group) {
-      ctx.fillStyle = colours.surface;
-      ctx.textAlign = 'center';
-      ctx.textBaseline = 'middle';
       ctx.font = `600 9px ${font}`;
       ctx.fillText(String(it.group.nodes.length), x, y + 0.5);
     }
-    const pitchX = (this.portrait ? 224 : 304) * k, pitchY = (this.portrait ? 132 : 92) * k;
-    const roomy = pitchY >= 24 && pitchX >= 54;
-    if (roomy || (bad && k >= 0.12) || strength > 1) {
-      ctx.font = `${bad ? 600 : 400} ${pitchX > 90 ? 11 : 10}px ${font}`;
-      ctx.textAlign = 'center';
-      ctx.textBaseline = 'top';
-      const text = this.#fit(it.name, ctx.font, strength > 1 || !roomy ? 150 : pitchX - 6);
-      ctx.lineWidth = 3;
-      ctx.lineJoin = 'round';
-      ctx.strokeStyle = colours.bg;
-      ctx.strokeText(text, x, y + r + 3);
-      ctx.fillStyle = bad || strength > 1 ? colours.ink : colours['ink-2'];
-      ctx.fillText(text, x, y + r + 3);
+  }
+
+  /** Names under discs: first of what is wrong, then of what is big, where there is room. */
+  #paintNames(ctx, indices, box, all, labels) {
+    const { k, x, y } = this.camera, { items } = this.view, colours = this.#colours;
+    const taken = labels.map((l) => l.box);
+    const near = indices.filter((i) => {
+      const sx = items[i].x * k + x, sy = items[i].y * k + y;
+      return sx > box.l - 40 && sx < box.r + 40 && sy > box.t - 40 && sy < box.b + 40;
+    });
+    if (near.length <= 700) {
+      for (const i of near) {
+        const sx = items[i].x * k + x, sy = items[i].y * k + y, r = this.#radius(items[i]);
+        taken.push([sx - r, sy - r, sx + r, sy + r]);
+      }
+    }
+    const order = near.sort((a, b) => severity(items[b].health) - severity(items[a].health) || (items[b].node?.rate ?? 1e9) - (items[a].node?.rate ?? 1e9) || a - b);
+    ctx.textAlign = 'left';
+    ctx.textBaseline = 'top';
+    ctx.lineJoin = 'round';
+    ctx.lineWidth = 3;
+    ctx.strokeStyle = colours.bg;
+    let room = near.length <= 700 ? 250 : 60;
+    for (const i of order) {
+      const it = items[i], bad = faulty(it.health);
+      if (room-- <= 0 || (near.length > 700 && !bad && !all)) break;
+      const fontOf = `${bad ? 600 : 400} 11px ${font}`;
+      const text = this.#fit(it.name, fontOf, Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8));
+      const w = this.#measure(text, fontOf) + 4, r = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
+      const places = [[sx - w / 2, sy + r], [sx + r, sy - 7], [sx - w / 2, sy - r - 13], [sx - r - w, sy - 7]].map(([l, t]) => [l, t, l + w, t + 13]);
+      const inside = places.filter((p) => p[0] > box.l && p[2] < box.r);
+      const place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6)) ?? (bad || all ? inside[0] ?? places[0] : null);
+      if (!place) continue;
+      taken.push(place);
+      ctx.font = fontOf;
+      ctx.strokeText(text, place[0] + 2, place[1]);
+      ctx.fillStyle = bad || all ? colours.ink : colours['ink-2'];
+      ctx.fillText(text, place[0] + 2, place[1]);
     }
   }
 
@@ -631,9 +676,9 @@ export class MapView extends EventTarget {
       ctx.fillRect(0, 0, this.width, this.height);
       ctx.globalAlpha = 1;
       this.#paintLinks(ctx, links, box, 2);
-      this.#paintItems(ctx, [...items], box, items.size <= 60 ? 2 : 1);
-      const lit = new Set(links);
-      this.#paintLabels(ctx, this.#placeLabels(links.filter((i) => lit.has(i) && faulty(this.view.links[i].health))));
+      const labels = this.#placeLabels(links.filter((i) => faulty(this.view.links[i].health)));
+      this.#paintItems(ctx, [...items], box, labels, items.size <= 60 ? 2 : 1);
+      this.#paintLabels(ctx, labels);
     }
     for (const [id, start] of this.#pulses) {
       const l = this.view.links.find((x) => x.id === id);

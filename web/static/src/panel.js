@@ -5,7 +5,7 @@ import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
 import { showTrace } from './trace.js';
-import { faulty, severity, wrong } from './view.js';
+import { faulty, pretty, severity, shortName, wrong } from './view.js';
 
 const failureWords = {
   timeout: 'nobody answered in time', refused: 'connection refused', unresolved: 'name not known', tls: 'certificate or handshake', auth: 'not authenticated or not allowed',
@@ -68,7 +68,7 @@ export class Panel {
   }
 
   #node(id) {
-    return h('button', { type: 'button', class: 'link', title: id, on: { click: () => this.go.to({ service: id, edge: '', trace: '' }) } }, this.data.nodes.get(id)?.name ?? id);
+    return h('button', { type: 'button', class: 'link', title: id, on: { click: () => this.go.to({ service: id, edge: '', trace: '' }) } }, this.data.nodes.get(id)?.name ?? shortName(id));
   }
 
   async #trace(state) {
@@ -84,7 +84,9 @@ export class Panel {
     const long = this.state.live ? { from: 'now-15m', to: 'now' } : params;
     const [edge, series] = await Promise.all([ask(`edges/${encodeURIComponent(state.edge)}`, params, signal), ask(`edges/${encodeURIComponent(state.edge)}/series`, long, signal)]);
     if (signal.aborted) return;
-    const v = this.#values(series.points);
+    // The window that is still open is left out: a second's worth of it says nothing.
+    const closed = series.points.filter((p) => Date.parse(p.t) + series.step_s * 1000 <= Date.now());
+    const v = this.#values(closed.length > 1 ? closed : series.points);
     if (this.#live === `edge ${edge.id}`) this.#charts.forEach((c, i) => c.set(v.t, v.sets[i]));
     else {
       this.#clear();
@@ -96,9 +98,9 @@ export class Panel {
       this.#charts = [
         make('Calls', f.rate, [line(0, 'rate', rate[0], 'accent')]),
         make('Errors', f.share, [line(3, 'failed', errors[0], 'critical')], 0.01),
-        make('Latency, caller', f.duration, [line(0, 'p50', latency[0], 'accent'), line(1, 'p95', latency[1], 'ok'), line(2, 'p99', latency[2], 'warn')]),
+        make('Caller waits', f.duration, [line(0, 'p50', latency[0], 'accent'), line(1, 'p95', latency[1], 'ok'), line(2, 'p99', latency[2], 'warn')]),
         make('Retries per call', f.share, [line(2, 'retries', retries[0], 'warn')], 0.01),
-        ...(callee[1]?.some((x) => x != null) ? [make('Latency, callee', f.duration, [line(0, 'p50', callee[0], 'accent'), line(1, 'p95', callee[1], 'ok'), line(2, 'p99', callee[2], 'warn')])] : []),
+        ...(callee[1]?.some((x) => x != null) ? [make('Callee takes', f.duration, [line(0, 'p50', callee[0], 'accent'), line(1, 'p95', callee[1], 'ok'), line(2, 'p99', callee[2], 'warn')])] : []),
         ...(busy[0].some((x) => x != null) ? [make('Calls in flight', (x) => (x == null ? f.none : x < 10 ? x.toFixed(1) : f.count(x)), [line(0, 'mean', busy[0], 'accent')])] : []),
       ];
       this.#charts.forEach((c, i) => { c.set(v.t, v.sets[i]); });
@@ -117,7 +119,7 @@ export class Panel {
     const operations = server(edge.operations).length ? server(edge.operations) : client(edge.operations);
     this.root.replaceChildren(
       this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
-      h('div', { class: 'row' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`)),
+      h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`)),
       h('p', { class: 'lead' }, sentence(edge, this.data)),
       this.#tiles(tiles),
       h('section', null, this.#charts.map((c) => c.node)),
@@ -151,7 +153,7 @@ export class Panel {
     const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
       h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Service', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
         h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', null,
-          h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? e[other])),
+          h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? shortName(e[other]))),
           h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: faulty(e.health) && e.error_rate > 0.005 ? `n ${e.health === 'critical' ? 'hot' : 'warm'}` : 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms))))))));
     const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
@@ -159,7 +161,7 @@ export class Panel {
     const atTop = document.activeElement;
     this.root.replaceChildren(
       this.#header([s.name]),
-      h('div', { class: 'row' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`)),
+      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`)),
       h('p', { class: 'lead' }, about(s, this.data)),
       h('div', { class: 'actions' },
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
@@ -214,7 +216,7 @@ export class Panel {
 
 /** An edge in one sentence. */
 export function sentence(e, data) {
-  const name = (id) => data.nodes.get(id)?.name ?? id;
+  const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
   const from = name(e.source), to = name(e.target);
   if (!e.calls) return `No calls from ${from} to ${to} in this time.`;
   const worst = Object.entries(e.failures ?? {}).sort((a, b) => b[1] - a[1])[0];
@@ -224,9 +226,10 @@ export function sentence(e, data) {
     if (worst && e.errors) s += worst[1] / e.errors > 0.95 ? `: ${failureWords[worst[0]] ?? worst[0]}` : `, mostly ${failureWords[worst[0]] ?? worst[0]}`;
     parts.push(s);
     const bad = (e.instances ?? []).filter((i) => i.side === 'server').sort((a, b) => b.errors - a.errors);
-    if (bad.length > 1 && e.errors >= 5 && bad[0].errors / e.errors > 0.6 && bad[0].calls / e.calls < 0.6) parts.push(`1 of ${bad.length} instances explains ${f.share(bad[0].errors / e.errors)}`);
+    const all = bad.reduce((sum, i) => sum + i.errors, 0), calls = bad.reduce((sum, i) => sum + i.calls, 0);
+    if (bad.length > 1 && all >= 5 && bad[0].errors / all > 0.6 && bad[0].calls / calls < 0.6) parts.push(`1 of ${bad.length} instances explains ${f.share(bad[0].errors / all)}`);
   }
-  const other = (e.reasons ?? []).filter((r) => !r.startsWith('errors'));
+  const other = (e.reasons ?? []).filter((r) => !r.startsWith('errors')).map(pretty);
   parts.push(...other);
   if (!parts.length) {
     const p = e.p95_ms ?? e.server?.p95_ms;
@@ -237,7 +240,7 @@ export function sentence(e, data) {
 
 function about(s, data) {
   const bad = s.outbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || (b.errors ?? 0) - (a.errors ?? 0));
-  const name = (id) => data.nodes.get(id)?.name ?? id;
+  const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
   const up = s.inbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health));
   const parts = [];
   if (up.length) parts.push(`Calls from ${name(up[0].source)} suffer: ${wrong(up[0]) || 'unhealthy'}`);

@@ -12,8 +12,11 @@ export const faulty = (h) => h === 'warn' || h === 'critical';
 /** The one figure that is wrong with an edge, in words; "" when nothing is. */
 export function wrong(e) {
   if (!faulty(e.health)) return '';
-  return e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '';
+  return pretty(e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '');
 }
+
+/** A reason as the server gives it, "p95 82ms, 14x", as people write it: "p95 82 ms, ↑14x". */
+export const pretty = (reason) => reason.replace(/(\d)(ms|s)\b/g, '$1 $2').replace(/^(p\d+ .*), (\d)/, '$1, ↑$2');
 
 /** Names the group a node belongs to when the map is collapsed: its namespace, else its kind or its name's first part. */
 export function groupOf(n) {
@@ -56,10 +59,11 @@ export function neighbourhood(edges, id, depth) {
 }
 
 /**
- * Returns {items, links, hidden, grouped, moved}: items have a place, links join items by index. moved says that places
- * are not the server's.
+ * Returns {items, links, pitch, portrait, hidden, grouped}: items have a place, links join items by index, pitch is how far
+ * apart columns and rows are. On a screen higher than wide the picture reads downwards.
  */
-export function select(data, state, portrait) {
+export function select(data, state, screen) {
+  const portrait = screen.width < screen.height * 0.85;
   const nodes = [...data.nodes.values()];
   const edges = [...data.edges.values()];
   let keep = null;
@@ -120,12 +124,13 @@ export function select(data, state, portrait) {
     const key = grouped ? `${s} ${t}` : e.id;
     let l = byPair.get(key);
     if (!l) {
-      l = { id: key, s, t, edge: grouped ? null : e, edges: [], rate: 0, health: 'unknown', async: e.protocol === 'messaging', lane: 0, gap: gap(e) };
+      l = { id: key, s, t, edge: grouped ? null : e, edges: [], ill: 0, rate: 0, health: 'unknown', async: e.protocol === 'messaging', lane: 0, gap: gap(e) };
       byPair.set(key, l);
       links.push(l);
     }
     l.edges.push(e);
     l.rate += e.rate ?? 0;
+    if (faulty(e.health)) l.ill++;
     l.health = worse(l.health, e.health);
     if (!l.edge) l.worst = !l.worst || severity(e.health) > severity(l.worst.health) ? e : l.worst;
   }
@@ -136,12 +141,16 @@ export function select(data, state, portrait) {
     l.lane = lanes.get(k) ?? 0;
     lanes.set(k, l.lane + 1);
   }
-  const moved = !!keep || collapse;
-  if (moved) compact(items);
-  if (portrait) {
-    for (const it of items) [it.x, it.y] = [(it.y / step.y) * 224, (it.x / step.x) * 132];
+  if (keep || collapse) compact(items);
+  const pitch = portrait ? { x: 224, y: 132 } : { ...step };
+  if (portrait) for (const it of items) [it.x, it.y] = [(it.y / step.y) * pitch.x, (it.x / step.x) * pitch.y];
+  const stretched = stretch(items, screen);
+  pitch.x *= stretched.x;
+  pitch.y *= stretched.y;
+  for (const l of links) {
+    if (items[l.s].node) items[l.s].sends = (items[l.s].sends ?? 0) + l.rate;
   }
-  return { items, links, hidden: nodes.length - shown.length, quiet: collapse ? shown.length : 0, grouped: groups.size, moved };
+  return { items, links, pitch, portrait, hidden: nodes.length - shown.length, grouped: groups.size };
 }
 
 // A gap in the line says which side of the calls was not seen, where it usually is.
@@ -149,6 +158,21 @@ function gap(e) {
   if (e.server_missing > e.calls / 2) return 'server';
   if (e.client_missing > e.calls / 2) return 'client';
   return '';
+}
+
+/** What a node is called where its id alone is known: without its namespace. */
+export const shortName = (id) => id.replace(/^[^/:@]+\/(?=.)/, '');
+
+// Pulls columns or rows apart, so that the picture has the shape of the screen; nothing changes sides.
+function stretch(items, screen) {
+  const spread = (k) => Math.max(...items.map((it) => it[k])) - Math.min(...items.map((it) => it[k]));
+  if (items.length < 2 || items.length > 5000 || !(screen.width > 0 && screen.height > 0)) return { x: 1, y: 1 };
+  const w = spread('x') + card.w, h = spread('y') + card.h;
+  const ratio = w / h / (screen.width / Math.max(120, screen.height - 80));
+  const x = ratio > 1 ? Math.max(0.84, ratio ** -0.5) : Math.min(1.6, 1 / ratio);
+  const y = ratio > 1 ? Math.min(screen.width < screen.height ? 3 : 2, ratio * x) : 1;
+  for (const it of items) { it.x *= x; it.y *= y; }
+  return { x, y };
 }
 
 const median = (v) => v.sort((a, b) => a - b)[v.length >> 1];
