@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestGolden pins every answer's shape and figures.
 func TestGolden(t *testing.T) {
-	s := newServer(t, shop())
+	s := newServer(t, shopStore(t))
 	for _, test := range []struct{ name, path string }{
 		{"graph", "/api/v1/graph"},
 		{"graph_live", "/api/v1/graph?from=now-1m"},

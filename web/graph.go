@@ -38,15 +38,7 @@ func (s *Server) graph(ctx context.Context, in *graphInput) (*graphOutput, error
 	if err != nil {
 		return nil, err
 	}
-	windows, err := s.windowsOf(ctx, sp)
-	if err != nil {
-		return nil, err
-	}
-	env := in.Env
-	if !in.set {
-		env, _ = busiest(windows, "")
-	}
-	m, err := s.buildMap(ctx, windows, sp, env)
+	m, err := s.mapOf(ctx, sp, in.Env, !in.set)
 	if err != nil {
 		return nil, err
 	}

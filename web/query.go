@@ -55,6 +55,18 @@ func (s *Server) buildMap(ctx context.Context, windows []graph.Window, sp span, 
 	return graph.BuildMap(windows, sp.From, sp.To, env, false, baseline), nil
 }
 
+// mapOf returns the map of one environment over sp, the busiest when anyEnv is set, judged against its baseline.
+func (s *Server) mapOf(ctx context.Context, sp span, env string, anyEnv bool) (graph.Map, error) {
+	windows, err := s.windowsOf(ctx, sp)
+	if err != nil {
+		return graph.Map{}, err
+	}
+	if anyEnv {
+		env, _ = busiest(windows, "")
+	}
+	return s.buildMap(ctx, windows, sp, env)
+}
+
 // busiest returns the environment with the most calls, the first by name among equals; ok is false when there is none.
 // With a node's id only environments that have such a node count.
 func busiest(windows []graph.Window, node string) (env string, ok bool) {

@@ -1,16 +1,14 @@
 package web
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 
 	"faultline/graph"
 	"faultline/storage"
+	"faultline/storage/sqlite"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,120 +24,76 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // testNow is the time that the tests' clock shows: 7.3 s into a window.
 var testNow = time.Date(2026, 3, 14, 15, 9, 27, 300e6, time.UTC)
 
-// memory is a storage.Reader over windows in memory, which it sums as the contract says.
-type memory struct {
-	mu       sync.Mutex
-	windows  []graph.Window // of WindowLength with Edges, of DetailLength with Details and Nodes
-	examples []graph.Example
-	kept     []graph.Trace
-	err      error
+// testStore is a real store that can be made to fail.
+type testStore struct {
+	*sqlite.Store
+	t     testing.TB
+	parts atomic.Uint64
+	mu    sync.Mutex
+	err   error
 }
 
-func (m *memory) fail(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.err = err
+func newStore(t testing.TB) *testStore {
+	t.Helper()
+	s, err := sqlite.Open(context.Background(), t.TempDir(), storage.DefaultRetention())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &testStore{Store: s, t: t}
 }
 
-func (m *memory) add(w graph.Window) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.windows = append(m.windows, w)
+// add keeps windows, each as a part of its own.
+func (s *testStore) add(windows ...graph.Window) {
+	s.t.Helper()
+	batch := storage.Batch{Windows: make([]graph.Part, len(windows))}
+	for i, w := range windows {
+		w.Part = s.parts.Add(1)
+		batch.Windows[i] = graph.Part{Window: w, Open: true}
+	}
+	if err := s.Write(context.Background(), batch); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
-func (m *memory) Windows(ctx context.Context, q storage.Query) ([]graph.Window, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := cmp.Or(m.err, ctx.Err()); err != nil {
+// fail makes every question fail from now on, or no more.
+func (s *testStore) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *testStore) failing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *testStore) Windows(ctx context.Context, q storage.Query) ([]graph.Window, error) {
+	if err := s.failing(); err != nil {
 		return nil, err
 	}
-	from, to := floor(q.From, graph.WindowLength), floor(q.To, graph.WindowLength)
-	sums := map[time.Time]*graph.Window{}
-	wanted := func(k graph.EdgeKey) bool {
-		return (!q.HasEnv || k.Env() == q.Env) && (q.Edges == nil || slices.Contains(q.Edges, k.ID()))
-	}
-	for _, w := range m.windows {
-		if w.Start.Before(from) || !w.Start.Before(to) {
-			continue
-		}
-		start, length := from, to.Sub(from)
-		if q.Step > 0 {
-			start, length = floor(w.Start, q.Step), q.Step
-		}
-		sum := sums[start]
-		if sum == nil {
-			sum = &graph.Window{Start: start, Length: length}
-			sums[start] = sum
-		}
-		for _, row := range w.Edges {
-			if q.Want&storage.WantEdges == 0 || !wanted(row.Edge) {
-				continue
-			}
-			i := slices.IndexFunc(sum.Edges, func(r graph.EdgeRow) bool { return r.Edge == row.Edge })
-			if i < 0 {
-				i = len(sum.Edges)
-				sum.Edges = append(sum.Edges, graph.EdgeRow{Edge: row.Edge})
-			}
-			sum.Edges[i].Stats.Add(&row.Stats)
-		}
-		if q.Want&storage.WantDetails != 0 {
-			for _, row := range w.Details {
-				if wanted(row.Edge) {
-					sum.Details = append(sum.Details, row)
-				}
-			}
-		}
-		if q.Want&storage.WantNodes != 0 {
-			for _, row := range w.Nodes {
-				if !q.HasEnv || row.Node.Env == q.Env {
-					sum.Nodes = append(sum.Nodes, row)
-				}
-			}
-		}
-	}
-	var windows []graph.Window
-	for _, w := range sums {
-		windows = append(windows, *w)
-	}
-	slices.SortFunc(windows, func(a, b graph.Window) int { return a.Start.Compare(b.Start) })
-	return windows, nil
+	return s.Store.Windows(ctx, q)
 }
 
-func (m *memory) Examples(_ context.Context, q storage.TraceQuery) ([]graph.Example, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var found []graph.Example
-	for _, e := range m.examples {
-		if e.At.Before(q.From) || !e.At.Before(q.To) || q.HasEnv && e.Edge.Env() != q.Env || q.Edge != "" && e.Edge.ID() != q.Edge ||
-			q.Service != "" && e.Edge.Source.ID() != q.Service && e.Edge.Target.ID() != q.Service || q.Only != nil && e.Kind != *q.Only {
-			continue
-		}
-		found = append(found, e)
+func (s *testStore) Examples(ctx context.Context, q storage.TraceQuery) ([]graph.Example, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
 	}
-	slices.SortFunc(found, func(a, b graph.Example) int { return b.At.Compare(a.At) })
-	return found[:min(len(found), q.Limit)], m.err
+	return s.Store.Examples(ctx, q)
 }
 
-func (m *memory) Trace(_ context.Context, id graph.TraceID) (graph.Trace, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, t := range m.kept {
-		if t.ID == id {
-			return t, m.err
-		}
+func (s *testStore) Info(ctx context.Context) (storage.Info, error) {
+	if err := s.failing(); err != nil {
+		return storage.Info{}, err
 	}
-	return graph.Trace{}, fmt.Errorf("trace %s: %w", id, cmp.Or(m.err, storage.ErrNotFound))
-}
-
-func (m *memory) State(context.Context, string) ([]byte, error) { return nil, storage.ErrNotFound }
-
-func (m *memory) Info(context.Context) (storage.Info, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return storage.Info{
-		Kind: "memory", Bytes: 4096, Oldest: testNow.Add(-time.Hour), Newest: testNow, Windows: int64(len(m.windows)), Traces: int64(len(m.kept)),
-		Retention: storage.DefaultRetention(),
-	}, m.err
+	info, err := s.Store.Info(ctx)
+	info.Bytes = 4096 // it depends on the platform
+	return info, err
 }
 
 // The tests' shop.
@@ -253,25 +208,36 @@ func shopDetails(start time.Time) graph.Window {
 	}
 }
 
-// shop returns a store with half an hour of the shop up to testNow; payment has timed out for the last five minutes.
-func shop() *memory {
-	m := &memory{}
+// shopStore returns a store with half an hour of the shop up to testNow; payment has timed out for the last five minutes.
+func shopStore(t testing.TB) *testStore {
+	t.Helper()
+	s := newStore(t)
+	var windows []graph.Window
 	start := floor(testNow, time.Minute).Add(-30 * time.Minute)
 	for at := start; at.Before(testNow); at = at.Add(graph.WindowLength) {
-		m.windows = append(m.windows, shopAt(at, testNow.Sub(at) < 5*time.Minute))
+		windows = append(windows, shopAt(at, testNow.Sub(at) < 5*time.Minute))
 	}
 	for at := start; at.Before(testNow); at = at.Add(graph.DetailLength) {
-		m.windows = append(m.windows, shopDetails(at))
+		windows = append(windows, shopDetails(at))
 	}
-	trace := shopTrace()
-	m.kept = []graph.Trace{trace}
+	s.add(windows...)
+	trace, at := shopTrace(), testNow.Add(-time.Minute)
+	slow := graph.Trace{ID: graph.TraceID{9}, Resources: trace.Resources, Spans: []graph.Span{
+		{ID: graph.SpanID{9}, Name: "SELECT orders", Kind: graph.SpanKindClient, Start: at.Add(-time.Minute), End: at.Add(-time.Minute + 40*time.Millisecond), Node: checkout},
+	}}
 	client := trace.Spans[0].ID
-	m.examples = []graph.Example{
-		{Trace: trace.ID, Span: client, Edge: checkoutPayment, Kind: graph.Failed, At: testNow.Add(-time.Minute), Duration: 312 * time.Millisecond, Failure: graph.Timeout},
-		{Trace: trace.ID, Span: client, Edge: frontCheckout, Kind: graph.Typical, At: testNow.Add(-time.Minute + time.Millisecond), Duration: 330 * time.Millisecond},
-		{Trace: graph.TraceID{9}, Span: graph.SpanID{9}, Edge: checkoutOrders, Kind: graph.Slow, At: testNow.Add(-2 * time.Minute), Duration: 40 * time.Millisecond},
+	if err := s.Write(context.Background(), storage.Batch{Traces: []graph.KeptTrace{
+		{Trace: trace, Examples: []graph.Example{
+			{Trace: trace.ID, Span: client, Edge: checkoutPayment, Kind: graph.Failed, At: at, Duration: 312 * time.Millisecond, Failure: graph.Timeout},
+			{Trace: trace.ID, Span: client, Edge: frontCheckout, Kind: graph.Typical, At: at.Add(time.Millisecond), Duration: 330 * time.Millisecond},
+		}},
+		{Trace: slow, Examples: []graph.Example{
+			{Trace: slow.ID, Span: graph.SpanID{9}, Edge: checkoutOrders, Kind: graph.Slow, At: at.Add(-time.Minute), Duration: 40 * time.Millisecond},
+		}},
+	}}); err != nil {
+		t.Fatal(err)
 	}
-	return m
+	return s
 }
 
 // shopTrace has a value of every type, and names that no page may take for markup.

@@ -1,0 +1,135 @@
+package graph
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// NodeRef and Label stand for a Node and a string within one process: what the hot path carries instead of strings.
+// Zero is none.
+type (
+	NodeRef uint32
+	Label   uint32
+)
+
+// MaxName bounds every name in bytes; what is longer is cut, with an ellipsis, at a rune.
+const MaxName = 256
+
+// Names gives nodes and labels their numbers. Reading a number's name takes no lock. It is safe for concurrent use and
+// bounded: what exceeds the limit on nodes is gathered in one node per environment and kind, called "(other)".
+type Names struct {
+	mu       sync.Mutex
+	nodes    map[Node]NodeRef
+	limit    int
+	overflow atomic.Int64
+
+	nodeTable  table[Node]
+	labelTable table[string]
+	freeLabels []Label
+}
+
+// NewNames returns an empty Names for at most limit nodes.
+func NewNames(limit int) *Names {
+	n := &Names{nodes: map[Node]NodeRef{}, limit: limit}
+	n.nodeTable.add(Node{})
+	n.labelTable.add("")
+	return n
+}
+
+// Node returns the number of a node, the same for equal nodes.
+func (n *Names) Node(node Node) NodeRef {
+	node.Env, node.Namespace, node.Name = CleanName(node.Env), CleanName(node.Namespace), CleanName(node.Name)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ref, ok := n.nodes[node]; ok {
+		return ref
+	}
+	if len(n.nodes) >= n.limit {
+		n.overflow.Add(1)
+		node = Node{Kind: node.Kind, Name: Other}
+		if ref, ok := n.nodes[node]; ok {
+			return ref
+		}
+	}
+	ref := NodeRef(n.nodeTable.add(node))
+	n.nodes[node] = ref
+	return ref
+}
+
+// LookupNode returns what a number stands for.
+func (n *Names) LookupNode(ref NodeRef) Node { return *n.nodeTable.at(uint32(ref)) }
+
+// Nodes returns how many nodes have numbers, and how often one was gathered in "(other)" because there were too many.
+func (n *Names) Nodes() (nodes int, overflow int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.nodes), n.overflow.Load()
+}
+
+// NewLabel gives a string a number of its own, until it is freed.
+func (n *Names) NewLabel(s string) Label {
+	s = CleanName(s)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if k := len(n.freeLabels); k > 0 {
+		l := n.freeLabels[k-1]
+		n.freeLabels = n.freeLabels[:k-1]
+		n.labelTable.set(uint32(l), s)
+		return l
+	}
+	return Label(n.labelTable.add(s))
+}
+
+// FreeLabel lets a number be given again. The caller knows that no open window holds it any more.
+func (n *Names) FreeLabel(l Label) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.freeLabels = append(n.freeLabels, l)
+}
+
+// Label returns what a number stands for.
+func (n *Names) Label(l Label) string { return *n.labelTable.at(uint32(l)) }
+
+// CleanName makes a name valid UTF-8 of at most MaxName bytes.
+func CleanName(s string) string {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	if len(s) <= MaxName {
+		return s
+	}
+	cut := MaxName - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return strings.Clone(s[:cut]) + "…"
+}
+
+// table is an array that grows by pages and is read without a lock. Writers hold their own lock.
+type table[T any] struct {
+	pages atomic.Pointer[[]*[pageSize]atomic.Pointer[T]]
+	n     uint32
+}
+
+const pageSize = 1024
+
+func (t *table[T]) add(v T) uint32 {
+	i := t.n
+	t.n++
+	var pages []*[pageSize]atomic.Pointer[T]
+	if p := t.pages.Load(); p != nil {
+		pages = *p
+	}
+	if int(i/pageSize) == len(pages) {
+		grown := append(pages[:len(pages):len(pages)], new([pageSize]atomic.Pointer[T]))
+		t.pages.Store(&grown)
+	}
+	t.set(i, v)
+	return i
+}
+
+func (t *table[T]) set(i uint32, v T) { (*t.pages.Load())[i/pageSize][i%pageSize].Store(&v) }
+
+func (t *table[T]) at(i uint32) *T { return (*t.pages.Load())[i/pageSize][i%pageSize].Load() }

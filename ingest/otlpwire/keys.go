@@ -1,0 +1,156 @@
+package otlpwire
+
+// Key names an attribute that the decoder keeps; every other one it skips. Old and new names of one thing are different
+// keys, so that a reader can prefer the new one.
+type Key uint8
+
+// The attributes that are kept. NoKey is none of them.
+const (
+	NoKey Key = iota
+	HTTPRequestMethod
+	HTTPMethod
+	HTTPResponseStatusCode
+	HTTPStatusCode
+	HTTPRoute
+	HTTPHost
+	HTTPURL
+	HTTPResendCount
+	URLTemplate
+	URLFull
+	RetryCount
+	RPCSystemName
+	RPCSystem
+	RPCMethod
+	RPCService
+	RPCStatusCode
+	RPCResponseStatusCode
+	RPCGRPCStatusCode
+	RPCConnectErrorCode
+	RPCJSONErrorCode
+	GRPCStatusCode
+	ServerAddress
+	ServerPort
+	NetPeerName
+	NetPeerPort
+	NetSockPeerName
+	NetworkPeerAddress
+	NetSockPeerAddr
+	NetPeerIP
+	ServicePeerName
+	ServicePeerNamespace
+	PeerService
+	PeerAddress
+	UpstreamCluster
+	UpstreamClusterName
+	UpstreamAddress
+	Component
+	ResponseFlags
+	DBSystemName
+	DBSystem
+	DBNamespace
+	DBName
+	DBRedisIndex
+	DBCassandraKeyspace
+	DBElasticsearchCluster
+	DBQuerySummary
+	DBOperationName
+	DBOperation
+	DBCollectionName
+	DBSQLTable
+	DBMongoCollection
+	MessagingSystem
+	MessagingDestinationTemplate
+	MessagingDestinationName
+	MessagingDestination
+	MessagingDestinationTemporary
+	MessagingDestinationAnonymous
+	MessagingOperationType
+	MessagingOperation
+	MessagingBatchCount
+	FaaSInvokedName
+	FaaSTrigger
+	ErrorType
+	ExceptionType
+	SamplingProbability
+	SampleRateUpper
+	SampleRateLower
+	SampleRateCamel
+	numKeys
+)
+
+var keyNames = [numKeys]string{
+	HTTPRequestMethod: "http.request.method", HTTPMethod: "http.method",
+	HTTPResponseStatusCode: "http.response.status_code", HTTPStatusCode: "http.status_code",
+	HTTPRoute: "http.route", HTTPHost: "http.host", HTTPURL: "http.url", HTTPResendCount: "http.request.resend_count",
+	URLTemplate: "url.template", URLFull: "url.full", RetryCount: "retry.count",
+	RPCSystemName: "rpc.system.name", RPCSystem: "rpc.system", RPCMethod: "rpc.method", RPCService: "rpc.service",
+	RPCStatusCode: "rpc.status_code", RPCResponseStatusCode: "rpc.response.status_code",
+	RPCGRPCStatusCode: "rpc.grpc.status_code", RPCConnectErrorCode: "rpc.connect_rpc.error_code",
+	RPCJSONErrorCode: "rpc.jsonrpc.error_code", GRPCStatusCode: "grpc.status_code",
+	ServerAddress: "server.address", ServerPort: "server.port", NetPeerName: "net.peer.name", NetPeerPort: "net.peer.port",
+	NetSockPeerName: "net.sock.peer.name", NetworkPeerAddress: "network.peer.address",
+	NetSockPeerAddr: "net.sock.peer.addr", NetPeerIP: "net.peer.ip",
+	ServicePeerName: "service.peer.name", ServicePeerNamespace: "service.peer.namespace", PeerService: "peer.service",
+	PeerAddress: "peer.address", UpstreamCluster: "upstream_cluster", UpstreamClusterName: "upstream_cluster.name",
+	UpstreamAddress: "upstream_address", Component: "component", ResponseFlags: "response_flags",
+	DBSystemName: "db.system.name", DBSystem: "db.system", DBNamespace: "db.namespace", DBName: "db.name",
+	DBRedisIndex: "db.redis.database_index", DBCassandraKeyspace: "db.cassandra.keyspace",
+	DBElasticsearchCluster: "db.elasticsearch.cluster.name", DBQuerySummary: "db.query.summary",
+	DBOperationName: "db.operation.name", DBOperation: "db.operation", DBCollectionName: "db.collection.name",
+	DBSQLTable: "db.sql.table", DBMongoCollection: "db.mongodb.collection",
+	MessagingSystem: "messaging.system", MessagingDestinationTemplate: "messaging.destination.template",
+	MessagingDestinationName: "messaging.destination.name", MessagingDestination: "messaging.destination",
+	MessagingDestinationTemporary: "messaging.destination.temporary",
+	MessagingDestinationAnonymous: "messaging.destination.anonymous",
+	MessagingOperationType:        "messaging.operation.type", MessagingOperation: "messaging.operation",
+	MessagingBatchCount: "messaging.batch.message_count",
+	FaaSInvokedName:     "faas.invoked_name", FaaSTrigger: "faas.trigger",
+	ErrorType: "error.type", ExceptionType: "exception.type",
+	SamplingProbability: "sampling.probability", SampleRateUpper: "SampleRate", SampleRateLower: "sample_rate",
+	SampleRateCamel: "sampleRate",
+}
+
+// String returns the attribute's name.
+func (k Key) String() string { return keyNames[k%numKeys] }
+
+// The table finds a key by a hash of its length and four of its bytes; init searches a multiplier that gives every
+// kept key a slot of its own, so a look-up is one multiplication and at most one comparison.
+const keySlots = 2048
+
+var (
+	keyTable      [keySlots]Key
+	keyMultiplier uint64
+)
+
+func init() {
+search:
+	for m := uint64(0x9E3779B97F4A7C15); ; m += 2 {
+		keyMultiplier = m
+		keyTable = [keySlots]Key{}
+		for k := NoKey + 1; k < numKeys; k++ {
+			s := keySlot([]byte(keyNames[k]))
+			if keyTable[s] != NoKey {
+				continue search
+			}
+			keyTable[s] = k
+		}
+		return
+	}
+}
+
+func keySlot(b []byte) uint64 {
+	n := uint64(len(b))
+	x := n | uint64(b[0])<<8 | uint64(b[n-1])<<16 | uint64(b[n>>1])<<24 | uint64(b[n*3>>2])<<32
+	return x * keyMultiplier >> (64 - 11)
+}
+
+// lookup returns the key of a name, NoKey when it is not one that is kept.
+func lookup(b []byte) Key {
+	if len(b) < 7 || len(b) > 32 {
+		return NoKey
+	}
+	if k := keyTable[keySlot(b)]; string(b) == keyNames[k] {
+		return k
+	}
+	return NoKey
+}
