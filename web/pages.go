@@ -49,18 +49,6 @@ func (s *Server) mapPage(w http.ResponseWriter, r *http.Request) {
 	s.html(w, r, http.StatusOK, page.OfMap(p))
 }
 
-// mapOf returns the map of one environment, the busiest when anyEnv is set.
-func (s *Server) mapOf(ctx context.Context, sp span, env string, anyEnv bool) (graph.Map, error) {
-	windows, err := s.windowsOf(ctx, sp)
-	if err != nil {
-		return graph.Map{}, err
-	}
-	if anyEnv {
-		env, _ = busiest(windows, "")
-	}
-	return s.buildMap(ctx, windows, sp, env)
-}
-
 // ranges are the spans of time that the page offers, as the API reads them.
 var ranges = map[string]string{"15m": "15m", "1h": "1h", "6h": "6h", "24h": "24h", "7d": "7d"}
 

@@ -19,7 +19,7 @@ import (
 	"faultline/storage/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withBrowser{m}) }
 
 // testNow is the time that the tests' clock shows: 7.3 s into a window.
 var testNow = time.Date(2026, 3, 14, 15, 9, 27, 300e6, time.UTC)

@@ -387,3 +387,25 @@ func exampleTrace(now time.Time) graph.Trace {
 	add(web, "web", "record analytics", internal, 828, 905, "")
 	return t
 }
+
+// still is a world that stands still: the answer to every question is the same windows.
+type still struct {
+	*world
+	windows []graph.Window
+}
+
+func (s still) Windows(ctx context.Context, q storage.Query) ([]graph.Window, error) {
+	if q.To.Before(s.windows[0].Start) || q.Want&(storage.WantEdges|storage.WantNodes) == 0 {
+		return nil, nil
+	}
+	out := slices.Clone(s.windows)
+	for i := range out {
+		if q.Want&storage.WantEdges == 0 {
+			out[i].Edges = nil
+		}
+		if q.Want&storage.WantNodes == 0 {
+			out[i].Nodes = nil
+		}
+	}
+	return out, nil
+}

@@ -180,16 +180,21 @@ function start() {
     else data.show(state.span(), state.now.env);
   }
 
-  let queued = 0;
+  let queued = 0, changes = [];
+  function arrive() {
+    // A large picture is not drawn anew under the viewer's hand.
+    if (map.dragging && map.drawn > 30) { queued = setTimeout(arrive, 150); return; }
+    queued = 0;
+    render();
+    if (changes.length) map.pulse(changes);
+    changes = [];
+  }
   data.addEventListener('change', ({ detail }) => {
     arrived = true;
     if (detail.fresh) fitNext = true;
     // Several messages in one frame make one picture.
-    cancelAnimationFrame(queued);
-    queued = requestAnimationFrame(() => {
-      render();
-      if (detail.worse?.length) map.pulse(detail.worse);
-    });
+    changes.push(...(detail.worse ?? []));
+    if (!queued) queued = requestAnimationFrame(arrive);
   });
 
   const banner = $('#banner');
@@ -225,7 +230,7 @@ function start() {
     } else if (state.now.service || state.now.edge) go.to({ service: '', edge: '', trace: '', depth: 0 });
   });
   map.addEventListener('root', ({ detail: { item } }) => { if (!item.group) go.to({ service: item.id, edge: '', depth: state.now.depth || 2 }); });
-  map.addEventListener('resize', () => { if (arrived && map.portrait !== portrait()) render({ fit: true }); });
+  map.addEventListener('resize', () => { if (arrived) render(); });
 
   const rows = (list) => h('dl', null, list.filter(([, v]) => v != null && v !== f.none).map(([k, v]) => [h('dt', null, k), h('dd', null, v)]));
   map.addEventListener('hover', ({ detail: { item, link } }) => {
@@ -423,8 +428,9 @@ function start() {
 
   // What tests and the curious may look at; nothing here changes anything.
   Object.defineProperty(window, 'faultline', { value: Object.freeze({
-    get nodes() { return map.view.items.map((it) => ({ id: it.id, name: it.name, health: it.health, x: it.x, y: it.y, ...map.spot({ item: map.indexOf(it.id) }) , wx: it.x, wy: it.y })); },
+    get nodes() { return map.view.items.map((it) => ({ id: it.id, name: it.name, health: it.health, ...map.spot({ item: map.indexOf(it.id) }) })); },
     get edges() { return map.view.links.map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health })); },
+    place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
     edge: (id) => structuredClone(data.edges.get(id) ?? null),

@@ -142,7 +142,7 @@ export class Data extends EventTarget {
     for (const id of m.removed?.edges ?? []) structure = this.edges.delete(id) || structure;
     if (m.envs) this.envs = m.envs;
     this.at = new Date(m.at);
-    this.dispatchEvent(new CustomEvent('change', { detail: { structure, worse } }));
+    if (m.nodes?.length || m.edges?.length || structure) this.dispatchEvent(new CustomEvent('change', { detail: { structure, worse } }));
   }
 
   #say(stream) {

@@ -20,6 +20,7 @@ export class MapView extends EventTarget {
   selected = null; // a function: is this item or link selected?
   focus = null; // Map of item index → distance, or null
   frames = 0;
+  dragging = false;
   drawn = 0; // ms that the last base picture took
   #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
   #colours = {}; #text = new Map(); #pulses = new Map(); #flight = null; #shown = new Map(); #tween = 0;
@@ -215,6 +216,7 @@ export class MapView extends EventTarget {
 
   #paint(now) {
     this.#frame = 0;
+    if (!this.width || !this.height) return; // not shown: the table is
     this.frames++;
     let again = false;
     if (this.#flight) {
@@ -230,9 +232,9 @@ export class MapView extends EventTarget {
     }
     const c = this.camera, bc = this.#baseCamera;
     const moved = !bc || bc.x !== c.x || bc.y !== c.y || bc.k !== c.k;
-    if (moved && bc && !this.#dirty && this.drawn >= quick) {
+    if (bc && this.drawn >= quick && (moved || this.dragging) && (!this.#dirty || this.dragging)) {
       clearTimeout(this.#settle);
-      this.#settle = setTimeout(() => this.refresh(), 160);
+      this.#settle = setTimeout(() => (this.dragging ? this.draw() : this.refresh()), 160);
     } else if (moved || this.#dirty) {
       clearTimeout(this.#settle);
       const start = performance.now();
@@ -824,6 +826,7 @@ export class MapView extends EventTarget {
         this.#unpoint();
         this.pan(at[0] - before[0], at[1] - before[1]);
         c.classList.add('dragging');
+        this.dragging = true;
       }
       pointers.set(e.pointerId, at);
       if (pointers.size === 2) {
@@ -836,6 +839,7 @@ export class MapView extends EventTarget {
     const up = (e) => {
       const had = pointers.delete(e.pointerId);
       c.classList.remove('dragging');
+      if (pointers.size === 0) this.dragging = false;
       pinch = 0;
       if (!had || moved || e.type === 'pointercancel') return;
       const hit = this.at(...local(e));
