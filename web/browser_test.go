@@ -2,8 +2,10 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -487,6 +489,24 @@ func TestHostileNamesInBrowser(t *testing.T) {
 
 func urlEscape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
+// pan drags the map for two seconds by the pointer events that a hand makes, and returns the frames a second and the
+// milliseconds that the page worked on each.
+const pan = `(async () => {
+		const c = document.querySelector('#canvas'), fire = (type, x, y) => c.dispatchEvent(new PointerEvent(type, {pointerId: 1, pointerType: 'mouse', clientX: x, clientY: y, button: 0, bubbles: true}));
+		c.setPointerCapture = () => {};
+		await new Promise(r => setTimeout(r, 500));
+		fire('pointerdown', 700, 500);
+		const start = performance.now(), before = faultline.frames, spent = faultline.spent;
+		await new Promise(done => requestAnimationFrame(function step(now) {
+			const t = (now - start) / 2000;
+			fire('pointermove', 700 + 260 * Math.sin(t * 6.28), 500 + 120 * Math.sin(t * 12.56));
+			t < 1 ? requestAnimationFrame(step) : done();
+		}));
+		const frames = faultline.frames - before, took = performance.now() - start;
+		fire('pointerup', 700, 500);
+		return [frames * 1000 / took, (faultline.spent - spent) / frames];
+	})()`
+
 // TestLargeMapInBrowser pans a map of 2,000 services and 10,000 connections, all open, and counts the frames.
 func TestLargeMapInBrowser(t *testing.T) {
 	w := &world{now: time.Now, calls: company(2, 2000, 10000)}
@@ -506,24 +526,45 @@ func TestLargeMapInBrowser(t *testing.T) {
 	}
 	b.do(chromedp.Navigate(address + "/?open=*"))
 	b.until("window.faultline?.nodes.length > 1900 && faultline.drawn > 0")
-	// A drag of two seconds, by the pointer events that a hand makes.
-	rate := awaited[float64](b, `(async () => {
-		const c = document.querySelector('#canvas'), fire = (type, x, y) => c.dispatchEvent(new PointerEvent(type, {pointerId: 1, pointerType: 'mouse', clientX: x, clientY: y, button: 0, bubbles: true}));
-		c.setPointerCapture = () => {};
-		await new Promise(r => setTimeout(r, 500));
-		fire('pointerdown', 700, 500);
-		const start = performance.now(), before = faultline.frames;
-		await new Promise(done => requestAnimationFrame(function step(now) {
-			const t = (now - start) / 2000;
-			fire('pointermove', 700 + 260 * Math.sin(t * 6.28), 500 + 120 * Math.sin(t * 12.56));
-			t < 1 ? requestAnimationFrame(step) : done();
-		}));
-		const frames = faultline.frames - before, took = performance.now() - start;
-		fire('pointerup', 700, 500);
-		return frames * 1000 / took;
-	})()`)
-	t.Logf("panning 2,000 services with 10,000 connections: %.0f frames a second; the picture takes %.0f ms anew", rate, value[float64](b, "faultline.drawn"))
-	if rate < 20 { // a busy machine of two cores has no 50; the figure is in the log
-		t.Errorf("panning gives %.0f frames a second", rate)
+	figures := awaited[[2]float64](b, pan)
+	rate, each := figures[0], figures[1]
+	t.Logf("panning 2,000 services with 10,000 connections: %.0f frames a second, %.1f ms of work each; the picture takes %.0f ms anew",
+		rate, each, value[float64](b, "faultline.drawn"))
+	// 50 frames a second leave 20 ms for each. How many there are on a machine that does other things as well, and draws
+	// without a graphics card, is for the log.
+	if each > 20 || rate < 5 {
+		t.Errorf("panning gives %.0f frames a second, %.1f ms of work each", rate, each)
+	}
+}
+
+// TestUnitsInBrowser holds the browser's way of writing figures against the server's.
+func TestUnitsInBrowser(t *testing.T) {
+	address, _ := show(t, &world{now: time.Now})
+	b := visit(t, address+"/", 1280, 800)
+	b.until("window.faultline && document.querySelector('#empty')")
+	var values []float64
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 2000 {
+		v := math.Exp(r.Float64()*30 - 10)
+		values = append(values, v, math.Round(v*20)/20, math.Round(v*2)/2)
+	}
+	values = append(values, 0, 1, 9.95, 9.949, 99.5, 999.5, 999.4999, 59950, 59949, .995, .9949, .01, .00999)
+	list, err := json.Marshal(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := value[[][4]string](b, fmt.Sprintf("%s.map(v => [faultline.format.duration(v), faultline.format.rate(v), faultline.format.share(v), faultline.format.bytes(Math.floor(v))])", list))
+	for i, v := range values {
+		want := [4]string{page.Duration(v), page.Rate(v), page.Share(v), page.Bytes(int64(v))}
+		if got[i] != want {
+			t.Fatalf("%v is %q in the browser and %q on the server", v, got[i], want)
+		}
+	}
+	// The empty map says what to do.
+	text := value[string](b, "document.querySelector('#empty').innerText")
+	for _, want := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the empty map does not say %q:\n%s", want, text)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package page
 import (
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"faultline/graph"
@@ -15,13 +14,16 @@ import (
 
 const none = "–"
 
-// digits writes v with one digit after the point below 10, and none from there on.
+// digits writes v with one digit after the point below 10, and none from there on. It is rounded before it is written,
+// so that Go and JavaScript agree on the half.
 func digits(v float64) string {
 	if v >= 9.95 {
-		return strconv.FormatFloat(v, 'f', 0, 64)
+		return strconv.FormatFloat(math.Round(v), 'f', -1, 64)
 	}
-	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0")
+	return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64)
 }
+
+func hundredths(v float64) string { return strconv.FormatFloat(math.Round(v*100)/100, 'f', 2, 64) }
 
 // Duration writes milliseconds as "340 ms", "1.2 s", "2 min".
 func Duration(ms float64) string {
@@ -33,7 +35,7 @@ func Duration(ms float64) string {
 	case ms < 0.01:
 		return "<0.01 ms"
 	case ms < 0.995:
-		return strconv.FormatFloat(ms, 'f', 2, 64) + " ms"
+		return hundredths(ms) + " ms"
 	case ms < 999.5:
 		return digits(ms) + " ms"
 	case ms < 59_950:
@@ -73,7 +75,7 @@ func Share(ratio float64) string {
 	case p < .01:
 		return "<0.01 %"
 	case p < .1:
-		return strconv.FormatFloat(p, 'f', 2, 64) + " %"
+		return hundredths(p) + " %"
 	default:
 		return digits(p) + " %"
 	}

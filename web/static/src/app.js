@@ -435,6 +435,7 @@ function start() {
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
     edge: (id) => structuredClone(data.edges.get(id) ?? null),
     get frames() { return map.frames; },
+    get spent() { return map.spent; },
     get drawn() { return map.drawn; },
     get camera() { return { ...map.camera }; },
     get state() { return structuredClone(state.now); },

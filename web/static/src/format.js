@@ -3,15 +3,16 @@
 
 export const none = '–';
 
-const digits = (v) => (v >= 99.5 ? v.toFixed(0) : v >= 9.95 ? v.toFixed(0) : trim(v.toFixed(1)));
-const trim = (s) => (s.endsWith('.0') ? s.slice(0, -2) : s);
+// Rounded before it is written, so that Go and JavaScript agree on the half.
+const digits = (v) => String(v >= 9.95 ? Math.round(v) : Math.round(v * 10) / 10);
+const hundredths = (v) => (Math.round(v * 100) / 100).toFixed(2);
 
 /** Milliseconds as "340 ms", "1.2 s", "2 min". */
 export function duration(ms) {
   if (ms == null || !isFinite(ms)) return none;
   if (ms <= 0) return '0 ms';
   if (ms < 0.01) return '<0.01 ms';
-  if (ms < 0.995) return `${ms.toFixed(2)} ms`;
+  if (ms < 0.995) return `${hundredths(ms)} ms`;
   if (ms < 999.5) return `${digits(ms)} ms`;
   const s = ms / 1000;
   if (s < 59.95) return `${digits(s)} s`;
@@ -38,7 +39,7 @@ export function share(ratio) {
   const p = ratio * 100;
   if (p <= 0) return '0 %';
   if (p < 0.01) return '<0.01 %';
-  if (p < 0.1) return `${p.toFixed(2)} %`;
+  if (p < 0.1) return `${hundredths(p)} %`;
   return `${digits(p)} %`;
 }
 

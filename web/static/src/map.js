@@ -20,6 +20,7 @@ export class MapView extends EventTarget {
   selected = null; // a function: is this item or link selected?
   focus = null; // Map of item index → distance, or null
   frames = 0;
+  spent = 0; // ms in all frames
   dragging = false;
   drawn = 0; // ms that the last base picture took
   #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
@@ -218,6 +219,7 @@ export class MapView extends EventTarget {
     this.#frame = 0;
     if (!this.width || !this.height) return; // not shown: the table is
     this.frames++;
+    const began = performance.now();
     let again = false;
     if (this.#flight) {
       const t = Math.min(1, (now - this.#flight.start) / 260), e = ease(t), { from, to } = this.#flight;
@@ -244,6 +246,7 @@ export class MapView extends EventTarget {
     }
     this.#blit();
     this.#paintOver(now);
+    this.spent += performance.now() - began;
     if (again || this.#pulses.size) this.draw();
     this.dispatchEvent(new Event('frame'));
   }
