@@ -54,7 +54,7 @@ func (c *Columns) Add(s *Sketch) {
 		}
 	}
 	flags |= flagSeen
-	if all := uint64(last - first + 1); n > 0 && all <= n+n/2 {
+	if all := uint64(last - first + 1); n > 0 && all <= 2*n {
 		flags |= flagDense
 		n = all
 	}
