@@ -1,11 +1,23 @@
-// Package ingest turns OTLP bytes into calls: it decodes, resolves names, and pairs the halves of each call.
+// Package ingest turns OTLP bytes into calls: it decodes, resolves names, and pairs the halves of each call. Its
+// receiver and exporter are the Collector's way in; Intake is what both feed.
+//
+// A call's halves come in any order and in any requests. What is certain is counted at once, and taken back and counted
+// anew when the other half says more; sums of signed integers make the result the same whatever the order. What an
+// Intake holds is bounded, and everything it drops is counted by reason. It does not keep what it was given: until spans
+// are counted, and for the few seconds in which they wait for each other, a killed process loses them.
 package ingest
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"faultline/graph"
+	"faultline/ingest/otlpwire"
 )
 
 // ErrMalformed says that a request cannot be decoded, whoever sends it again: a permanent fault of the sender.
@@ -21,10 +33,24 @@ type Config struct {
 	MemoryLimit int64         // bytes for spans in flight and candidates for examples
 }
 
-// DefaultConfig returns the limits of docs/limits.
+// DefaultConfig returns a wait of 10 s, which is longer than the 5 s for which SDKs batch, and 192 MiB.
 func DefaultConfig() Config {
-	return Config{Wait: 10 * time.Second, MaxPending: 2_000_000, MemoryLimit: 256 << 20}
+	return Config{Wait: 10 * time.Second, MaxPending: 1_000_000, MemoryLimit: 192 << 20}
 }
+
+const (
+	// keepWaits is for how many waits a half stays, so that more than one callee's half finds it.
+	keepWaits = 3
+	// lateFor is how long a half that stayed alone can still be paired.
+	lateFor = 15 * time.Minute
+	// How far a span's times may lie from now, and how long it may be, to enter a figure.
+	maxAge      = time.Hour
+	maxAhead    = 10 * time.Minute
+	maxDuration = time.Hour
+	// halfSize is the memory that a span in flight takes, tables and queue included.
+	halfSize  = 200
+	numShards = 64
+)
 
 // Result says what became of a request's spans. Rejected spans were refused singly, for Message's reason.
 type Result struct {
@@ -32,30 +58,485 @@ type Result struct {
 	Message            string
 }
 
-// Intake takes requests in. It is safe for concurrent use.
-type Intake struct{}
+// Intake takes requests in. It is safe for concurrent use: traces are spread over shards with a lock each.
+type Intake struct {
+	cfg    Config
+	live   *graph.Live
+	pairer pairer
+	book   *book
+	shards [numShards]shard
+	pool   sync.Pool // *scratch
+
+	tick     sync.Mutex // one Tick at a time
+	lastTick int64
+
+	count struct {
+		received, accepted atomic.Int64
+		refused            [numFaults]atomic.Int64
+		dropped            [numDrops]atomic.Int64
+		alone              [len(aloneNames)]atomic.Int64
+		late               atomic.Int64
+		lastSpan           atomic.Int64
+	}
+	requests struct {
+		sync.Mutex
+		m map[string]int64
+	}
+}
+
+// Why single spans are refused.
+type spanFault uint8
+
+const (
+	badTraceID spanFault = iota
+	badSpanID
+	numFaults
+)
+
+var (
+	faultNames    = [numFaults]string{"invalid_trace_id", "invalid_span_id"}
+	faultMessages = [numFaults]string{
+		"spans without a valid trace id (16 bytes, not all zero)", "spans without a valid span id (8 bytes, not all zero)",
+	}
+)
+
+// Why accepted spans do not count.
+type dropReason uint8
+
+const (
+	dropDuplicate dropReason = iota
+	dropDuration
+	dropTooOld
+	dropFuture
+	dropUnsampled
+	dropEvicted
+	numDrops
+)
+
+var dropNames = [numDrops]string{"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early"}
 
 // NewIntake returns an Intake that puts calls into live.
-func NewIntake(cfg Config, live *graph.Live) *Intake { return &Intake{} }
+func NewIntake(cfg Config, live *graph.Live) *Intake {
+	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3)}
+	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), numShards)
+	in.pairer.dir = newDirectory(live.Names())
+	in.requests.m = map[string]int64{}
+	for i := range in.shards {
+		in.shards[i].init()
+	}
+	in.pool.New = func() any { return new(scratch) }
+	return in
+}
+
+// scratch is what one request needs, used again for the next.
+type scratch struct {
+	span   otlpwire.Span
+	halves []half
+	groups []group
+	raws   []rawRef
+	batch  batch
+	name   []byte
+}
+
+// group are the halves of one resource in a request.
+type group struct {
+	resource *resource
+	from, to int // in halves
+}
+
+// rawRef is a candidate span's place in the request.
+type rawRef struct {
+	half        int
+	resource    *resource
+	scope, span []byte
+}
 
 // Consume takes one protobuf ExportTraceServiceRequest. It does not keep body. All of it counts or, with an error that
 // wraps ErrMalformed or ErrOverloaded, nothing; single bad spans are left out and said in the Result.
-func (in *Intake) Consume(now time.Time, body []byte) (Result, error) { return Result{}, nil }
+func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
+	sc := in.pool.Get().(*scratch)
+	defer in.pool.Put(sc)
+	sc.halves, sc.groups, sc.raws = sc.halves[:0], sc.groups[:0], sc.raws[:0]
+	sc.batch.calls, sc.batch.offers = sc.batch.calls[:0], sc.batch.offers[:0]
+	sc.batch.late, sc.batch.alone = 0, [len(aloneNames)]int64{}
+	sc.batch.sampled = in.book.sampled.Load()
+
+	at := now.UnixNano()
+	var refused [numFaults]int
+	if err := in.decode(sc, body, at, &refused); err != nil {
+		in.Refuse("malformed")
+		return Result{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	r := Result{Accepted: len(sc.halves)}
+	for i, n := range refused {
+		if n > 0 {
+			in.count.refused[i].Add(int64(n))
+			r.Rejected += n
+			if r.Message == "" {
+				r.Message = faultMessages[i]
+			}
+		}
+	}
+	in.insert(sc, at)
+	in.count.received.Add(int64(r.Accepted + r.Rejected))
+	in.count.accepted.Add(int64(r.Accepted))
+	if r.Accepted > 0 {
+		in.count.lastSpan.Store(at)
+	}
+	if r.Rejected > 0 {
+		in.Refuse("partial")
+	} else {
+		in.Refuse("ok")
+	}
+	in.book.seen.Add(int64(len(body)) + int64(r.Accepted)*spanOverhead)
+	return r, nil
+}
+
+// decode reads a whole request into sc, touching nothing else, so that a malformed one leaves no trace.
+func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults]int) error {
+	minute := uint32(at / int64(time.Minute))
+	resources := otlpwire.Resources(body)
+	for {
+		rs, ok := resources.Next()
+		if !ok {
+			break
+		}
+		raw, err := otlpwire.Submessage(rs)
+		if err != nil {
+			return err
+		}
+		res, err := in.pairer.dir.resource(raw, minute)
+		if err != nil {
+			return err
+		}
+		from := len(sc.halves)
+		scopes := otlpwire.Scopes(rs)
+		for {
+			ss, ok := scopes.Next()
+			if !ok {
+				break
+			}
+			scope, err := otlpwire.Submessage(ss)
+			if err != nil {
+				return err
+			}
+			if _, _, err := otlpwire.Scope(scope); err != nil {
+				return err
+			}
+			spans := otlpwire.Spans(ss)
+			for {
+				b, ok := spans.Next()
+				if !ok {
+					break
+				}
+				if err := sc.span.Decode(b); err != nil {
+					return err
+				}
+				in.read(sc, res, scope, b, at, minute, refused)
+			}
+			if err := spans.Err(); err != nil {
+				return err
+			}
+		}
+		if err := scopes.Err(); err != nil {
+			return err
+		}
+		if len(sc.halves) > from {
+			sc.groups = append(sc.groups, group{res, from, len(sc.halves)})
+		}
+	}
+	return resources.Err()
+}
+
+// read turns the decoded span into a half.
+func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {
+	sp := &sc.span
+	if len(sp.Trace) != 16 {
+		refused[badTraceID]++
+		return
+	}
+	hi, lo := binary.BigEndian.Uint64(sp.Trace), binary.BigEndian.Uint64(sp.Trace[8:])
+	if hi|lo == 0 {
+		refused[badTraceID]++
+		return
+	}
+	if len(sp.ID) != 8 {
+		refused[badSpanID]++
+		return
+	}
+	id := binary.BigEndian.Uint64(sp.ID)
+	if id == 0 {
+		refused[badSpanID]++
+		return
+	}
+	sc.halves = append(sc.halves, half{})
+	h := &sc.halves[len(sc.halves)-1]
+	h.traceHi, h.traceLo, h.id = hi, lo, id
+	if len(sp.Parent) == 8 {
+		h.parent = binary.BigEndian.Uint64(sp.Parent)
+	}
+	if h.parent == id {
+		h.parent = 0 // a span cannot be its own parent
+	}
+	h.start, h.duration, h.arrived = int64(sp.Start), int64(sp.End-sp.Start), at
+	h.kind = graph.SpanKind(min(sp.Kind, uint8(graph.SpanKindConsumer)))
+	if sp.Kind > uint8(graph.SpanKindConsumer) {
+		h.kind = graph.SpanKindUnspecified
+	}
+	h.node, h.instance, h.version = res.service.ref, res.instance, res.version
+	h.weight, h.messages = 1, 0
+	if sp.Flags&0x300 == 0x300 {
+		h.flags |= remote
+	}
+	if h.kind != graph.SpanKindInternal && h.kind != graph.SpanKindUnspecified {
+		in.resolve(sc, h, res, minute)
+	} else if sp.Status == uint8(graph.StatusError) {
+		h.verdict = judge(sp, graph.ProtocolUnknown)
+	}
+	if mix(lo) <= sc.batch.sampled {
+		sc.raws = append(sc.raws, rawRef{len(sc.halves) - 1, res, scope, raw})
+	}
+}
+
+// resolve reads what a span that crosses a boundary says of the call.
+func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
+	sp, dir := &sc.span, in.pairer.dir
+	h.protocol = protocolOf(sp)
+	h.role = messagingRoleOf(sp, h.protocol)
+	h.verdict = judge(sp, h.protocol)
+	if w := weight(sp); w != 1 {
+		h.weight = whole(w, h.id)
+	}
+	sc.name = operationName(sc.name[:0], sp, h.protocol)
+	if len(sc.name) > 0 {
+		h.operation = dir.operation(res.service, sc.name, minute)
+	}
+	if h.outgoing() || h.role == processes || h.role == receives {
+		sc.name = peerKey(sc.name[:0], sp, h.protocol)
+		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
+			h.peer = p.id
+		} else if sp.NumLinks > 0 && h.role == processes {
+			h.peer = in.linked(sc, res.service, minute)
+		}
+		for _, k := range [...]otlpwire.Key{otlpwire.HTTPResendCount, otlpwire.RetryCount} {
+			if n, ok := number(sp.Get(k)); ok && n > 0 {
+				h.resend = uint8(min(n, 255))
+			}
+		}
+	}
+	if h.role != notMessaging {
+		h.messages = 1
+		if n, ok := number(sp.Get(otlpwire.MessagingBatchCount)); ok && n > 0 {
+			h.messages = int32(min(n, 1_000_000))
+		}
+	}
+}
+
+// linked finds the queue of a consumer that does not name it by the producer that it links to.
+func (in *Intake) linked(sc *scratch, s *service, minute uint32) uint32 {
+	for _, l := range sc.span.Links[:min(sc.span.NumLinks, otlpwire.MaxLinks)] {
+		if len(l.Trace) != 16 || len(l.Span) != 8 {
+			continue
+		}
+		like := half{traceHi: binary.BigEndian.Uint64(l.Trace), traceLo: binary.BigEndian.Uint64(l.Trace[8:])}
+		sh := in.shard(&like)
+		sh.mu.Lock()
+		var id uint32
+		if h := sh.find(&like, binary.BigEndian.Uint64(l.Span)); h != nil && h.role == sends {
+			id = h.peer
+		}
+		sh.mu.Unlock()
+		if p := in.pairer.dir.peers.at(id); p != nil && p.kind == peerQueue {
+			return id
+		}
+	}
+	return 0
+}
+
+func (in *Intake) shard(h *half) *shard { return &in.shards[mix(h.traceLo^h.traceHi)>>(64-6)] }
+
+// insert pairs what decode read, and counts the calls that come of it.
+func (in *Intake) insert(sc *scratch, at int64) {
+	b := &sc.batch
+	var dropped [numDrops]int64
+	var locked *shard
+	limit := in.cfg.MaxPending / numShards
+	for _, r := range sc.raws {
+		h := &sc.halves[r.half]
+		var id graph.TraceID
+		binary.BigEndian.PutUint64(id[:8], h.traceHi)
+		binary.BigEndian.PutUint64(id[8:], h.traceLo)
+		in.book.hold(id, r.resource, r.scope, r.span, at)
+	}
+	for i := range sc.halves {
+		h := &sc.halves[i]
+		if reason, bad := implausible(h, at); bad {
+			dropped[reason]++
+			h.flags |= mute
+		} else if h.weight == 0 {
+			dropped[dropUnsampled]++
+			h.flags |= mute
+		}
+		s := in.shard(h)
+		if s != locked {
+			if locked != nil {
+				locked.mu.Unlock()
+			}
+			s.mu.Lock()
+			locked = s
+		}
+		if s.n >= limit {
+			dropped[dropEvicted] += in.pairer.evict(s, limit-limit/64-1, b)
+		}
+		if !in.pairer.insert(s, h, b) {
+			dropped[dropDuplicate]++
+		}
+	}
+	if locked != nil {
+		locked.mu.Unlock()
+	}
+	for _, g := range sc.groups {
+		g.resource.spans.Add(int64(g.to - g.from))
+		g.resource.lastSeen.Store(at)
+		in.live.ObserveNode(g.resource.service.ref, g.resource.instance, g.resource.version, g.to-g.from, at)
+	}
+	in.settle(b)
+	for i, n := range dropped {
+		if n > 0 {
+			in.count.dropped[i].Add(n)
+		}
+	}
+}
+
+// implausible reports whether a half's times may not enter any figure, and why.
+func implausible(h *half, at int64) (dropReason, bool) {
+	end := h.end()
+	switch {
+	case h.duration < 0 || h.duration > int64(maxDuration) || h.start < 0 || end < h.start:
+		return dropDuration, true
+	case end > at+int64(maxAhead):
+		return dropFuture, true
+	case end < at-int64(maxAge):
+		return dropTooOld, true
+	}
+	return 0, false
+}
+
+// settle acts on what a batch gathered under locks.
+func (in *Intake) settle(b *batch) {
+	in.live.Observe(b.calls)
+	in.book.consider(b.offers)
+	if b.late != 0 {
+		in.count.late.Add(b.late)
+	}
+	for i, n := range b.alone {
+		if n != 0 {
+			in.count.alone[i].Add(n)
+		}
+	}
+}
 
 // Tick lets time pass: halves that waited long enough count alone. Called a few times a second.
-func (in *Intake) Tick(now time.Time) {}
+func (in *Intake) Tick(now time.Time) {
+	in.tick.Lock()
+	defer in.tick.Unlock()
+	in.expire(now, in.cfg.Wait)
+	at := now.UnixNano()
+	if at-in.book.adapted >= int64(time.Second) {
+		in.book.adapt(at)
+	}
+	if at-in.lastTick >= int64(time.Minute) {
+		in.lastTick = at
+		in.pairer.dir.sweep(uint32(at / int64(time.Minute)))
+	}
+}
+
+// Flush counts every half that is still waiting as it stands: for an orderly stop.
+func (in *Intake) Flush(now time.Time) {
+	in.tick.Lock()
+	defer in.tick.Unlock()
+	in.expire(now, 0)
+}
+
+func (in *Intake) expire(now time.Time, wait time.Duration) {
+	at := now.UnixNano()
+	b := batch{sampled: in.book.sampled.Load()}
+	for i := range in.shards {
+		s := &in.shards[i]
+		s.mu.Lock()
+		in.pairer.expire(s, at, int64(wait), int64(keepWaits*in.cfg.Wait), int64(lateFor), &b)
+		s.mu.Unlock()
+		in.settle(&b)
+		b.calls, b.offers, b.late, b.alone = b.calls[:0], b.offers[:0], 0, [len(aloneNames)]int64{}
+		runtime.Gosched()
+	}
+}
 
 // Examples returns traces chosen since the last call as examples of their edges.
-func (in *Intake) Examples(now time.Time) []graph.KeptTrace { return nil }
+func (in *Intake) Examples(now time.Time) []graph.KeptTrace {
+	return in.book.choose(now.UnixNano(), in.live.Names())
+}
+
+// Refuse counts a request by what became of it: one that was refused before Consume, by reason.
+func (in *Intake) Refuse(reason string) {
+	in.requests.Lock()
+	in.requests.m[reason]++
+	in.requests.Unlock()
+}
 
 // Counters returns what became of the spans so far.
-func (in *Intake) Counters() graph.Counters { return graph.Counters{} }
-
-// Refuse counts a request that was refused before Consume, by reason.
-func (in *Intake) Refuse(reason string) {}
+func (in *Intake) Counters() graph.Counters {
+	c := graph.Counters{
+		Received: in.count.received.Load(), Accepted: in.count.accepted.Load(), Late: in.count.late.Load(),
+		Refused: map[string]int64{}, Requests: map[string]int64{}, Dropped: in.live.Dropped(), Unpaired: map[string]int64{},
+		Bytes: in.book.held.Load(), Senders: in.pairer.dir.senders(100),
+	}
+	for i := range in.count.refused {
+		if n := in.count.refused[i].Load(); n > 0 {
+			c.Refused[faultNames[i]] = n
+		}
+	}
+	for i := range in.count.dropped {
+		if n := in.count.dropped[i].Load(); n > 0 {
+			c.Dropped[dropNames[i]] = n
+		}
+	}
+	if n := in.pairer.dir.overflow.Load(); n > 0 {
+		c.Dropped["name_limit"] = n
+	}
+	for i := range in.count.alone {
+		c.Unpaired[aloneNames[i]] = in.count.alone[i].Load()
+	}
+	in.requests.Lock()
+	for k, n := range in.requests.m {
+		c.Requests[k] = n
+	}
+	in.requests.Unlock()
+	for i := range in.shards {
+		s := &in.shards[i]
+		s.mu.Lock()
+		c.Pending += int64(s.n)
+		s.mu.Unlock()
+	}
+	c.Bytes += c.Pending * halfSize
+	if t := in.count.lastSpan.Load(); t > 0 {
+		c.LastSpan = time.Unix(0, t).UTC()
+	}
+	return c
+}
 
 // State returns what was learned about addresses, for Restore after a restart.
-func (in *Intake) State() []byte { return nil }
+func (in *Intake) State() []byte {
+	data, err := in.pairer.dir.aliases.save(in.live.Names())
+	if err != nil {
+		return nil // texts and numbers always marshal
+	}
+	return data
+}
 
-// Restore takes what State returned in an earlier process.
-func (in *Intake) Restore(state []byte) error { return nil }
+// Restore takes what State returned in an earlier process. now is when this one started: halves from before it, whose
+// other halves the earlier process may have counted, are not shown as calls of an unknown caller.
+func (in *Intake) Restore(now time.Time, state []byte) error {
+	in.pairer.started = now.UnixNano()
+	return in.pairer.dir.aliases.load(in.live.Names(), state)
+}

@@ -105,11 +105,17 @@ var hostile = []string{
 // TestHostileParameters puts every value into every parameter: no 5xx, no text of the database, no header of its own.
 func TestHostileParameters(t *testing.T) {
 	s := newServer(t, shopStore(t))
-	paths := []string{"/api/v1/graph", "/api/v1/edges/" + checkoutPayment.ID(), "/api/v1/edges/" + checkoutPayment.ID() + "/series",
-		"/api/v1/services/shop/payment", "/api/v1/traces", "/api/v1/status"}
+	parameters := map[string][]string{
+		"/api/v1/graph":                                     {"from", "to", "env", "service", "depth", "nonsense"},
+		"/api/v1/edges/" + checkoutPayment.ID():             {"from", "to"},
+		"/api/v1/edges/" + checkoutPayment.ID() + "/series": {"from", "to", "step"},
+		"/api/v1/services/shop/payment":                     {"from", "to", "env"},
+		"/api/v1/traces":                                    {"from", "to", "env", "service", "edge", "only", "limit"},
+		"/api/v1/status":                                    {"nonsense"},
+	}
 	for _, value := range hostile {
-		for _, path := range paths {
-			for _, name := range []string{"from", "to", "env", "service", "depth", "step", "edge", "only", "limit", "nonsense"} {
+		for path, names := range parameters {
+			for _, name := range names {
 				checkHarmless(t, s, path+"?"+name+"="+url.QueryEscape(value))
 			}
 		}

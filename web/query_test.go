@@ -214,6 +214,9 @@ func fleet(b *testing.B, services, edges int) *testStore {
 	for at := start; at.Before(testNow); at = at.Add(graph.WindowLength) {
 		s.add(graph.Window{Start: at, Length: graph.WindowLength, Edges: rows})
 	}
+	if err := s.Maintain(context.Background(), testNow.Add(2*time.Minute)); err != nil {
+		b.Fatal(err)
+	}
 	return s
 }
 

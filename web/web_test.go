@@ -53,7 +53,7 @@ func (s *testStore) add(windows ...graph.Window) {
 	batch := storage.Batch{Windows: make([]graph.Part, len(windows))}
 	for i, w := range windows {
 		w.Part = s.parts.Add(1)
-		batch.Windows[i] = graph.Part{Window: w, Open: true}
+		batch.Windows[i] = graph.Part{Window: w}
 	}
 	if err := s.Write(context.Background(), batch); err != nil {
 		s.t.Fatal(err)

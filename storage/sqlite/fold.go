@@ -27,6 +27,9 @@ const (
 // Maintain folds closed parts into minutes and hours and drops what is older than the retention. A call does a bounded
 // amount of work; what it does not get to is left to the next.
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {
+	if s.w == nil {
+		return ErrReadOnly
+	}
 	s.stamp(now)
 	budget := callBytes
 	var errs []error

@@ -94,8 +94,7 @@ func openStore(ctx context.Context, dir string, retention storage.Retention) (_ 
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	s.r, err = connect(path, 4, "_txlock=deferred", "query_only(1)", "cache_size(-8000)", "mmap_size(268435456)", "temp_store(memory)")
-	if err != nil {
+	if s.r, err = connectReader(path); err != nil {
 		return nil, err
 	}
 	return s, s.r.PingContext(ctx)
@@ -113,6 +112,10 @@ func connect(path string, n int, txlock string, pragmas ...string) (*sql.DB, err
 	return db, nil
 }
 
+func connectReader(path string) (*sql.DB, error) {
+	return connect(path, 4, "_txlock=deferred", "query_only(1)", "cache_size(-8000)", "mmap_size(268435456)", "temp_store(memory)")
+}
+
 // prepare makes or checks the schema and closes what a dead process left open.
 func (s *Store) prepare(ctx context.Context) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
@@ -127,20 +130,31 @@ func (s *Store) prepare(ctx context.Context) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO schema VALUES (?)`, schemaVersion)
 			return err
 		}
-		var version int
-		if err := tx.QueryRowContext(ctx, `SELECT version FROM schema`).Scan(&version); err != nil {
-			return fmt.Errorf("%s is not a store of this program: %w", File, err)
-		}
-		if version > schemaVersion {
-			return fmt.Errorf("%s has schema version %d, this program knows up to %d: start a newer version", File, version, schemaVersion)
+		if err := checkVersion(ctx, tx); err != nil {
+			return err
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE block INDEXED BY block_unfolded SET state = ? WHERE state < 2 AND state = ?`, closed, open)
 		return err
 	})
 }
 
+// checkVersion refuses what is not a store, and one of a newer version.
+func checkVersion(ctx context.Context, tx *sql.Tx) error {
+	var version int
+	if err := tx.QueryRowContext(ctx, `SELECT version FROM schema`).Scan(&version); err != nil {
+		return fmt.Errorf("%s is not a store of this program: %w", File, err)
+	}
+	if version > schemaVersion {
+		return fmt.Errorf("%s has schema version %d, this program knows up to %d: start a newer version", File, version, schemaVersion)
+	}
+	return nil
+}
+
 // write runs f in one transaction of the writer.
 func (s *Store) write(ctx context.Context, f func(tx *sql.Tx) error) error {
+	if s.w == nil {
+		return ErrReadOnly
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tx, err := s.w.BeginTx(ctx, nil)

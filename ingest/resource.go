@@ -1,0 +1,315 @@
+package ingest
+
+import (
+	"bytes"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"faultline/graph"
+	"faultline/ingest/otlpwire"
+)
+
+// Limits of names. What exceeds them is gathered in "(other)".
+const (
+	maxResources  = 50_000 // distinct resources, that is processes, that are remembered
+	maxOperations = 1_000  // per service
+	maxPeers      = 4_000  // distinct peers per service
+	nameIdle      = 40 * time.Minute
+)
+
+// service is one service of one environment, and the names that its spans use.
+type service struct {
+	ref           graph.NodeRef
+	node          graph.Node
+	user, unknown graph.NodeRef // who calls it when no span says: of its environment
+
+	mu         sync.RWMutex
+	operations map[string]*operation
+	peers      map[string]*peer
+}
+
+type operation struct {
+	label graph.Label
+	used  atomic.Uint32 // minute of the last use
+}
+
+// resource is one process: what the bytes of its Resource message say.
+type resource struct {
+	raw      []byte
+	service  *service
+	instance graph.Label
+	version  graph.Label
+	sdk      string
+	spans    atomic.Int64
+	used     atomic.Uint32 // minute of the last use
+	lastSeen atomic.Int64  // nanoseconds
+}
+
+// directory knows the resources and services. It is safe for concurrent use.
+type directory struct {
+	names *graph.Names
+	seed  maphash.Seed
+
+	mu        sync.RWMutex
+	resources map[uint64]*resource
+	services  map[graph.Node]*service
+	byName    map[[2]string][]*service // environment, name → the services of that name in any namespace
+	refs      atomic.Pointer[[]atomic.Pointer[service]]
+
+	peers    peerTable
+	aliases  aliasBook
+	overflow atomic.Int64
+}
+
+func newDirectory(names *graph.Names) *directory {
+	d := &directory{
+		names: names, seed: maphash.MakeSeed(), resources: map[uint64]*resource{},
+		services: map[graph.Node]*service{}, byName: map[[2]string][]*service{},
+	}
+	d.peers.init()
+	d.aliases.m = map[aliasKey]*alias{}
+	return d
+}
+
+// resource returns what a Resource message says, remembered by its bytes.
+func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
+	h := maphash.Bytes(d.seed, raw)
+	d.mu.RLock()
+	r := d.resources[h]
+	d.mu.RUnlock()
+	if r != nil && bytes.Equal(r.raw, raw) {
+		if r.used.Load() != minute {
+			r.used.Store(minute)
+		}
+		return r, nil
+	}
+	r, err := d.read(raw)
+	if err != nil {
+		return nil, err
+	}
+	r.used.Store(minute)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if have := d.resources[h]; have != nil {
+		if bytes.Equal(have.raw, raw) {
+			d.freeResource(r)
+			return have, nil
+		}
+		return r, nil // two resources of one hash: the second is read every time
+	}
+	if len(d.resources) < maxResources {
+		d.resources[h] = r
+		return r, nil
+	}
+	// Beyond the limit processes are still told apart as services, but no longer as instances.
+	d.overflow.Add(1)
+	d.freeResource(r)
+	r.instance, r.version = 0, 0
+	return r, nil
+}
+
+func (d *directory) freeResource(r *resource) {
+	if r.instance != 0 {
+		d.names.FreeLabel(r.instance)
+	}
+	if r.version != 0 {
+		d.names.FreeLabel(r.version)
+	}
+}
+
+// The resource attributes that are read, in the order in which they count.
+var (
+	envKeys      = []string{"deployment.environment.name", "deployment.environment"}
+	fallbackKeys = []string{
+		"k8s.deployment.name", "k8s.statefulset.name", "k8s.daemonset.name", "k8s.cronjob.name", "k8s.container.name",
+		"faas.name", "container.name",
+	}
+	instanceKeys = []string{"service.instance.id", "k8s.pod.uid", "k8s.pod.name", "container.id", "host.id", "host.name"}
+	versionKeys  = []string{"service.version", "container.image.tags"}
+)
+
+// read resolves a resource by its attributes.
+func (d *directory) read(raw []byte) (*resource, error) {
+	at := map[string]string{}
+	err := otlpwire.Attributes(raw, func(key []byte, v otlpwire.Value) {
+		if len(at) < 128 && len(key) <= 128 && len(v.Text) > 0 {
+			at[string(key)] = graph.CleanName(string(v.Text))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	first := func(keys []string) string {
+		for _, k := range keys {
+			if s := at[k]; s != "" {
+				return s
+			}
+		}
+		return ""
+	}
+	n := graph.Node{Kind: graph.Service, Env: first(envKeys), Namespace: at["service.namespace"], Name: at["service.name"]}
+	if n.Name == "" || strings.HasPrefix(n.Name, "unknown_service") {
+		if s := first(fallbackKeys); s != "" {
+			n.Name = s
+		} else if n.Name == "" {
+			n.Name = "unknown_service"
+		}
+	}
+	r := &resource{raw: bytes.Clone(raw), service: d.service(n)}
+	if s := first(instanceKeys); s != "" {
+		r.instance = d.names.NewLabel(s)
+	}
+	if s := first(versionKeys); s != "" {
+		r.version = d.names.NewLabel(s)
+	}
+	r.sdk = strings.TrimSpace(at["telemetry.sdk.language"] + " " + at["telemetry.sdk.version"])
+	return r, nil
+}
+
+// service returns the service that a node stands for, made if need be.
+func (d *directory) service(n graph.Node) *service {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.services[n]; s != nil {
+		return s
+	}
+	ref := d.names.Node(n)
+	if kept := d.names.LookupNode(ref); kept.Name == graph.Other && n.Name != graph.Other {
+		n = kept // one too many: its spans count for "(other)"
+		if s := d.services[n]; s != nil {
+			return s
+		}
+	}
+	s := &service{
+		ref: ref, node: n,
+		user:       d.names.Node(graph.Node{Env: n.Env, Kind: graph.User}),
+		unknown:    d.names.Node(graph.Node{Env: n.Env, Kind: graph.Unknown}),
+		operations: map[string]*operation{}, peers: map[string]*peer{},
+	}
+	d.index(s)
+	d.services[n] = s
+	k := [2]string{n.Env, n.Name}
+	d.byName[k] = append(d.byName[k], s)
+	return s
+}
+
+// index makes a service found by its node's number. Callers hold mu.
+func (d *directory) index(s *service) {
+	refs := d.refs.Load()
+	if refs == nil || int(s.ref) >= len(*refs) {
+		grown := make([]atomic.Pointer[service], max(2*int(s.ref), 64))
+		if refs != nil {
+			for i := range *refs {
+				grown[i].Store((*refs)[i].Load())
+			}
+		}
+		refs = &grown
+	}
+	(*refs)[s.ref].Store(s)
+	d.refs.Store(refs)
+}
+
+// byRef returns the service whose node has a number. It takes no lock.
+func (d *directory) byRef(ref graph.NodeRef) *service { return (*d.refs.Load())[ref].Load() }
+
+// named returns the only service of an environment with that name, in the namespace if one is given.
+func (d *directory) named(env, namespace, name string) *service {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var found *service
+	for _, s := range d.byName[[2]string{env, name}] {
+		if namespace != "" && s.node.Namespace != "" && s.node.Namespace != namespace {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = s
+	}
+	return found
+}
+
+// operation returns the label of an operation's name.
+func (d *directory) operation(s *service, name []byte, minute uint32) graph.Label {
+	s.mu.RLock()
+	o := s.operations[string(name)]
+	s.mu.RUnlock()
+	if o == nil {
+		s.mu.Lock()
+		if o = s.operations[string(name)]; o == nil {
+			if len(s.operations) >= maxOperations {
+				o = s.operations[graph.Other]
+				if o == nil {
+					o = &operation{label: d.names.NewLabel(graph.Other)}
+					s.operations[graph.Other] = o
+				}
+				d.overflow.Add(1)
+			} else {
+				o = &operation{label: d.names.NewLabel(string(name))}
+				s.operations[string(name)] = o
+			}
+		}
+		s.mu.Unlock()
+	}
+	if o.used.Load() != minute {
+		o.used.Store(minute)
+	}
+	return o.label
+}
+
+// sweep forgets names that were not used for nameIdle, which is longer than anything refers to them.
+func (d *directory) sweep(minute uint32) {
+	idle := uint32(nameIdle / time.Minute)
+	old := func(used uint32) bool { return minute > used && minute-used > idle }
+	d.mu.Lock()
+	services := make([]*service, 0, len(d.services))
+	for _, s := range d.services {
+		services = append(services, s)
+	}
+	for h, r := range d.resources {
+		if old(r.used.Load()) {
+			d.freeResource(r)
+			delete(d.resources, h)
+		}
+	}
+	d.mu.Unlock()
+	for _, s := range services {
+		s.mu.Lock()
+		for name, o := range s.operations {
+			if old(o.used.Load()) {
+				d.names.FreeLabel(o.label)
+				delete(s.operations, name)
+			}
+		}
+		for key, p := range s.peers {
+			if old(p.used.Load()) {
+				d.peers.free(p)
+				delete(s.peers, key)
+			}
+		}
+		s.mu.Unlock()
+	}
+	d.aliases.sweep()
+}
+
+// senders returns the services that sent spans, the most recent first, at most limit.
+func (d *directory) senders(limit int) []graph.Sender {
+	d.mu.RLock()
+	by := map[*service]*graph.Sender{}
+	for _, r := range d.resources {
+		s := by[r.service]
+		if s == nil {
+			s = &graph.Sender{Node: r.service.node, SDK: r.sdk}
+			by[r.service] = s
+		}
+		s.Spans += r.spans.Load()
+		if t := r.lastSeen.Load(); t > 0 && time.Unix(0, t).After(s.LastSeen) {
+			s.LastSeen = time.Unix(0, t).UTC()
+		}
+	}
+	d.mu.RUnlock()
+	return recent(by, limit)
+}

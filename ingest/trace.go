@@ -1,0 +1,125 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+
+	"faultline/graph"
+)
+
+// maxAttributeText bounds a text in an example trace, in bytes.
+const maxAttributeText = 16 << 10
+
+// decodeTrace reads the spans of one trace whole. Their bytes passed the bounded decoder before, so the official one,
+// which has no limit on nesting, may read them.
+func decodeTrace(id graph.TraceID, spans []rawSpan) (graph.Trace, error) {
+	t := graph.Trace{ID: id}
+	resources := map[*resource]int{}
+	for _, raw := range spans {
+		request := ptraceotlp.NewExportRequest()
+		if err := request.UnmarshalProto(wrap(raw)); err != nil {
+			return graph.Trace{}, fmt.Errorf("decode example span: %w", err)
+		}
+		rs := request.Traces().ResourceSpans().At(0)
+		index, ok := resources[raw.resource]
+		if !ok {
+			index = len(t.Resources)
+			resources[raw.resource] = index
+			t.Resources = append(t.Resources, graph.Resource{Attributes: attributes(rs.Resource().Attributes())})
+		}
+		ss := rs.ScopeSpans().At(0)
+		s := span(ss.Spans().At(0))
+		s.Scope, s.ScopeVersion = text(ss.Scope().Name()), text(ss.Scope().Version())
+		s.Resource, s.Node = index, raw.resource.service.node
+		t.Spans = append(t.Spans, s)
+	}
+	slices.SortStableFunc(t.Spans, func(a, b graph.Span) int { return a.Start.Compare(b.Start) })
+	return t, nil
+}
+
+// wrap makes a request of one span.
+func wrap(raw rawSpan) []byte {
+	scope := appendField(nil, 2, raw.span)
+	if raw.scope != nil {
+		scope = appendField(scope, 1, raw.scope)
+	}
+	return appendField(nil, 1, appendField(appendField(nil, 2, scope), 1, raw.resource.raw))
+}
+
+func appendField(b []byte, number uint64, content []byte) []byte {
+	b = binary.AppendUvarint(b, number<<3|2)
+	b = binary.AppendUvarint(b, uint64(len(content)))
+	return append(b, content...)
+}
+
+func span(s ptrace.Span) graph.Span {
+	out := graph.Span{
+		ID: graph.SpanID(s.SpanID()), Parent: graph.SpanID(s.ParentSpanID()), TraceState: text(s.TraceState().AsRaw()),
+		Flags: s.Flags(), Name: text(s.Name()), Kind: graph.SpanKind(s.Kind()), Start: s.StartTimestamp().AsTime(),
+		End: s.EndTimestamp().AsTime(), Status: graph.StatusCode(s.Status().Code()), StatusMessage: text(s.Status().Message()),
+		Attributes: attributes(s.Attributes()),
+	}
+	for _, e := range s.Events().All() {
+		out.Events = append(out.Events, graph.Event{
+			Time: time.Unix(0, int64(e.Timestamp())).UTC(), Name: text(e.Name()), Attributes: attributes(e.Attributes()),
+		})
+	}
+	for _, l := range s.Links().All() {
+		out.Links = append(out.Links, graph.Link{
+			Trace: graph.TraceID(l.TraceID()), Span: graph.SpanID(l.SpanID()), Attributes: attributes(l.Attributes()),
+		})
+	}
+	return out
+}
+
+func attributes(m pcommon.Map) []graph.Attribute {
+	var out []graph.Attribute
+	for k, v := range m.All() {
+		out = append(out, graph.Attribute{Key: text(k), Value: value(v)})
+	}
+	return out
+}
+
+func value(v pcommon.Value) any {
+	switch v.Type() {
+	case pcommon.ValueTypeStr:
+		return text(v.Str())
+	case pcommon.ValueTypeBool:
+		return v.Bool()
+	case pcommon.ValueTypeInt:
+		return v.Int()
+	case pcommon.ValueTypeDouble:
+		return v.Double()
+	case pcommon.ValueTypeBytes:
+		return slices.Clone(v.Bytes().AsRaw())
+	case pcommon.ValueTypeSlice:
+		list := make([]any, 0, v.Slice().Len())
+		for _, e := range v.Slice().All() {
+			list = append(list, value(e))
+		}
+		return list
+	case pcommon.ValueTypeMap:
+		m := map[string]any{}
+		for k, e := range v.Map().All() {
+			m[text(k)] = value(e)
+		}
+		return m
+	}
+	return nil
+}
+
+// text makes a text valid UTF-8 and bounds it.
+func text(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) > maxAttributeText {
+		s = strings.ToValidUTF8(s[:maxAttributeText], "") + "…"
+	}
+	return s
+}
