@@ -310,16 +310,17 @@ func testBadPart(t *testing.T, open Open) {
 func testAnySplit(t *testing.T, open Open) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			const width = 3 * time.Hour
+			everything := storage.Retention{Fine: 1000 * time.Hour, Minute: 1000 * time.Hour, Hour: 1000 * time.Hour, Traces: time.Hour}
 			r := rand.New(rand.NewPCG(seed, 1))
 			place := t.TempDir()
-			s := open(t, place, storage.DefaultRetention())
+			s := open(t, place, everything)
 			edges := make([]graph.EdgeKey, []int{1, 5, 40, 300}[r.IntN(4)])
 			for i := range edges {
 				edges[i] = edge(fmt.Sprint("s", i%17), fmt.Sprint("t", i))
 				edges[i].Source.Env = fmt.Sprint("env", i%3)
 				edges[i].Target.Env = edges[i].Source.Env
 			}
-			const width = 3 * time.Hour
 			written := map[graph.PartKey]graph.Part{}
 			all := func() []graph.Part { return slices.Collect(maps.Values(written)) }
 			now := start.Add(width)
@@ -374,7 +375,7 @@ func testAnySplit(t *testing.T, open Open) {
 						if err := s.Close(); err != nil {
 							t.Fatal(err)
 						}
-						s = open(t, place, storage.DefaultRetention())
+						s = open(t, place, everything)
 						growing = nil
 					}
 				}
