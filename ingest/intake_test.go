@@ -39,7 +39,7 @@ const (
 	server   = ptrace.SpanKindServer
 	internal = ptrace.SpanKindInternal
 	producer = ptrace.SpanKindProducer
-	consumer = ptrace.SpanKindConsumer
+	consumed = ptrace.SpanKindConsumer
 )
 
 func putAttributes(m pcommon.Map, attrs map[string]any) {
@@ -275,7 +275,7 @@ var scenarios = []struct {
 	{"queue by parent", []tspan{
 		{service: "a", trace: 1, id: 1, kind: producer, at: 0, ms: 5, attrs: map[string]any{
 			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "send"}},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: consumer, at: 500, ms: 80, attrs: map[string]any{
+		{service: "b", trace: 1, id: 2, parent: 1, kind: consumed, at: 500, ms: 80, attrs: map[string]any{
 			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "process"}},
 	}, []string{
 		"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
@@ -284,7 +284,7 @@ var scenarios = []struct {
 	{"queue by parent, consumer without a destination", []tspan{
 		{service: "a", trace: 1, id: 1, kind: producer, at: 0, ms: 5, attrs: map[string]any{
 			"messaging.system": "kafka", "messaging.destination": "orders"}},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: consumer, at: 500, ms: 80},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: consumed, at: 500, ms: 80},
 	}, []string{
 		"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 		"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1",
@@ -292,7 +292,7 @@ var scenarios = []struct {
 	{"queue by link", []tspan{
 		{service: "a", trace: 1, id: 1, kind: producer, at: 0, ms: 5, attrs: map[string]any{
 			"messaging.system": "rabbitmq", "messaging.destination.name": "orders"}},
-		{service: "b", trace: 2, id: 2, kind: consumer, at: 500, ms: 80, link: [2]byte{1, 1}},
+		{service: "b", trace: 2, id: 2, kind: consumed, at: 500, ms: 80, link: [2]byte{1, 1}},
 	}, []string{
 		"a → queue:rabbitmq/orders messaging: calls 1, client 1×5ms, messages 1",
 		"queue:rabbitmq/orders → b messaging: calls 1, server 1×80ms, messages 1",

@@ -115,14 +115,14 @@ func (r *otlpReceiver) Shutdown(ctx context.Context) error {
 }
 
 // take hands a request's OTLP bytes to the Intake and, if they count, to the pipeline.
-func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *refusal) {
+func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *denial) {
 	res, err := r.intake.Consume(time.Now(), body)
 	if err != nil {
 		// The Intake has counted it.
 		if errors.Is(err, ErrOverloaded) {
-			return res, &refusal{RefusedOverloaded, err.Error()}
+			return res, &denial{RefusedOverloaded, err.Error()}
 		}
-		return res, &refusal{RefusedMalformed, err.Error()}
+		return res, &denial{RefusedMalformed, err.Error()}
 	}
 	if r.tee != nil {
 		r.tee.forward(ctx, body)
@@ -131,9 +131,9 @@ func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *refusal)
 }
 
 // refuse counts a request that is refused before the Intake sees it.
-func (r *otlpReceiver) refuse(reason, message string) *refusal {
+func (r *otlpReceiver) refuse(reason, message string) *denial {
 	r.intake.Refuse(reason)
-	return &refusal{reason, message}
+	return &denial{reason, message}
 }
 
 // authorized reports whether a value of the header Authorization carries the token, if one is asked for. What is compared
