@@ -61,8 +61,8 @@ func TestGRPCStatus(t *testing.T) {
 		{"wire type 7", []byte{brokenOff}, nil, codes.InvalidArgument},
 		{"nested", nested(100_000), nil, codes.InvalidArgument},
 		{"too large", make([]byte, limit+1), nil, codes.ResourceExhausted},
-		{"gzip bomb", make([]byte, 64<<20), []grpc.CallOption{gz}, codes.ResourceExhausted},
-		{"zstd bomb", make([]byte, 64<<20), []grpc.CallOption{zs}, codes.ResourceExhausted},
+		{"gzip bomb", make([]byte, 4<<20), []grpc.CallOption{gz}, codes.ResourceExhausted},
+		{"zstd bomb", make([]byte, 4<<20), []grpc.CallOption{zs}, codes.ResourceExhausted},
 		{"too large by one after gzip", make([]byte, limit+1), []grpc.CallOption{gz}, codes.ResourceExhausted},
 	}
 	for _, tt := range tests {
@@ -115,9 +115,11 @@ func TestBrokenCompressionIsTheSendersFault(t *testing.T) {
 
 // Many bombs at once are given up a few at a time: no more is held than those at work hold.
 func TestGRPCBombsAreBounded(t *testing.T) {
-	r, _ := started(t, localConfig(), consumertest.NewNop())
+	cfg := localConfig()
+	cfg.Protocols.GRPC.Get().MaxRecvMsgSizeMiB = 4
+	r, _ := started(t, cfg, consumertest.NewNop())
 	conn := dial(t, r, grpc.WithCompressor(gzippedBefore{})) //nolint:staticcheck // nothing else lets a client compress on its own
-	bomb := gzipped(t, make([]byte, 32<<20))
+	bomb := bytes.Repeat(gzipped(t, make([]byte, 1<<20)), 64)
 	before, _ := heap()
 	var calls sync.WaitGroup
 	for range 32 {
@@ -135,8 +137,8 @@ func TestGRPCBombsAreBounded(t *testing.T) {
 		}
 		select {
 		case <-done:
-			// 16 MiB for each processor, and garbage; all at once they would hold 512 MiB.
-			if grown := int64(peak) - int64(before); grown > 256<<20 {
+			// 4 MiB for each processor, and garbage; all at once they would hold 128 MiB.
+			if grown := int64(peak) - int64(before); grown > 64<<20 {
 				t.Errorf("grew by %d MiB", grown>>20)
 			}
 			return
