@@ -72,7 +72,7 @@ type Intake struct {
 
 	count struct {
 		received, accepted atomic.Int64
-		refused            [numRefusals]atomic.Int64
+		refused            [numFaults]atomic.Int64
 		dropped            [numDrops]atomic.Int64
 		alone              [len(aloneNames)]atomic.Int64
 		late               atomic.Int64
@@ -85,17 +85,17 @@ type Intake struct {
 }
 
 // Why single spans are refused.
-type refusal uint8
+type spanFault uint8
 
 const (
-	badTraceID refusal = iota
+	badTraceID spanFault = iota
 	badSpanID
-	numRefusals
+	numFaults
 )
 
 var (
-	refusalNames    = [numRefusals]string{"invalid_trace_id", "invalid_span_id"}
-	refusalMessages = [numRefusals]string{
+	faultNames    = [numFaults]string{"invalid_trace_id", "invalid_span_id"}
+	faultMessages = [numFaults]string{
 		"spans without a valid trace id (16 bytes, not all zero)", "spans without a valid span id (8 bytes, not all zero)",
 	}
 )
@@ -162,7 +162,7 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	sc.batch.sampled = in.book.sampled.Load()
 
 	at := now.UnixNano()
-	var refused [numRefusals]int
+	var refused [numFaults]int
 	if err := in.decode(sc, body, at, &refused); err != nil {
 		in.Refuse("malformed")
 		return Result{}, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -173,7 +173,7 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 			in.count.refused[i].Add(int64(n))
 			r.Rejected += n
 			if r.Message == "" {
-				r.Message = refusalMessages[i]
+				r.Message = faultMessages[i]
 			}
 		}
 	}
@@ -193,7 +193,7 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 }
 
 // decode reads a whole request into sc, touching nothing else, so that a malformed one leaves no trace.
-func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numRefusals]int) error {
+func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults]int) error {
 	minute := uint32(at / int64(time.Minute))
 	resources := otlpwire.Resources(body)
 	for {
@@ -249,7 +249,7 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numRefusa
 }
 
 // read turns the decoded span into a half.
-func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numRefusals]int) {
+func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {
 	sp := &sc.span
 	if len(sp.Trace) != 16 {
 		refused[badTraceID]++
@@ -372,11 +372,10 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		h := &sc.halves[i]
 		if reason, bad := implausible(h, at); bad {
 			dropped[reason]++
-			continue
-		}
-		if h.weight == 0 {
+			h.flags |= mute
+		} else if h.weight == 0 {
 			dropped[dropUnsampled]++
-			continue
+			h.flags |= mute
 		}
 		s := in.shard(h)
 		if s != locked {
@@ -494,7 +493,7 @@ func (in *Intake) Counters() graph.Counters {
 	}
 	for i := range in.count.refused {
 		if n := in.count.refused[i].Load(); n > 0 {
-			c.Refused[refusalNames[i]] = n
+			c.Refused[faultNames[i]] = n
 		}
 	}
 	for i := range in.count.dropped {

@@ -35,11 +35,11 @@ type tspan struct {
 }
 
 const (
-	client   = ptrace.SpanKindClient
-	server   = ptrace.SpanKindServer
-	internal = ptrace.SpanKindInternal
-	producer = ptrace.SpanKindProducer
-	consumed = ptrace.SpanKindConsumer
+	kindClient   = ptrace.SpanKindClient
+	kindServer   = ptrace.SpanKindServer
+	kindInternal = ptrace.SpanKindInternal
+	kindProducer = ptrace.SpanKindProducer
+	kindConsumer = ptrace.SpanKindConsumer
 )
 
 func putAttributes(m pcommon.Map, attrs map[string]any) {
@@ -57,8 +57,8 @@ func putAttributes(m pcommon.Map, attrs map[string]any) {
 	}
 }
 
-// requests puts each span into a request of its own.
-func requests(t testing.TB, spans ...tspan) [][]byte {
+// each puts each span into a request of its own.
+func each(t testing.TB, spans ...tspan) [][]byte {
 	t.Helper()
 	var out [][]byte
 	for _, s := range spans {
@@ -201,127 +201,127 @@ var scenarios = []struct {
 	want  []string
 }{
 	{"client and server", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: get},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"a → b http: calls 1, client 1×100ms, server 1×80ms"}},
 	{"old conventions, namespaces and environment", []tspan{
-		{service: "shop/a", env: "prod", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: old},
-		{service: "shop/b", env: "prod", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "shop/a", env: "prod", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: old},
+		{service: "shop/b", env: "prod", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"prod: shop/a → shop/b http: calls 1, client 1×100ms, server 1×80ms"}},
 	{"database", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 5, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 5, attrs: map[string]any{
 			"db.system": "postgresql", "db.name": "orders", "server.address": "DB1", "server.port": 5432}},
 	}, []string{"a → db:postgresql/orders@db1 db: calls 1, client 1×5ms"}},
 	{"database on another port, renamed system", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 5, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 5, attrs: map[string]any{
 			"db.system": "mssql", "net.peer.name": "db1", "net.peer.port": 1444}},
 	}, []string{"a → db:microsoft.sql_server@db1:1444 db: calls 1, client 1×5ms"}},
 	{"external", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 50, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 50, attrs: map[string]any{
 			"http.method": "POST", "http.status_code": 402, "http.url": "https://u:p@API.stripe.com/v1/charges?x=1"}},
 	}, []string{"a → ext:api.stripe.com http: calls 1, client errors 1, client 1×50ms"}},
 	{"user", []tspan{
-		{service: "b", trace: 1, id: 2, kind: server, at: 10, ms: 80, attrs: fail5},
+		{service: "b", trace: 1, id: 2, kind: kindServer, at: 10, ms: 80, attrs: fail5},
 	}, []string{"user → b http: calls 1, errors 1, server_error 1, server 1×80ms, server errors 1"}},
 	{"unknown caller", []tspan{
-		{service: "b", trace: 1, id: 2, parent: 99, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "b", trace: 1, id: 2, parent: 99, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"unknown → b http: calls 1, server 1×80ms, client missing 1"}},
 	{"client not instrumented", []tspan{
-		{service: "a", trace: 1, id: 1, kind: internal, at: 0, ms: 100},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "a", trace: 1, id: 1, kind: kindInternal, at: 0, ms: 100},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"a → b http: calls 1, server 1×80ms, client missing 1"}},
 	{"internal spans in between", []tspan{
-		{service: "a", trace: 1, id: 1, kind: server, at: 0, ms: 200, attrs: serve},
-		{service: "a", trace: 1, id: 2, parent: 1, kind: internal, at: 5, ms: 190},
-		{service: "a", trace: 1, id: 3, parent: 2, kind: client, at: 10, ms: 100, attrs: get},
-		{service: "b", trace: 1, id: 4, parent: 3, kind: server, at: 20, ms: 80, attrs: serve},
-		{service: "b", trace: 1, id: 5, parent: 4, kind: internal, at: 30, ms: 10},
-		{service: "b", trace: 1, id: 6, parent: 5, kind: server, at: 31, ms: 5},
+		{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 200, attrs: serve},
+		{service: "a", trace: 1, id: 2, parent: 1, kind: kindInternal, at: 5, ms: 190},
+		{service: "a", trace: 1, id: 3, parent: 2, kind: kindClient, at: 10, ms: 100, attrs: get},
+		{service: "b", trace: 1, id: 4, parent: 3, kind: kindServer, at: 20, ms: 80, attrs: serve},
+		{service: "b", trace: 1, id: 5, parent: 4, kind: kindInternal, at: 30, ms: 10},
+		{service: "b", trace: 1, id: 6, parent: 5, kind: kindServer, at: 31, ms: 5},
 	}, []string{"a → b http: calls 1, client 1×100ms, server 1×80ms", "user → a http: calls 1, server 1×200ms"}},
 	{"internal span as the callee's first", []tspan{
-		{service: "a", trace: 1, id: 3, kind: client, at: 10, ms: 100, attrs: get},
-		{service: "b", trace: 1, id: 4, parent: 3, kind: internal, at: 20, ms: 80},
-		{service: "b", trace: 1, id: 5, parent: 4, kind: server, at: 25, ms: 70},
+		{service: "a", trace: 1, id: 3, kind: kindClient, at: 10, ms: 100, attrs: get},
+		{service: "b", trace: 1, id: 4, parent: 3, kind: kindInternal, at: 20, ms: 80},
+		{service: "b", trace: 1, id: 5, parent: 4, kind: kindServer, at: 25, ms: 70},
 	}, []string{"a → b http: calls 1, client 1×100ms, server 2×75ms"}},
 	{"self call", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: get},
-		{service: "a", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
+		{service: "a", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"a → a http: calls 1, client 1×100ms, server 1×80ms"}},
 	{"one client span over three attempts", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: map[string]any{"rpc.system": "grpc", "rpc.service": "S", "rpc.method": "M", "rpc.grpc.status_code": 0}},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 10, attrs: map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 14}, failed: true},
-		{service: "b", trace: 1, id: 3, parent: 1, kind: server, at: 30, ms: 10, attrs: map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 14}, failed: true},
-		{service: "b", trace: 1, id: 4, parent: 1, kind: server, at: 60, ms: 10, attrs: map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 0}},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: map[string]any{"rpc.system": "grpc", "rpc.service": "S", "rpc.method": "M", "rpc.grpc.status_code": 0}},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 10, attrs: map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 14}, failed: true},
+		{service: "b", trace: 1, id: 3, parent: 1, kind: kindServer, at: 30, ms: 10, attrs: map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 14}, failed: true},
+		{service: "b", trace: 1, id: 4, parent: 1, kind: kindServer, at: 60, ms: 10, attrs: map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 0}},
 	}, []string{"a → b grpc: calls 3, errors 2, logical 1/0, server_error 2, client 1×100ms, server 3×10ms, server errors 2"}},
 	{"sibling attempts", []tspan{
-		{service: "a", trace: 1, id: 9, kind: internal, at: 0, ms: 300},
-		{service: "a", trace: 1, id: 1, parent: 9, kind: client, at: 0, ms: 50, attrs: get5, failed: true},
-		{service: "a", trace: 1, id: 2, parent: 9, kind: client, at: 100, ms: 50, attrs: get5, failed: true},
-		{service: "a", trace: 1, id: 3, parent: 9, kind: client, at: 200, ms: 50, attrs: get},
-		{service: "b", trace: 1, id: 4, parent: 1, kind: server, at: 10, ms: 30, attrs: fail5, failed: true},
-		{service: "b", trace: 1, id: 5, parent: 2, kind: server, at: 110, ms: 30, attrs: fail5, failed: true},
-		{service: "b", trace: 1, id: 6, parent: 3, kind: server, at: 210, ms: 30, attrs: serve},
+		{service: "a", trace: 1, id: 9, kind: kindInternal, at: 0, ms: 300},
+		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, attrs: get5, failed: true},
+		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 100, ms: 50, attrs: get5, failed: true},
+		{service: "a", trace: 1, id: 3, parent: 9, kind: kindClient, at: 200, ms: 50, attrs: get},
+		{service: "b", trace: 1, id: 4, parent: 1, kind: kindServer, at: 10, ms: 30, attrs: fail5, failed: true},
+		{service: "b", trace: 1, id: 5, parent: 2, kind: kindServer, at: 110, ms: 30, attrs: fail5, failed: true},
+		{service: "b", trace: 1, id: 6, parent: 3, kind: kindServer, at: 210, ms: 30, attrs: serve},
 	}, []string{"a → b http: calls 3, errors 2, logical 1/0, server_error 2, client 3×50ms, server 3×30ms, server errors 2"}},
 	{"resend after a redirect is no retry", []tspan{
-		{service: "a", trace: 1, id: 1, parent: 9, kind: client, at: 0, ms: 50, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, attrs: map[string]any{
 			"http.request.method": "GET", "http.response.status_code": 302, "server.address": "b", "server.port": 8080}},
-		{service: "a", trace: 1, id: 2, parent: 9, kind: client, at: 60, ms: 50, attrs: map[string]any{
+		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 60, ms: 50, attrs: map[string]any{
 			"http.request.method": "GET", "http.response.status_code": 200, "server.address": "b", "server.port": 8080, "http.request.resend_count": 1}},
 	}, []string{"a → ext:b:8080 http: calls 2, client 2×50ms"}},
 	{"calls one after the other are no retries", []tspan{
-		{service: "a", trace: 1, id: 1, parent: 9, kind: client, at: 0, ms: 50, attrs: get},
-		{service: "a", trace: 1, id: 2, parent: 9, kind: client, at: 60, ms: 50, attrs: get5, failed: true},
+		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, attrs: get},
+		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 60, ms: 50, attrs: get5, failed: true},
 	}, []string{"a → ext:b:8080 http: calls 2, errors 1, server_error 1, client 2×50ms"}},
 	{"queue by parent", []tspan{
-		{service: "a", trace: 1, id: 1, kind: producer, at: 0, ms: 5, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: map[string]any{
 			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "send"}},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: consumed, at: 500, ms: 80, attrs: map[string]any{
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 500, ms: 80, attrs: map[string]any{
 			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "process"}},
 	}, []string{
 		"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 		"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1",
 	}},
 	{"queue by parent, consumer without a destination", []tspan{
-		{service: "a", trace: 1, id: 1, kind: producer, at: 0, ms: 5, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: map[string]any{
 			"messaging.system": "kafka", "messaging.destination": "orders"}},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: consumed, at: 500, ms: 80},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 500, ms: 80},
 	}, []string{
 		"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 		"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1",
 	}},
 	{"queue by link", []tspan{
-		{service: "a", trace: 1, id: 1, kind: producer, at: 0, ms: 5, attrs: map[string]any{
+		{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: map[string]any{
 			"messaging.system": "rabbitmq", "messaging.destination.name": "orders"}},
-		{service: "b", trace: 2, id: 2, kind: consumed, at: 500, ms: 80, link: [2]byte{1, 1}},
+		{service: "b", trace: 2, id: 2, kind: kindConsumer, at: 500, ms: 80, link: [2]byte{1, 1}},
 	}, []string{
 		"a → queue:rabbitmq/orders messaging: calls 1, client 1×5ms, messages 1",
 		"queue:rabbitmq/orders → b messaging: calls 1, server 1×80ms, messages 1",
 	}},
 	{"sampled spans count for all that were not", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 5, state: "ot=th:c", attrs: map[string]any{"db.system.name": "redis", "db.namespace": "0"}},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 5, state: "ot=th:c", attrs: map[string]any{"db.system.name": "redis", "db.namespace": "0"}},
 	}, []string{"a → db:redis/0 db: calls 4, client 4×5ms"}},
 	{"a client span around the client span of its transport", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 50, attrs: map[string]any{"db.system": "elasticsearch", "server.address": "es"}},
-		{service: "a", trace: 1, id: 2, parent: 1, kind: client, at: 1, ms: 40, attrs: map[string]any{"http.request.method": "GET", "server.address": "es", "server.port": 9200}},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 50, attrs: map[string]any{"db.system": "elasticsearch", "server.address": "es"}},
+		{service: "a", trace: 1, id: 2, parent: 1, kind: kindClient, at: 1, ms: 40, attrs: map[string]any{"http.request.method": "GET", "server.address": "es", "server.port": 9200}},
 	}, []string{"a → db:elasticsearch@es db: calls 1, client 1×50ms"}},
 	{"a wrapper around a client span", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 50, attrs: map[string]any{"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": "Get"}},
-		{service: "a", trace: 1, id: 2, parent: 1, kind: client, at: 1, ms: 40, attrs: map[string]any{"http.request.method": "GET", "server.address": "pictures.s3.eu-west-1.amazonaws.com"}},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 50, attrs: map[string]any{"rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": "Get"}},
+		{service: "a", trace: 1, id: 2, parent: 1, kind: kindClient, at: 1, ms: 40, attrs: map[string]any{"http.request.method": "GET", "server.address": "pictures.s3.eu-west-1.amazonaws.com"}},
 	}, []string{"a → ext:s3.eu-west-1 http: calls 1, client 1×40ms"}},
 	{"a span in the name of a callee without spans of its own", []tspan{
-		{service: "customer", trace: 1, id: 1, kind: server, at: 0, ms: 400, attrs: serve},
-		{service: "mysql", trace: 1, id: 2, parent: 1, kind: client, at: 10, ms: 300, attrs: map[string]any{"peer.service": "mysql"}},
+		{service: "customer", trace: 1, id: 1, kind: kindServer, at: 0, ms: 400, attrs: serve},
+		{service: "mysql", trace: 1, id: 2, parent: 1, kind: kindClient, at: 10, ms: 300, attrs: map[string]any{"peer.service": "mysql"}},
 	}, []string{
 		"customer → mysql unknown: calls 1, server 1×300ms, client missing 1",
 		"user → customer http: calls 1, server 1×400ms",
 	}},
 	{"Zipkin's shared span id", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: get},
-		{service: "b", trace: 1, id: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
+		{service: "b", trace: 1, id: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"a → b http: calls 1, client 1×100ms, server 1×80ms"}},
 	{"a response that was lost", []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: get5, failed: true},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get5, failed: true},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}, []string{"a → b http: calls 1, errors 1, lost_response 1, client 1×100ms, server 1×80ms"}},
 }
 
@@ -329,7 +329,7 @@ func TestScenarios(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			in, live := newIntake()
-			feed(t, in, epoch.Add(time.Second), requests(t, sc.spans...)...)
+			feed(t, in, epoch.Add(time.Second), each(t, sc.spans...)...)
 			in.Tick(epoch.Add(12 * time.Second))
 			if diff := cmp.Diff(sc.want, briefs(live)); diff != "" {
 				t.Error(diff)
@@ -346,7 +346,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 			continue // a link leads to another trace: the producer is looked up once, when the consumer comes
 		}
 		t.Run(sc.name, func(t *testing.T) {
-			bodies := requests(t, sc.spans...)
+			bodies := each(t, sc.spans...)
 			for range 60 {
 				r.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
 				in, live := newIntake()
@@ -370,10 +370,10 @@ func TestOrderDoesNotMatter(t *testing.T) {
 // A half that comes after its other half has counted alone corrects what was counted, in the window it belongs to.
 func TestLateHalvesCorrect(t *testing.T) {
 	spans := []tspan{
-		{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: 100, attrs: get},
-		{service: "b", trace: 1, id: 2, parent: 1, kind: server, at: 10, ms: 80, attrs: serve},
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},
 	}
-	bodies := requests(t, spans...)
+	bodies := each(t, spans...)
 	for i, alone := range []string{
 		"a → ext:b:8080 http: calls 1, client 1×100ms", "unknown → b http: calls 1, server 1×80ms, client missing 1",
 	} {
@@ -404,12 +404,12 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 	in, live := newIntake()
 	now := epoch.Add(2 * time.Second)
 	for i := range 100 {
-		feed(t, in, now, requests(t,
-			tspan{service: "a", trace: byte(i), id: 1, kind: client, at: i, ms: 10, attrs: get},
-			tspan{service: "b", trace: byte(i), id: 2, parent: 1, kind: server, at: i + 1, ms: 5, attrs: serve})...)
+		feed(t, in, now, each(t,
+			tspan{service: "a", trace: byte(i), id: 1, kind: kindClient, at: i, ms: 10, attrs: get},
+			tspan{service: "b", trace: byte(i), id: 2, parent: 1, kind: kindServer, at: i + 1, ms: 5, attrs: serve})...)
 	}
 	for i := range 10 {
-		feed(t, in, now, requests(t, tspan{service: "a", trace: byte(100 + i), id: 1, kind: client, at: 1000, ms: 1, failed: true,
+		feed(t, in, now, each(t, tspan{service: "a", trace: byte(100 + i), id: 1, kind: kindClient, at: 1000, ms: 1, failed: true,
 			attrs: map[string]any{"http.request.method": "GET", "server.address": "b", "server.port": 8080, "error.type": "ECONNREFUSED"}})...)
 	}
 	want := []string{"a → b http: calls 110, errors 10, refused 10, client 110×9ms, server 100×5ms, server missing 10"}
@@ -425,7 +425,7 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 	if err := again.Restore(now, in.State()); err != nil {
 		t.Fatal(err)
 	}
-	feed(t, again, now, requests(t, tspan{service: "a", trace: 1, id: 1, kind: client, at: 1000, ms: 1, attrs: get})...)
+	feed(t, again, now, each(t, tspan{service: "a", trace: 1, id: 1, kind: kindClient, at: 1000, ms: 1, attrs: get})...)
 	if diff := cmp.Diff([]string{"a → b http: calls 1, client 1×1ms, server missing 1"}, briefs(live2)); diff != "" {
 		t.Errorf("after a restart: %s", diff)
 	}
@@ -433,7 +433,7 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 
 func TestDuplicatesCountOnce(t *testing.T) {
 	in, live := newIntake()
-	bodies := requests(t, scenarios[0].spans...)
+	bodies := each(t, scenarios[0].spans...)
 	feed(t, in, epoch, bodies...)
 	feed(t, in, epoch.Add(time.Second), bodies...)
 	if diff := cmp.Diff(scenarios[0].want, briefs(live)); diff != "" {
@@ -447,12 +447,12 @@ func TestDuplicatesCountOnce(t *testing.T) {
 func TestOddTimesNeverEnterAFigure(t *testing.T) {
 	in, live := newIntake()
 	db := map[string]any{"db.system": "redis"}
-	feed(t, in, epoch, requests(t,
-		tspan{service: "a", trace: 1, id: 1, kind: client, at: 0, ms: -5, attrs: db},
-		tspan{service: "a", trace: 1, id: 2, kind: client, at: 0, ms: 3_700_000, attrs: db},
-		tspan{service: "a", trace: 1, id: 3, kind: client, at: 700_000, ms: 5, attrs: db},
-		tspan{service: "a", trace: 1, id: 4, kind: client, at: -3_700_000, ms: 5, attrs: db},
-		tspan{service: "a", trace: 1, id: 5, kind: client, at: 0, ms: 5, attrs: db})...)
+	feed(t, in, epoch, each(t,
+		tspan{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: -5, attrs: db},
+		tspan{service: "a", trace: 1, id: 2, kind: kindClient, at: 0, ms: 3_700_000, attrs: db},
+		tspan{service: "a", trace: 1, id: 3, kind: kindClient, at: 700_000, ms: 5, attrs: db},
+		tspan{service: "a", trace: 1, id: 4, kind: kindClient, at: -3_700_000, ms: 5, attrs: db},
+		tspan{service: "a", trace: 1, id: 5, kind: kindClient, at: 0, ms: 5, attrs: db})...)
 	if diff := cmp.Diff([]string{"a → db:redis db: calls 1, client 1×5ms"}, briefs(live)); diff != "" {
 		t.Error(diff)
 	}
@@ -468,7 +468,7 @@ func TestBadSpansAreRefusedSingly(t *testing.T) {
 	for i := range 100 {
 		sp := ss.Spans().AppendEmpty()
 		sp.SetTraceID([16]byte{1})
-		sp.SetKind(server)
+		sp.SetKind(kindServer)
 		sp.SetStartTimestamp(pcommon.NewTimestampFromTime(epoch))
 		sp.SetEndTimestamp(pcommon.NewTimestampFromTime(epoch))
 		if i != 50 {
@@ -495,7 +495,7 @@ func TestBadSpansAreRefusedSingly(t *testing.T) {
 
 func TestExamplesAreWhole(t *testing.T) {
 	in, _ := newIntake()
-	feed(t, in, epoch, requests(t, scenarios[12].spans...)...)
+	feed(t, in, epoch, each(t, scenarios[12].spans...)...)
 	if got := in.Examples(epoch.Add(5 * time.Second)); len(got) != 0 {
 		t.Fatalf("%d traces before they can be whole", len(got))
 	}
@@ -531,7 +531,7 @@ func TestNamesAreBounded(t *testing.T) {
 		sp := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
 		sp.SetTraceID([16]byte{1, byte(i >> 8), byte(i), 15: 9})
 		sp.SetSpanID([8]byte{1})
-		sp.SetKind(server)
+		sp.SetKind(kindServer)
 		sp.SetName(fmt.Sprint("operation ", i))
 		sp.SetStartTimestamp(pcommon.NewTimestampFromTime(epoch))
 		sp.SetEndTimestamp(pcommon.NewTimestampFromTime(epoch.Add(time.Millisecond)))

@@ -46,14 +46,14 @@ func decodeTrace(id graph.TraceID, spans []rawSpan) (graph.Trace, error) {
 
 // wrap makes a request of one span.
 func wrap(raw rawSpan) []byte {
-	scope := field(nil, 2, raw.span)
+	scope := appendField(nil, 2, raw.span)
 	if raw.scope != nil {
-		scope = field(scope, 1, raw.scope)
+		scope = appendField(scope, 1, raw.scope)
 	}
-	return field(nil, 1, field(field(nil, 2, scope), 1, raw.resource.raw))
+	return appendField(nil, 1, appendField(appendField(nil, 2, scope), 1, raw.resource.raw))
 }
 
-func field(b []byte, number uint64, content []byte) []byte {
+func appendField(b []byte, number uint64, content []byte) []byte {
 	b = binary.AppendUvarint(b, number<<3|2)
 	b = binary.AppendUvarint(b, uint64(len(content)))
 	return append(b, content...)

@@ -318,6 +318,9 @@ func (s *Sketch) AppendBinary(b []byte) []byte {
 			n++
 		}
 	}
+	if n == 0 {
+		return append(b, 0, 0) // whatever range its memory had, what is empty again is written alike
+	}
 	b = binary.AppendVarint(b, int64(s.lo+first))
 	b = binary.AppendUvarint(b, uint64(n))
 	prev := first

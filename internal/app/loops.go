@@ -1,0 +1,74 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	feedEvery  = 250 * time.Millisecond
+	storeEvery = time.Second
+	// storeShare bounds the time spent writing to one part in storeShare, so that a slow disk makes what is on it
+	// older instead of the machine busier.
+	storeShare = 4
+)
+
+// errStuck says that something did not end in time and may still be in use.
+var errStuck = errors.New("did not end in time")
+
+// feedLoop lets the feed's time pass.
+func (a *App) feedLoop(ctx context.Context) {
+	tick := time.NewTicker(feedEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			a.feed.Tick(now)
+		}
+	}
+}
+
+// storeLoop runs the engine, once a second or as often as the store can bear.
+func (a *App) storeLoop(ctx context.Context) {
+	timer := time.NewTimer(storeEvery)
+	defer timer.Stop()
+	var failing bool
+	for {
+		var now time.Time
+		select {
+		case <-ctx.Done():
+			return
+		case now = <-timer.C:
+		}
+		err := a.engine.Tick(ctx, now)
+		switch {
+		case ctx.Err() != nil: // the last flush tries again
+		case err != nil && !failing:
+			a.log.Error("history is delayed: the store fails, what it misses is kept in memory", "error", err)
+			failing = true
+		case err == nil && failing:
+			a.log.Info("history is complete again")
+			failing = false
+		}
+		timer.Reset(max(storeEvery, (storeShare-1)*time.Since(now)))
+	}
+}
+
+// wait waits for a group, as long as ctx allows.
+func wait(ctx context.Context, group *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errStuck
+	}
+}

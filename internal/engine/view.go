@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"faultline/graph"
+	"faultline/storage"
+)
+
+// View answers a storage.Reader's questions from memory and the store together: windows that may still change come from
+// the live graph, all others from the store, and together they are everything that was observed, once. The live map and
+// history are the same question with another span of time. Example traces and state come from the store alone, at most
+// a tick late. It is safe for concurrent use.
+type View struct {
+	storage.Reader
+	live *graph.Live
+}
+
+// NewView returns a View. Without a live graph it is the store alone.
+func NewView(store storage.Reader, live *graph.Live) *View { return &View{store, live} }
+
+// queryTime bounds the time between a look at memory and one at the store. A part that leaves memory in between is still
+// told apart in the store by its name, and left out, because a store folds no part before it has settled for longer.
+const queryTime = 20 * time.Second
+
+// Windows implements storage.Reader.
+func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, error) {
+	if v.live == nil {
+		return v.Reader.Windows(ctx, q)
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	from, to := q.From.Truncate(graph.WindowLength), q.To.Truncate(graph.WindowLength)
+	// Memory before the store: the other way round, a part that moves in between would be in neither.
+	var open []graph.Window
+	stored := q
+	for _, details := range []bool{false, true} {
+		if q.Want&storage.WantEdges != 0 && !details || q.Want&(storage.WantDetails|storage.WantNodes) != 0 && details {
+			parts, keys := v.live.Windows(from, to, details)
+			open = append(open, parts...)
+			stored.Except = slices.Concat(stored.Except, keys)
+		}
+	}
+	windows, err := v.Reader.Windows(ctx, stored)
+	if err != nil {
+		return nil, err
+	}
+	return merge(q, from, to, windows, open), nil
+}
+
+// merge adds the open parts to the windows that the store answered with.
+func merge(q storage.Query, from, to time.Time, windows, open []graph.Window) []graph.Window {
+	ids := make(map[string]bool, len(q.Edges))
+	for _, id := range q.Edges {
+		ids[id] = true
+	}
+	known := map[graph.EdgeKey]bool{} // an id is a hash: computed once for an edge, not once for a row
+	wanted := func(edge graph.EdgeKey) bool {
+		if q.HasEnv && edge.Env() != q.Env {
+			return false
+		}
+		if q.Edges == nil {
+			return true
+		}
+		want, ok := known[edge]
+		if !ok {
+			want = ids[edge.ID()]
+			known[edge] = want
+		}
+		return want
+	}
+	sums := map[bucket]*sum{} // edges and details of one start may differ in length
+	for i := range windows {
+		sums[bucket{windows[i].Start.UnixNano(), windows[i].Length}] = newSum(&windows[i])
+	}
+	for i := range open {
+		p := &open[i]
+		if !holdsWanted(q.Want, p) {
+			continue
+		}
+		start, length := from, to.Sub(from)
+		if q.Step > 0 {
+			length = max(q.Step, p.Length)
+			start = floor(p.Start, length)
+		}
+		s := sums[bucket{start.UnixNano(), length}]
+		if s == nil {
+			s = newSum(&graph.Window{Start: start, Length: length})
+			sums[bucket{start.UnixNano(), length}] = s
+		}
+		if q.Want&storage.WantEdges != 0 {
+			for k := range p.Edges {
+				if wanted(p.Edges[k].Edge) {
+					s.edge(&p.Edges[k])
+				}
+			}
+		}
+		if q.Want&storage.WantDetails != 0 {
+			for k := range p.Details {
+				if wanted(p.Details[k].Edge) {
+					s.detail(&p.Details[k])
+				}
+			}
+		}
+		if q.Want&storage.WantNodes != 0 {
+			for k := range p.Nodes {
+				if !q.HasEnv || p.Nodes[k].Node.Env == q.Env {
+					s.node(&p.Nodes[k])
+				}
+			}
+		}
+	}
+	out := make([]graph.Window, 0, len(sums))
+	for _, s := range sums {
+		if len(s.window.Edges)+len(s.window.Details)+len(s.window.Nodes) > 0 {
+			out = append(out, *s.window)
+		}
+	}
+	slices.SortFunc(out, func(a, b graph.Window) int {
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Length, b.Length))
+	})
+	return out
+}
+
+func holdsWanted(want storage.Want, p *graph.Window) bool {
+	return want&storage.WantEdges != 0 && len(p.Edges) > 0 ||
+		want&storage.WantDetails != 0 && len(p.Details) > 0 ||
+		want&storage.WantNodes != 0 && len(p.Nodes) > 0
+}
+
+// floor aligns t to multiples of step since the Unix epoch.
+func floor(t time.Time, step time.Duration) time.Time {
+	n := t.UnixNano()
+	return time.Unix(0, n-n%int64(step)).UTC()
+}
+
+// bucket is a window of an answer.
+type bucket struct {
+	start  int64
+	length time.Duration
+}
+
+// sum adds rows to a window. Rows are found by key, which is made when the first row is added.
+type sum struct {
+	window  *graph.Window
+	edges   map[graph.EdgeKey]int
+	details map[detailKey]int
+	nodes   map[nodeKey]int
+}
+
+type detailKey struct {
+	edge graph.EdgeKey
+	key  graph.DetailKey
+}
+
+type nodeKey struct {
+	node              graph.Node
+	instance, version string
+}
+
+func newSum(w *graph.Window) *sum { return &sum{window: w} }
+
+func (s *sum) edge(row *graph.EdgeRow) {
+	if s.edges == nil {
+		s.edges = make(map[graph.EdgeKey]int, len(s.window.Edges))
+		for i := range s.window.Edges {
+			s.edges[s.window.Edges[i].Edge] = i
+		}
+	}
+	if i, ok := s.edges[row.Edge]; ok {
+		s.window.Edges[i].Stats.Add(&row.Stats)
+		return
+	}
+	s.edges[row.Edge] = len(s.window.Edges)
+	own := graph.EdgeRow{Edge: row.Edge} // added to, not copied: a copy would share the sketches' memory
+	own.Stats.Add(&row.Stats)
+	s.window.Edges = append(s.window.Edges, own)
+}
+
+func (s *sum) detail(row *graph.DetailRow) {
+	if s.details == nil {
+		s.details = make(map[detailKey]int, len(s.window.Details))
+		for i := range s.window.Details {
+			d := &s.window.Details[i]
+			s.details[detailKey{d.Edge, d.Key}] = i
+		}
+	}
+	k := detailKey{row.Edge, row.Key}
+	if i, ok := s.details[k]; ok {
+		s.window.Details[i].Detail.Add(&row.Detail)
+		return
+	}
+	s.details[k] = len(s.window.Details)
+	own := graph.DetailRow{Edge: row.Edge, Key: row.Key}
+	own.Detail.Add(&row.Detail)
+	s.window.Details = append(s.window.Details, own)
+}
+
+func (s *sum) node(row *graph.NodeRow) {
+	if s.nodes == nil {
+		s.nodes = make(map[nodeKey]int, len(s.window.Nodes))
+		for i := range s.window.Nodes {
+			n := &s.window.Nodes[i]
+			s.nodes[nodeKey{n.Node, n.Instance, n.Version}] = i
+		}
+	}
+	k := nodeKey{row.Node, row.Instance, row.Version}
+	if i, ok := s.nodes[k]; ok {
+		s.window.Nodes[i].Spans += row.Spans
+		return
+	}
+	s.nodes[k] = len(s.window.Nodes)
+	s.window.Nodes = append(s.window.Nodes, *row)
+}

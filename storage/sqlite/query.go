@@ -1,0 +1,277 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"faultline/graph"
+	"faultline/storage"
+)
+
+// span is a stretch of time that is answered from blocks of one length: those that start in [from, to), and whatever
+// shorter ones start there and are not folded yet.
+type span struct{ length, from, to int64 }
+
+// plan says from which tier each stretch of [from, to) is answered. Lengths are a kind's, before says up to where each has
+// been dropped, and until returns where the data of the blocks of a length that start at a time ends, 0 when there are
+// none. With a step, no blocks are used that do not fit into it, where finer ones are left.
+func plan(lengths []int64, before map[int64]int64, from, to, step int64, until func(length, start int64) (int64, error)) ([]span, error) {
+	coarsest := 0
+	for i, l := range lengths {
+		if step == 0 || step%l == 0 {
+			coarsest = i
+		}
+	}
+	var out []span
+	var cover func(level, finest int, a, b int64) error
+	cover = func(level, finest int, a, b int64) error {
+		if a >= b {
+			return nil
+		}
+		l := lengths[level]
+		if level <= finest {
+			out = append(out, span{l, a, b})
+			return nil
+		}
+		first, last := floor(a+l-1, l), floor(b, l)
+		if last >= first && last < b && b == to {
+			// What begins here has not ended; it may serve all the same, when nothing in it is too late.
+			end, err := until(l, last)
+			if err != nil {
+				return err
+			}
+			if end > 0 && end <= b {
+				last = b
+			}
+		}
+		if first >= last {
+			return cover(level-1, finest, a, b)
+		}
+		out = append(out, span{l, first, last})
+		return errors.Join(cover(level-1, finest, a, first), cover(level-1, finest, last, b))
+	}
+	// From the oldest stretch, of which only the longest blocks are left, to the newest.
+	start := from
+	for finest := len(lengths) - 1; finest >= 0; finest-- {
+		end := to
+		if finest > 0 {
+			end = min(to, before[lengths[finest-1]])
+		}
+		if start < end {
+			if err := cover(max(coarsest, finest), finest, start, end); err != nil {
+				return nil, err
+			}
+			start = end
+		}
+	}
+	return out, nil
+}
+
+// Windows returns the sums of a query's windows.
+func (s *Store) Windows(ctx context.Context, q storage.Query) ([]graph.Window, error) {
+	windows, err := s.windows(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("read windows: %w", err)
+	}
+	return windows, nil
+}
+
+func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Window, err error) {
+	from, to := floor(q.From.Unix(), fine), floor(q.To.Unix(), fine)
+	step := int64(q.Step / time.Second)
+	if q.Step > 0 && q.Step < graph.WindowLength {
+		step = fine
+	}
+	if q.Step < 0 {
+		return nil, fmt.Errorf("negative step %v", q.Step)
+	}
+	if from >= to || q.Edges != nil && len(q.Edges) == 0 && q.Want&storage.WantNodes == 0 {
+		return nil, nil
+	}
+	err = s.read(ctx, func(tx *sql.Tx) error {
+		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step, out: map[bucket]*sums{}, except: map[partID]bool{}}
+		for _, k := range q.Except {
+			r.except[partOf(k)] = true
+		}
+		if q.Edges != nil {
+			if r.only, err = edgeNumbers(ctx, tx, q.Edges); err != nil {
+				return err
+			}
+		}
+		for k, want := range map[what]storage.Want{edges: storage.WantEdges, details: storage.WantDetails, nodes: storage.WantNodes} {
+			if q.Want&want == 0 || k != nodes && r.only != nil && len(r.only) == 0 {
+				continue
+			}
+			if err := r.read(k); err != nil {
+				return err
+			}
+		}
+		out, err = r.windows(s.words, q)
+		return err
+	})
+	return out, err
+}
+
+// bucket is a window of an answer.
+type bucket struct{ start, length int64 }
+
+// rangeReader answers one query.
+type rangeReader struct {
+	ctx            context.Context
+	tx             *sql.Tx
+	from, to, step int64
+	only           map[int64]bool
+	except         map[partID]bool
+	out            map[bucket]*sums
+	reader         blockReader
+}
+
+func (r *rangeReader) read(k what) error {
+	before := map[int64]int64{}
+	if err := each(r.ctx, r.tx, func(rows *sql.Rows) error {
+		var length, t int64
+		err := rows.Scan(&length, &t)
+		before[length] = t
+		return err
+	}, `SELECT length, before FROM dropped WHERE what = ?`, k); err != nil {
+		return err
+	}
+	lengths := k.lengths()
+	spans, err := plan(lengths, before, r.from, r.to, r.step, func(length, start int64) (int64, error) {
+		var end sql.NullInt64
+		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start = ? AND state < 3`, k, length, start).Scan(&end)
+		return end.Int64, err
+	})
+	if err != nil {
+		return err
+	}
+	r.reader.only = r.only
+	if k == nodes {
+		r.reader.only = nil
+	}
+	lanes := allLanes
+	if r.reader.only != nil && len(r.reader.only) <= 12 {
+		var some []int64
+		for id := range r.reader.only {
+			l := lanesOf(id)
+			some = append(some, l[:]...)
+		}
+		slices.Sort(some)
+		lanes = list(slices.Compact(some))
+	}
+	for _, s := range spans {
+		if err := r.blocks(k, s.length, `SELECT start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, s.from, s.to); err != nil {
+			return err
+		}
+		for _, l := range lengths {
+			if l >= s.length {
+				break
+			}
+			if err := r.blocks(k, l, `SELECT start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND start >= ? AND start < ? AND state < 2 AND lane IN `+lanes, s.from, s.to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// blocks adds the blocks that a query finds.
+func (r *rangeReader) blocks(k what, length int64, query string, from, to int64) error {
+	base := length == k.lengths()[0]
+	rows, err := r.tx.QueryContext(r.ctx, query, k, length, from, to)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var start, part int64
+		var data sql.RawBytes
+		if err := rows.Scan(&start, &part, &data); err != nil {
+			return err
+		}
+		if base && r.except[partID{start, length, part}] {
+			continue
+		}
+		b := bucket{r.from, r.to - r.from}
+		if r.step > 0 {
+			b.length = max(r.step, length)
+			b.start = floor(start, r.step)
+			if length > r.step {
+				b.start = start
+			}
+		}
+		into := r.out[b]
+		if into == nil {
+			into = &sums{}
+			r.out[b] = into
+		}
+		if err := r.reader.merge(into, k, data); err != nil {
+			return fmt.Errorf("block of %d s at %s: %w", length, time.Unix(start, 0).UTC().Format(time.RFC3339), err)
+		}
+	}
+	return rows.Err()
+}
+
+// windows turns the sums into windows, with words for numbers.
+func (r *rangeReader) windows(d *dictionary, q storage.Query) ([]graph.Window, error) {
+	edgeIDs, nodeIDs, nameIDs := map[int64]struct{}{}, map[int64]struct{}{}, map[int64]struct{}{}
+	for _, s := range r.out {
+		for id := range s.edges {
+			edgeIDs[id] = struct{}{}
+		}
+		for k := range s.details {
+			edgeIDs[k.edge], nameIDs[k.name] = struct{}{}, struct{}{}
+		}
+		for k := range s.nodes {
+			nodeIDs[k.node], nameIDs[k.instance], nameIDs[k.version] = struct{}{}, struct{}{}, struct{}{}
+		}
+	}
+	w, err := d.words(r.ctx, r.tx, edgeIDs, nodeIDs, nameIDs)
+	if err != nil {
+		return nil, err
+	}
+	other := func(env string) bool { return q.HasEnv && env != q.Env }
+	var out []graph.Window
+	for b, s := range r.out {
+		win := graph.Window{Start: time.Unix(b.start, 0).UTC(), Length: time.Duration(b.length) * time.Second}
+		for id, e := range s.edges {
+			key, ok := w.edges[id]
+			if !ok || other(key.key.Env()) {
+				continue
+			}
+			if stats := e.stats(); !stats.Zero() {
+				win.Edges = append(win.Edges, graph.EdgeRow{Edge: key.key, Stats: stats})
+			}
+		}
+		for k, sum := range s.details {
+			key, ok1 := w.edges[k.edge]
+			name, ok2 := w.names[k.name]
+			if !ok1 || !ok2 || other(key.key.Env()) {
+				continue
+			}
+			if o := sum.detail(); o.Calls != 0 || o.Errors != 0 || o.Raw != 0 || o.RawErrors != 0 || o.Latency.Count() != 0 {
+				win.Details = append(win.Details, graph.DetailRow{Edge: key.key, Key: graph.DetailKey{Dimension: k.dim, Side: k.side, Name: name}, Detail: o})
+			}
+		}
+		for k, spans := range s.nodes {
+			n, ok1 := w.nodes[k.node]
+			instance, ok2 := w.names[k.instance]
+			version, ok3 := w.names[k.version]
+			if ok1 && ok2 && ok3 && !other(n.Env) {
+				win.Nodes = append(win.Nodes, graph.NodeRow{Node: n, Instance: instance, Version: version, Spans: spans})
+			}
+		}
+		if len(win.Edges)+len(win.Details)+len(win.Nodes) > 0 {
+			out = append(out, win)
+		}
+	}
+	slices.SortFunc(out, func(a, b graph.Window) int {
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Length, b.Length))
+	})
+	return out, nil
+}

@@ -1,0 +1,3 @@
+module faultline/tools/tally
+
+go 1.26.0

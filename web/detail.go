@@ -1,0 +1,350 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"faultline/graph"
+	"faultline/internal/sketch"
+	"faultline/storage"
+)
+
+// EdgeDetail is an edge with what it is made of. The shares are counted by the whole minute, so that they may cover up
+// to a minute more than the edge's own figures, and are told apart by side, because caller and callee may name the same
+// call differently: the shares of one side add up to the edge.
+type EdgeDetail struct {
+	Edge
+	Env        string    `json:"env"`
+	From       time.Time `json:"from"`
+	To         time.Time `json:"to"`
+	Operations []Share   `json:"operations" nullable:"false" doc:"Most calls first"`
+	Instances  []Share   `json:"instances" nullable:"false" doc:"Side server: the callee's; side client: the caller's"`
+	Versions   []Share   `json:"versions" nullable:"false" doc:"Side server: the callee's; side client: the caller's"`
+	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
+}
+
+// ServiceDetail is a node with what is around it and what it is made of.
+type ServiceDetail struct {
+	Node
+	From       time.Time `json:"from"`
+	To         time.Time `json:"to"`
+	Inbound    []Edge    `json:"inbound" nullable:"false" doc:"What calls it"`
+	Outbound   []Edge    `json:"outbound" nullable:"false" doc:"What it calls"`
+	Operations []Share   `json:"operations" nullable:"false" doc:"What it is asked for, over all callers, most calls first"`
+	Instances  []Share   `json:"instances" nullable:"false" doc:"Instances that were seen; one that is not called has no figures"`
+	Versions   []Share   `json:"versions" nullable:"false"`
+	SLOs       []SLO     `json:"slos" nullable:"false"`
+	Chain      Chain     `json:"chain"`
+}
+
+// Chain is how far a node reaches.
+type Chain struct {
+	Depth      int `json:"depth" doc:"How many calls deep its farthest dependency lies"`
+	Downstream int `json:"downstream" doc:"How many nodes it depends on"`
+	Upstream   int `json:"upstream" doc:"How many nodes depend on it"`
+}
+
+// examplesShown is how many examples an edge shows.
+const examplesShown = 20
+
+type edgeInput struct {
+	ID string `path:"id" doc:"Edge id" maxLength:"64"`
+	Times
+}
+
+type edgeOutput struct{ Body EdgeDetail }
+
+func (s *Server) edge(ctx context.Context, in *edgeInput) (*edgeOutput, error) {
+	sp, err := s.spanOf(in.From, in.To, defaultSpan, s.now())
+	if err != nil {
+		return nil, err
+	}
+	edges := []string{in.ID}
+	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.From, To: sp.end(), Want: storage.WantEdges, Edges: edges})
+	if err != nil {
+		return nil, err
+	}
+	env, ok := envOf(windows)
+	if !ok {
+		return nil, fmt.Errorf("edge: %w", storage.ErrNotFound)
+	}
+	baseline, err := s.baselineOf(ctx, sp, env)
+	if err != nil {
+		return nil, err
+	}
+	m := graph.BuildMap(windows, sp.From, sp.To, env, false, baseline)
+	if len(m.Edges) == 0 { // it was taken back
+		return nil, fmt.Errorf("edge: %w", storage.ErrNotFound)
+	}
+	detail := EdgeDetail{Edge: newEdge(&m.Edges[0]), Env: env, From: sp.From, To: sp.To}
+	shares, err := s.sharesOf(ctx, sp, edges, func(graph.DetailKey) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	detail.Operations, detail.Instances, detail.Versions = shares[graph.Operation], shares[graph.Instance], shares[graph.Version]
+	examples, err := s.reader.Examples(ctx, storage.TraceQuery{From: sp.From, To: sp.end(), Edge: in.ID, Limit: examplesShown})
+	if err != nil {
+		return nil, err
+	}
+	detail.Examples = make([]Example, len(examples))
+	for i := range examples {
+		detail.Examples[i] = newExample(&examples[i])
+	}
+	return &edgeOutput{detail}, nil
+}
+
+// envOf returns the environment of the windows of one edge.
+func envOf(windows []graph.Window) (env string, ok bool) {
+	for i := range windows {
+		for j := range windows[i].Edges {
+			return windows[i].Edges[j].Edge.Env(), true
+		}
+	}
+	return "", false
+}
+
+// sharesOf returns the wanted details of some edges, summed, by dimension, most calls first.
+func (s *Server) sharesOf(ctx context.Context, sp span, edges []string, want func(graph.DetailKey) bool) ([graph.NumDimensions][]Share, error) {
+	var shares [graph.NumDimensions][]Share
+	for i := range shares {
+		shares[i] = []Share{}
+	}
+	if len(edges) == 0 {
+		return shares, nil
+	}
+	from := floor(sp.From, graph.DetailLength)
+	windows, err := s.reader.Windows(ctx, storage.Query{From: from, To: sp.end(), Want: storage.WantDetails, Edges: edges})
+	if err != nil {
+		return shares, err
+	}
+	sums := map[graph.DetailKey]*graph.Detail{}
+	for i := range windows {
+		for j := range windows[i].Details {
+			row := &windows[i].Details[j]
+			if !want(row.Key) || row.Key.Dimension >= graph.NumDimensions {
+				continue
+			}
+			d := sums[row.Key]
+			if d == nil {
+				d = &graph.Detail{Latency: sketch.New(graph.DetailScale)}
+				sums[row.Key] = d
+			}
+			d.Add(&row.Detail)
+		}
+	}
+	for key, d := range sums {
+		if d.Calls > 0 {
+			shares[key.Dimension] = append(shares[key.Dimension], newShare(key, d, sp.To.Sub(from)))
+		}
+	}
+	for i := range shares {
+		slices.SortFunc(shares[i], func(a, b Share) int {
+			return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Name, b.Name), strings.Compare(a.Side, b.Side))
+		})
+	}
+	return shares, nil
+}
+
+type serviceInput struct {
+	ID string `path:"id" doc:"Node id; its slashes may come raw or percent-encoded" maxLength:"2048" example:"shop/checkout"`
+	Times
+	Environment
+}
+
+type serviceOutput struct{ Body ServiceDetail }
+
+func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput, error) {
+	sp, err := s.spanOf(in.From, in.To, defaultSpan, s.now())
+	if err != nil {
+		return nil, err
+	}
+	windows, err := s.windowsOf(ctx, sp)
+	if err != nil {
+		return nil, err
+	}
+	env := in.Env
+	if !in.set {
+		env, _ = busiest(windows, in.ID)
+	}
+	m, err := s.buildMap(ctx, windows, sp, env)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(m.Nodes, func(n graph.MapNode) bool { return n.ID == in.ID })
+	if at < 0 {
+		return nil, fmt.Errorf("node: %w", storage.ErrNotFound)
+	}
+	detail := ServiceDetail{
+		Node: placedNode(&m, at, s.places.of(&m, false)), From: sp.From, To: sp.To,
+		Inbound: []Edge{}, Outbound: []Edge{}, SLOs: []SLO{}, Chain: chainOf(&m, in.ID),
+	}
+	var inbound []string
+	for i := range m.Edges {
+		e := &m.Edges[i]
+		if e.Key.Target.ID() == in.ID {
+			inbound = append(inbound, e.ID)
+			detail.Inbound = append(detail.Inbound, newEdge(e))
+		}
+		if e.Key.Source.ID() == in.ID {
+			detail.Outbound = append(detail.Outbound, newEdge(e))
+		}
+	}
+	// What sends spans tells its own names; of a database only its callers' names for what they ask are known.
+	kind, side := m.Nodes[at].Node.Kind, graph.ServerSide
+	sends := kind == graph.Service || kind == graph.Gateway
+	if !sends {
+		side = graph.ClientSide
+	}
+	shares, err := s.sharesOf(ctx, sp, inbound, func(k graph.DetailKey) bool {
+		return k.Side == side && (sends || k.Dimension == graph.Operation)
+	})
+	if err != nil {
+		return nil, err
+	}
+	detail.Operations = shares[graph.Operation]
+	detail.Instances = withNames(shares[graph.Instance], m.Nodes[at].Instances)
+	detail.Versions = withNames(shares[graph.Version], m.Nodes[at].Versions)
+	return &serviceOutput{detail}, nil
+}
+
+// withNames adds those who sent spans and were not called.
+func withNames(shares []Share, names []string) []Share {
+	for _, name := range names {
+		if !slices.ContainsFunc(shares, func(s Share) bool { return s.Name == name }) {
+			shares = append(shares, Share{Name: name, Side: sideNames[graph.ServerSide]})
+		}
+	}
+	return shares
+}
+
+// chainOf measures how far a node reaches, itself not counted.
+func chainOf(m *graph.Map, id string) Chain {
+	down, up := reach(m, id, len(m.Nodes), false), reach(m, id, len(m.Nodes), true)
+	return Chain{Depth: slices.Max(slices.Collect(maps.Values(down))), Downstream: len(down) - 1, Upstream: len(up) - 1}
+}
+
+type seriesInput struct {
+	ID string `path:"id" doc:"Edge id" maxLength:"64"`
+	Times
+	Step string `query:"step" doc:"Length of a point: 30s, 5m, 1h, seconds, or a multiple of ten seconds; absent for a fitting one" maxLength:"32"`
+}
+
+// Point is what one edge was like over one step.
+type Point struct {
+	T         time.Time `json:"t" doc:"Start"`
+	Rate      *float64  `json:"rate"`
+	ErrorRate *float64  `json:"error_rate"`
+	RetryRate *float64  `json:"retry_rate"`
+	P50       *float64  `json:"p50_ms"`
+	P95       *float64  `json:"p95_ms"`
+	P99       *float64  `json:"p99_ms"`
+}
+
+// Series is an edge over time, without gaps: where nothing was counted the rate is 0 and the rest is null.
+type Series struct {
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	StepS  float64   `json:"step_s" doc:"Length of a point in seconds; older points may be longer"`
+	Points []Point   `json:"points" nullable:"false"`
+}
+
+type seriesOutput struct{ Body Series }
+
+// seriesSpan is what a series covers when from is absent.
+const seriesSpan = 15 * time.Minute
+
+// steps are the lengths that a series takes by itself, so that it has at most fittingPoints.
+var steps = []time.Duration{
+	graph.WindowLength, 30 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour,
+	6 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour,
+}
+
+const fittingPoints = 360
+
+// stepOf reads the parameter step.
+func (s *Server) stepOf(text string, sp span) (time.Duration, error) {
+	if text == "" {
+		for _, step := range steps {
+			if sp.length()/step < fittingPoints {
+				return step, nil
+			}
+		}
+		return steps[len(steps)-1], nil
+	}
+	step, err := parseDuration(text)
+	if err != nil {
+		return 0, badParameter("step", text, err)
+	}
+	if step < graph.WindowLength || step%graph.WindowLength != 0 {
+		return 0, badParameter("step", text, fmt.Errorf("must be a multiple of %s", graph.WindowLength))
+	}
+	if sp.length()/step >= time.Duration(s.limits.Points) {
+		return 0, badParameter("step", text, fmt.Errorf("at most %d points", s.limits.Points))
+	}
+	return step, nil
+}
+
+func (s *Server) series(ctx context.Context, in *seriesInput) (*seriesOutput, error) {
+	now := s.now()
+	sp, err := s.spanOf(in.From, in.To, seriesSpan, now)
+	if err != nil {
+		return nil, err
+	}
+	step, err := s.stepOf(in.Step, sp)
+	if err != nil {
+		return nil, err
+	}
+	from, to := floor(sp.From, step), ceil(sp.To, step)
+	windows, err := s.reader.Windows(ctx, storage.Query{From: from, To: to, Step: step, Want: storage.WantEdges, Edges: []string{in.ID}})
+	if err != nil {
+		return nil, err
+	}
+	series := Series{From: from, To: sp.To, StepS: step.Seconds(), Points: []Point{}}
+	slices.SortFunc(windows, func(a, b graph.Window) int { return a.Start.Compare(b.Start) })
+	next := from
+	fill := func(until time.Time) {
+		for ; next.Before(until); next = next.Add(step) {
+			series.Points = append(series.Points, Point{T: next, Rate: new(float64)})
+		}
+	}
+	for i := range windows {
+		w := &windows[i]
+		var stats graph.EdgeStats
+		for j := range w.Edges {
+			stats.Add(&w.Edges[j].Stats)
+		}
+		end := w.Start.Add(w.Length)
+		if !end.After(next) && len(series.Points) > 0 || !w.Start.Before(to) {
+			continue
+		}
+		fill(w.Start)
+		if end.After(now) {
+			end = now
+		}
+		series.Points = append(series.Points, newPoint(w.Start.UTC(), &stats, end.Sub(w.Start)))
+		next = w.Start.Add(max(w.Length, step)).UTC()
+	}
+	last := to
+	if last.After(now) {
+		last = now
+	}
+	fill(last)
+	return &seriesOutput{series}, nil
+}
+
+func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
+	calls := max(s.Calls, 0)
+	p := Point{
+		T: t, Rate: perSecond(calls, length), ErrorRate: ratio(s.Errors, calls),
+		P50: quantile(&s.Client, .5, minP50, s.Raw), P95: quantile(&s.Client, .95, minP95, s.Raw), P99: quantile(&s.Client, .99, minP99, s.Raw),
+	}
+	if s.LogicalCalls > 0 {
+		p.RetryRate = ratio(calls-s.LogicalCalls, calls)
+	}
+	return p
+}
