@@ -81,7 +81,7 @@ func newExportHandler(r *otlpReceiver) *exportHandler {
 
 func serveExport(srv any, ctx context.Context, receive func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 	h := srv.(*exportHandler)
-	req := idleRequests.Get().(*request)
+	req := requests.Get().(*request)
 	defer req.free()
 	req.budget = &h.receiver.budget
 	if err := receive(req); err != nil {
@@ -119,7 +119,7 @@ type request struct {
 	overloaded bool       // the budget had no room
 }
 
-var idleRequests = sync.Pool{New: func() any { return new(request) }}
+var requests = sync.Pool{New: func() any { return new(request) }}
 
 // free gives the message back and the request itself, which must not be used any more.
 func (req *request) free() {
@@ -128,7 +128,7 @@ func (req *request) free() {
 		req.buf.Free()
 	}
 	*req = request{}
-	idleRequests.Put(req)
+	requests.Put(req)
 }
 
 // response is an encoded ExportTraceServiceResponse.

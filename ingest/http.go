@@ -99,7 +99,7 @@ func (h *httpHandler) drain(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers a request, or returns why it is refused.
-func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request, contentType string) *denial {
+func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request, contentType string) *refusal {
 	rcv := h.receiver
 	if rcv.stopping.Load() {
 		return rcv.refuse(RefusedStopping, "stopping")
@@ -146,7 +146,7 @@ func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request, contentType 
 }
 
 // read reads and decompresses a request's body.
-func (h *httpHandler) read(b *body, r *http.Request) *denial {
+func (h *httpHandler) read(b *body, r *http.Request) *refusal {
 	rcv := h.receiver
 	if r.ContentLength > h.limit {
 		return rcv.refuse(RefusedTooLarge, "body "+errTooLarge.Error()+" of "+strconv.FormatInt(h.limit, 10)+" bytes")
@@ -206,7 +206,7 @@ func (h *httpHandler) onError(w http.ResponseWriter, _ *http.Request, message st
 }
 
 // writeRefusal answers with a google.rpc.Status in the request's content type, JSON where that is not one of OTLP's.
-func (h *httpHandler) writeRefusal(w http.ResponseWriter, contentType string, refused *denial) {
+func (h *httpHandler) writeRefusal(w http.ResponseWriter, contentType string, refused *refusal) {
 	code, retry := refused.httpStatus()
 	header := w.Header()
 	if retry != "" {

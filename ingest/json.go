@@ -125,7 +125,7 @@ func (t *transcoder) skip(value json.Token, depth int) error {
 }
 
 // value writes one value of a field. null is as good as absent.
-func (t *transcoder) value(f *schemaField, value json.Token, depth int) error {
+func (t *transcoder) value(f *field, value json.Token, depth int) error {
 	if value == nil {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (t *transcoder) value(f *schemaField, value json.Token, depth int) error {
 }
 
 // message writes a message whose opening brace was read, with its length before it.
-func (t *transcoder) message(f *schemaField, depth int) error {
+func (t *transcoder) message(f *field, depth int) error {
 	t.out = protowire.AppendTag(t.out, f.number, protowire.BytesType)
 	start := len(t.out)
 	if err := t.object(f.message, depth+1); err != nil {
@@ -168,7 +168,7 @@ var (
 )
 
 // scalar writes a string, number or boolean.
-func (t *transcoder) scalar(f *schemaField, value json.Token) error {
+func (t *transcoder) scalar(f *field, value json.Token) error {
 	switch f.kind {
 	case kindString, kindID, kindBytes:
 		s, ok := value.(string)
@@ -234,7 +234,7 @@ func (t *transcoder) scalar(f *schemaField, value json.Token) error {
 	return nil
 }
 
-func (t *transcoder) varint(f *schemaField, v uint64) {
+func (t *transcoder) varint(f *field, v uint64) {
 	t.out = protowire.AppendTag(t.out, f.number, protowire.VarintType)
 	t.out = protowire.AppendVarint(t.out, v)
 }

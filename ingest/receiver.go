@@ -122,14 +122,14 @@ func (r *otlpReceiver) Shutdown(ctx context.Context) error {
 }
 
 // take hands a request's OTLP bytes to the Intake and, if they count, to the pipeline.
-func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *denial) {
+func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *refusal) {
 	res, err := r.intake.Consume(time.Now(), body)
 	if err != nil {
 		// The Intake has counted it.
 		if errors.Is(err, ErrOverloaded) {
-			return res, &denial{RefusedOverloaded, err.Error()}
+			return res, &refusal{RefusedOverloaded, err.Error()}
 		}
-		return res, &denial{RefusedMalformed, err.Error()}
+		return res, &refusal{RefusedMalformed, err.Error()}
 	}
 	if r.tee != nil {
 		r.tee.forward(ctx, body)
@@ -138,9 +138,9 @@ func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *denial) 
 }
 
 // refuse counts a request that is refused before the Intake sees it.
-func (r *otlpReceiver) refuse(reason, message string) *denial {
+func (r *otlpReceiver) refuse(reason, message string) *refusal {
 	r.intake.Refuse(reason)
-	return &denial{reason, message}
+	return &refusal{reason, message}
 }
 
 // authorized reports whether a value of the header Authorization carries the token, if one is asked for. What is compared

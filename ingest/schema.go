@@ -12,13 +12,13 @@ import (
 // messageType is an OTLP message: its fields by number and by their names in JSON.
 type messageType struct {
 	cost    int // bytes that pdata holds for one, itself and its place in its parent
-	fields  []schemaField
-	numbers map[protowire.Number]*schemaField
-	names   map[string]*schemaField // lowerCamelCase as OTLP says, and the names of the .proto files as other readers accept too
+	fields  []field
+	numbers map[protowire.Number]*field
+	names   map[string]*field // lowerCamelCase as OTLP says, and the names of the .proto files as other readers accept too
 }
 
-// schemaField is one field of a message. Repeated and single fields look alike on the wire.
-type schemaField struct {
+// field is one field of a message. Repeated and single fields look alike on the wire.
+type field struct {
 	number  protowire.Number
 	name    string
 	kind    fieldKind
@@ -46,7 +46,7 @@ const (
 var (
 	exportRequest = &messageType{cost: 32}
 	anyValue      = &messageType{cost: 48}
-	keyValue      = &messageType{cost: 64, fields: []schemaField{
+	keyValue      = &messageType{cost: 64, fields: []field{
 		{1, "key", kindString, nil, nil},
 		{2, "value", kindMessage, anyValue, nil},
 	}}
@@ -59,9 +59,9 @@ func init() {
 	}
 	statusCodes := map[string]int64{"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
 
-	values := &messageType{cost: 64, fields: []schemaField{{1, "values", kindMessage, anyValue, nil}}}
-	pairs := &messageType{cost: 64, fields: []schemaField{{1, "values", kindMessage, keyValue, nil}}}
-	anyValue.fields = []schemaField{
+	values := &messageType{cost: 64, fields: []field{{1, "values", kindMessage, anyValue, nil}}}
+	pairs := &messageType{cost: 64, fields: []field{{1, "values", kindMessage, keyValue, nil}}}
+	anyValue.fields = []field{
 		{1, "stringValue", kindString, nil, nil},
 		{2, "boolValue", kindBool, nil, nil},
 		{3, "intValue", kindInt64, nil, nil},
@@ -70,13 +70,13 @@ func init() {
 		{6, "kvlistValue", kindMessage, pairs, nil},
 		{7, "bytesValue", kindBytes, nil, nil},
 	}
-	event := &messageType{cost: 96, fields: []schemaField{
+	event := &messageType{cost: 96, fields: []field{
 		{1, "timeUnixNano", kindFixed64, nil, nil},
 		{2, "name", kindString, nil, nil},
 		{3, "attributes", kindMessage, keyValue, nil},
 		{4, "droppedAttributesCount", kindUint32, nil, nil},
 	}}
-	link := &messageType{cost: 112, fields: []schemaField{
+	link := &messageType{cost: 112, fields: []field{
 		{1, "traceId", kindID, nil, nil},
 		{2, "spanId", kindID, nil, nil},
 		{3, "traceState", kindString, nil, nil},
@@ -84,11 +84,11 @@ func init() {
 		{5, "droppedAttributesCount", kindUint32, nil, nil},
 		{6, "flags", kindFixed32, nil, nil},
 	}}
-	spanStatus := &messageType{cost: 0, fields: []schemaField{ // held in the span
+	spanStatus := &messageType{cost: 0, fields: []field{ // held in the span
 		{2, "message", kindString, nil, nil},
 		{3, "code", kindEnum, nil, statusCodes},
 	}}
-	span := &messageType{cost: 336, fields: []schemaField{
+	span := &messageType{cost: 336, fields: []field{
 		{1, "traceId", kindID, nil, nil},
 		{2, "spanId", kindID, nil, nil},
 		{3, "traceState", kindString, nil, nil},
@@ -106,41 +106,41 @@ func init() {
 		{15, "status", kindMessage, spanStatus, nil},
 		{16, "flags", kindFixed32, nil, nil},
 	}}
-	scope := &messageType{cost: 0, fields: []schemaField{ // held in the scope's spans
+	scope := &messageType{cost: 0, fields: []field{ // held in the scope's spans
 		{1, "name", kindString, nil, nil},
 		{2, "version", kindString, nil, nil},
 		{3, "attributes", kindMessage, keyValue, nil},
 		{4, "droppedAttributesCount", kindUint32, nil, nil},
 	}}
-	scopeSpans := &messageType{cost: 144, fields: []schemaField{
+	scopeSpans := &messageType{cost: 144, fields: []field{
 		{1, "scope", kindMessage, scope, nil},
 		{2, "spans", kindMessage, span, nil},
 		{3, "schemaUrl", kindString, nil, nil},
 	}}
-	entity := &messageType{cost: 96, fields: []schemaField{
+	entity := &messageType{cost: 96, fields: []field{
 		{1, "schemaUrl", kindString, nil, nil},
 		{2, "type", kindString, nil, nil},
 		{3, "idKeys", kindString, nil, nil},
 		{4, "descriptionKeys", kindString, nil, nil},
 	}}
-	resource := &messageType{cost: 0, fields: []schemaField{ // held in the resource's spans
+	resource := &messageType{cost: 0, fields: []field{ // held in the resource's spans
 		{1, "attributes", kindMessage, keyValue, nil},
 		{2, "droppedAttributesCount", kindUint32, nil, nil},
 		{3, "entityRefs", kindMessage, entity, nil},
 	}}
-	resourceSpans := &messageType{cost: 160, fields: []schemaField{
+	resourceSpans := &messageType{cost: 160, fields: []field{
 		{1, "resource", kindMessage, resource, nil},
 		{2, "scopeSpans", kindMessage, scopeSpans, nil},
 		{3, "schemaUrl", kindString, nil, nil},
 	}}
-	exportRequest.fields = []schemaField{{1, "resourceSpans", kindMessage, resourceSpans, nil}}
+	exportRequest.fields = []field{{1, "resourceSpans", kindMessage, resourceSpans, nil}}
 
 	for _, m := range []*messageType{
 		exportRequest, resourceSpans, resource, entity, scopeSpans, scope, span, event, link, spanStatus,
 		keyValue, anyValue, values, pairs,
 	} {
-		m.numbers = make(map[protowire.Number]*schemaField, len(m.fields))
-		m.names = make(map[string]*schemaField, 2*len(m.fields))
+		m.numbers = make(map[protowire.Number]*field, len(m.fields))
+		m.names = make(map[string]*field, 2*len(m.fields))
 		for i := range m.fields {
 			f := &m.fields[i]
 			m.numbers[f.number] = f

@@ -42,14 +42,14 @@ var answers = map[string]answer{
 	RefusedStopping:        {codes.Unavailable, 503, true},
 }
 
-// A denial is a request that was not taken, why, and what to tell its sender.
-type denial struct {
+// A refusal is a request that was not taken, why, and what to tell its sender.
+type refusal struct {
 	reason  string
 	message string
 }
 
-// status returns the denial as gRPC says it, with the time to wait where coming again may help.
-func (r *denial) status() *status.Status {
+// status returns the refusal as gRPC says it, with the time to wait where coming again may help.
+func (r *refusal) status() *status.Status {
 	a := answers[r.reason]
 	s := status.New(a.grpc, r.message)
 	if !a.retryable {
@@ -62,8 +62,8 @@ func (r *denial) status() *status.Status {
 	return detailed
 }
 
-// httpStatus returns the denial's HTTP status code, and the value of Retry-After or "".
-func (r *denial) httpStatus() (code int, retry string) {
+// httpStatus returns the refusal's HTTP status code, and the value of Retry-After or "".
+func (r *refusal) httpStatus() (code int, retry string) {
 	a := answers[r.reason]
 	if a.retryable {
 		retry = strconv.Itoa(int(retryAfter / time.Second))
