@@ -116,17 +116,30 @@ func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 			before[baseline.Edges[i].ID] = &baseline.Edges[i].Stats
 		}
 	}
+	// Sorted by small keys, with every id made once: stats are too big to be swapped about.
+	type ranked struct {
+		key            EdgeKey
+		source, target *MapNode
+		stats          *EdgeStats
+	}
+	shown := make([]ranked, 0, len(edges))
 	for k, s := range edges {
-		if k.Env() != m.Env || s.Zero() {
-			continue
+		if k.Env() == m.Env && !s.Zero() {
+			shown = append(shown, ranked{k, node(k.Source), node(k.Target), s})
 		}
-		e := MapEdge{ID: k.ID(), Key: k, Stats: *s, Duration: to.Sub(from)}
-		e.Health, e.Reasons = Judge(s, before[e.ID])
+	}
+	slices.SortFunc(shown, func(a, b ranked) int {
+		return cmp.Or(strings.Compare(a.source.ID, b.source.ID), strings.Compare(a.target.ID, b.target.ID),
+			cmp.Compare(a.key.Protocol, b.key.Protocol))
+	})
+	m.Edges = slices.Grow(m.Edges, len(shown))
+	for _, r := range shown {
+		e := MapEdge{ID: r.key.ID(), Key: r.key, Stats: *r.stats, Duration: to.Sub(from)}
+		e.Health, e.Reasons = Judge(r.stats, before[e.ID])
 		m.Edges = append(m.Edges, e)
-		src, dst := node(k.Source), node(k.Target)
-		src.Outbound.Add(s)
-		dst.Inbound.Add(s)
-		dst.Health = max(dst.Health, e.Health)
+		r.source.Outbound.Add(r.stats)
+		r.target.Inbound.Add(r.stats)
+		r.target.Health = max(r.target.Health, e.Health)
 	}
 	for wi := range windows {
 		for i := range windows[wi].Nodes {
@@ -144,10 +157,6 @@ func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		m.Nodes = append(m.Nodes, *mn)
 	}
 	slices.SortFunc(m.Nodes, func(a, b MapNode) int { return strings.Compare(a.ID, b.ID) })
-	slices.SortFunc(m.Edges, func(a, b MapEdge) int {
-		return cmp.Or(strings.Compare(a.Key.Source.ID(), b.Key.Source.ID()), strings.Compare(a.Key.Target.ID(), b.Key.Target.ID()),
-			cmp.Compare(a.Key.Protocol, b.Key.Protocol))
-	})
 	return m
 }
 

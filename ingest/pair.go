@@ -7,32 +7,31 @@ import (
 	"faultline/graph"
 )
 
-// A half is one span in flight: what is left of it once names are numbers. It holds no pointer.
+// A half is one span in flight: what is left of it once names are numbers. It holds no pointer, and takes two cache
+// lines: what is looked at while searching lies in the first.
 type half struct {
 	traceHi, traceLo uint64
 	id, parent       uint64
-	start, duration  int64 // nanoseconds since the epoch; nanoseconds
-	arrived          int64 // nanoseconds since the epoch, by the receiving clock
 
-	nextSame             uint32 // chain of the halves of one hash of (trace, id)
-	nextChild, prevChild uint32 // chain of the halves of one hash of (trace, parent)
+	nextSame             uint32 // chain of the halves of one bucket by (trace, id)
+	nextChild, prevChild uint32 // chain of the halves of one bucket by (trace, parent)
+	node                 graph.NodeRef
+	peer                 uint32
+	operation            graph.Label
+	kind                 graph.SpanKind
+	flags                uint8
+	protocol             graph.Protocol
+	role                 messagingRole
+	verdict              verdict
+	resend               uint8
 
-	node              graph.NodeRef
-	peer              uint32
-	operation         graph.Label
+	start, duration   int64 // nanoseconds since the epoch; nanoseconds
+	arrived           int64 // nanoseconds since the epoch, by the receiving clock
 	instance, version graph.Label
 	weight            int32
 	messages          int32
-
-	kind     graph.SpanKind
-	protocol graph.Protocol
-	role     messagingRole
-	verdict  verdict
-	resend   uint8
-	flags    uint8
-
-	out outFact
-	in  inFact
+	out               outFact
+	in                inFact
 }
 
 // The flags of a half.
@@ -90,16 +89,19 @@ const (
 	maxWalk     = 16   // internal spans between a server span and its caller
 )
 
+// bucket holds the first half of two chains: of the halves whose own (trace, id) has its hash, and of those whose
+// (trace, parent) has, so that a span, its children and what is said of them lie together.
+type bucket struct{ span, child uint32 }
+
 // shard pairs the halves of the traces whose ids it is given. All of one trace come to one shard.
 type shard struct {
-	mu       sync.Mutex
-	pages    []*[halfPage]half
-	free     []uint32
-	next     uint32 // first slot that was never used; slot 0 is none
-	n        int
-	bySpan   []uint32
-	byParent []uint32
-	mask     uint64
+	mu      sync.Mutex
+	pages   []*[halfPage]half
+	free    []uint32
+	next    uint32 // first slot that was never used; slot 0 is none
+	n       int
+	buckets []bucket
+	mask    uint64
 
 	// failedParents counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
 	failedParents [1024]uint32
@@ -112,7 +114,7 @@ type shard struct {
 
 func (s *shard) init() {
 	const n = 1 << 8
-	s.bySpan, s.byParent, s.mask = make([]uint32, n), make([]uint32, n), n-1
+	s.buckets, s.mask = make([]bucket, n), n-1
 	s.next = 1
 }
 
@@ -138,16 +140,16 @@ func key(traceLo, id uint64) uint64 { return fold(traceLo, id) }
 func (s *shard) link(slot uint32) {
 	h := s.at(slot)
 	k := key(h.traceLo, h.id) & s.mask
-	h.nextSame = s.bySpan[k]
-	s.bySpan[k] = slot
+	h.nextSame = s.buckets[k].span
+	s.buckets[k].span = slot
 	h.prevChild, h.nextChild = 0, 0
 	if h.parent != 0 {
 		k = key(h.traceLo, h.parent) & s.mask
-		h.nextChild = s.byParent[k]
+		h.nextChild = s.buckets[k].child
 		if h.nextChild != 0 {
 			s.at(h.nextChild).prevChild = slot
 		}
-		s.byParent[k] = slot
+		s.buckets[k].child = slot
 	}
 	s.n++
 	if h.tried() {
@@ -161,7 +163,7 @@ func (s *shard) link(slot uint32) {
 func (s *shard) unlink(slot uint32) {
 	h := s.at(slot)
 	k := key(h.traceLo, h.id) & s.mask
-	for p := &s.bySpan[k]; *p != 0; p = &s.at(*p).nextSame {
+	for p := &s.buckets[k].span; *p != 0; p = &s.at(*p).nextSame {
 		if *p == slot {
 			*p = h.nextSame
 			break
@@ -171,7 +173,7 @@ func (s *shard) unlink(slot uint32) {
 		if h.prevChild != 0 {
 			s.at(h.prevChild).nextChild = h.nextChild
 		} else {
-			s.byParent[key(h.traceLo, h.parent)&s.mask] = h.nextChild
+			s.buckets[key(h.traceLo, h.parent)&s.mask].child = h.nextChild
 		}
 		if h.nextChild != 0 {
 			s.at(h.nextChild).prevChild = h.prevChild
@@ -184,32 +186,29 @@ func (s *shard) unlink(slot uint32) {
 	s.free = append(s.free, slot)
 }
 
-// grow doubles the tables.
+// grow doubles the table.
 func (s *shard) grow() {
+	old := s.buckets
 	n := 2 * (s.mask + 1)
-	old := s.bySpan
-	oldParent := s.byParent
-	s.bySpan, s.byParent, s.mask = make([]uint32, n), make([]uint32, n), n-1
-	for _, slot := range old {
-		for slot != 0 {
+	s.buckets, s.mask = make([]bucket, n), n-1
+	for _, b := range old {
+		for slot := b.span; slot != 0; {
 			h := s.at(slot)
 			following := h.nextSame
 			k := key(h.traceLo, h.id) & s.mask
-			h.nextSame = s.bySpan[k]
-			s.bySpan[k] = slot
+			h.nextSame = s.buckets[k].span
+			s.buckets[k].span = slot
 			slot = following
 		}
-	}
-	for _, slot := range oldParent {
-		for slot != 0 {
+		for slot := b.child; slot != 0; {
 			h := s.at(slot)
 			following := h.nextChild
 			k := key(h.traceLo, h.parent) & s.mask
-			h.prevChild, h.nextChild = 0, s.byParent[k]
+			h.prevChild, h.nextChild = 0, s.buckets[k].child
 			if h.nextChild != 0 {
 				s.at(h.nextChild).prevChild = slot
 			}
-			s.byParent[k] = slot
+			s.buckets[k].child = slot
 			slot = following
 		}
 	}
@@ -219,7 +218,7 @@ func (s *shard) grow() {
 // for its own id the client is meant, to everybody else the server.
 func (s *shard) find(like *half, id uint64) *half {
 	var found *half
-	for slot := s.bySpan[key(like.traceLo, id)&s.mask]; slot != 0; {
+	for slot := s.buckets[key(like.traceLo, id)&s.mask].span; slot != 0; {
 		h := s.at(slot)
 		slot = h.nextSame
 		if h.id == id && h.traceLo == like.traceLo && h.traceHi == like.traceHi && h != like {
@@ -233,7 +232,7 @@ func (s *shard) find(like *half, id uint64) *half {
 
 // duplicate reports whether the same span is there already.
 func (s *shard) duplicate(h *half) bool {
-	for slot := s.bySpan[key(h.traceLo, h.id)&s.mask]; slot != 0; {
+	for slot := s.buckets[key(h.traceLo, h.id)&s.mask].span; slot != 0; {
 		o := s.at(slot)
 		slot = o.nextSame
 		if o.id == h.id && o.traceLo == h.traceLo && o.traceHi == h.traceHi && o.outgoing() == h.outgoing() {
@@ -246,7 +245,7 @@ func (s *shard) duplicate(h *half) bool {
 // children calls each for the halves whose parent is id, until it returns false, at most maxChildren.
 func (s *shard) children(like *half, id uint64, each func(*half) bool) {
 	n := 0
-	for slot := s.byParent[key(like.traceLo, id)&s.mask]; slot != 0; {
+	for slot := s.buckets[key(like.traceLo, id)&s.mask].child; slot != 0; {
 		c := s.at(slot)
 		slot = c.nextChild
 		if c.parent == id && c.traceLo == like.traceLo && c.traceHi == like.traceHi {
@@ -490,10 +489,11 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	}
 	// The callee is the first of the services that answered; each of its server spans is an attempt.
 	var first *half
-	wrapped := false
+	wrapped, callees := false, 0
 	consider := func(c *half) bool {
 		switch {
 		case callee(h, c):
+			callees++
 			if first == nil || c.start < first.start || c.start == first.start && c.id < first.id {
 				first = c
 			}
@@ -503,7 +503,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return true
 	}
 	s.children(h, h.id, consider)
-	for slot := s.bySpan[key(h.traceLo, h.id)&s.mask]; slot != 0; {
+	for slot := s.buckets[key(h.traceLo, h.id)&s.mask].span; slot != 0; {
 		c := s.at(slot)
 		slot = c.nextSame
 		if c != h && c.id == h.id && c.traceLo == h.traceLo && c.traceHi == h.traceHi && c.serving() {
@@ -512,7 +512,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	}
 	if first != nil {
 		attempts, failures := 0, 0
-		s.children(h, h.id, func(c *half) bool {
+		count := func(c *half) bool {
 			if callee(h, c) && c.node == first.node {
 				attempts++
 				if c.verdict.outcome == graph.Error {
@@ -520,7 +520,12 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 				}
 			}
 			return true
-		})
+		}
+		if callees == 1 {
+			count(first)
+		} else {
+			s.children(h, h.id, count)
+		}
 		if first.serving() && attempts > 1 {
 			fact.calls = uint8(min(attempts, math.MaxUint8))
 			fact.errors = max(fact.errors, uint8(min(failures, math.MaxUint8)))

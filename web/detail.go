@@ -243,6 +243,9 @@ type Point struct {
 	P50       *float64  `json:"p50_ms"`
 	P95       *float64  `json:"p95_ms"`
 	P99       *float64  `json:"p99_ms"`
+	// Server is what the callee saw, as in Edge.
+	Server      Latency  `json:"server" doc:"As the callee sees it"`
+	Concurrency *float64 `json:"concurrency" doc:"Calls in flight, mean over the point"`
 }
 
 // Series is an edge over time, without gaps: where nothing was counted the rate is 0 and the rest is null.
@@ -342,6 +345,12 @@ func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
 	p := Point{
 		T: t, Rate: perSecond(calls, length), ErrorRate: ratio(s.Errors, calls),
 		P50: quantile(&s.Client, .5, minP50, s.Raw), P95: quantile(&s.Client, .95, minP95, s.Raw), P99: quantile(&s.Client, .99, minP99, s.Raw),
+	}
+	p.Server = Latency{
+		P50: quantile(&s.Server, .5, minP50, s.Raw), P95: quantile(&s.Server, .95, minP95, s.Raw), P99: quantile(&s.Server, .99, minP99, s.Raw),
+	}
+	if length > 0 {
+		p.Concurrency = number(float64(max(s.Busy, 0)) / float64(length))
 	}
 	if s.LogicalCalls > 0 {
 		p.RetryRate = ratio(calls-s.LogicalCalls, calls)

@@ -226,38 +226,36 @@ func (h *hub) join(ctx context.Context, key viewKey, c *client) (*view, error) {
 	v.followers++
 	h.mu.Unlock()
 
-	v.mu.Lock()
-	err := h.begin(ctx, v)
-	if err == nil {
-		v.clients[c] = struct{}{}
-		c.out <- v.whole()
-	}
-	v.mu.Unlock()
-	if err != nil {
+	if err := h.begin(ctx, v); err != nil {
 		h.part(v, c)
 		return nil, err
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.clients[c] = struct{}{}
+	c.out <- v.whole()
 	return v, nil
 }
 
-// begin makes a new view's first state. The view is locked.
+// begin makes a new view's first state, once. It does not hold up the pushes to other views.
 func (h *hub) begin(ctx context.Context, v *view) error {
-	if v.seq > 0 {
+	v.beginning.Lock()
+	defer v.beginning.Unlock()
+	if v.begun {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.s.limits.QueryTime)
 	defer cancel()
 	now := h.s.now()
-	sp := liveAt(now)
-	windows, err := h.s.windowsOf(ctx, sp)
+	m, err := h.s.mapOf(ctx, liveAt(now), v.key.env, v.key.anyEnv)
 	if err != nil {
 		return err
 	}
-	m, err := h.s.buildMap(ctx, windows, sp, v.envIn(windows))
-	if err != nil {
-		return err
-	}
-	v.update(now, &m, h.s.places.of(&m, true))
+	at := h.s.places.of(&m, true)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.update(now, &m, at)
+	v.begun = true
 	return nil
 }
 

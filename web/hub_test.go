@@ -285,12 +285,12 @@ func TestLiveMany(t *testing.T) {
 func TestLiveSlow(t *testing.T) {
 	now := &clock{now: testNow}
 	big := newStore(t)
-	rows := make([]graph.EdgeRow, 3000)
+	rows := make([]graph.EdgeRow, 300)
 	for i := range rows {
-		n := graph.Node{Env: "prod", Kind: graph.Service, Name: fmt.Sprintf("service-%04d-%s", i, strings.Repeat("x", 200))}
+		n := graph.Node{Env: "prod", Kind: graph.Service, Name: fmt.Sprintf("service-%03d-%s", i, strings.Repeat("x", 4000))}
 		rows[i] = graph.EdgeRow{Edge: graph.EdgeKey{Source: front, Target: n, Protocol: graph.HTTP}, Stats: callStats(1, 0, 0, time.Millisecond, 0, true, false)}
 	}
-	for i := range 200 {
+	for i := range 60 {
 		big.add(graph.Window{Start: floor(testNow, graph.WindowLength).Add(time.Duration(i) * graph.WindowLength), Length: graph.WindowLength, Edges: rows})
 	}
 	s := newServer(t, big, func(s *Settings) { s.Now = now.time })

@@ -133,7 +133,12 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	problem(w, http.StatusNotFound, "There is nothing at this address.")
+	const nothing = "There is nothing at this address."
+	if wantsPage(r) {
+		s.problemPage(w, r, http.StatusNotFound, nothing)
+		return
+	}
+	problem(w, http.StatusNotFound, nothing)
 }
 
 // healthy says that the process lives and answers.

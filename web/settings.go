@@ -11,6 +11,7 @@ import (
 
 	"faultline/graph"
 	"faultline/storage"
+	"faultline/web/page"
 )
 
 // Settings is what a Server is made of. Reader is required; everything else has a working zero value.
@@ -35,6 +36,8 @@ type Settings struct {
 	ExternalURL string
 	// Hosts are further host names, without port, that requests may name.
 	Hosts []string
+	// Endpoints are where this process takes spans in, for telling people who have sent none.
+	Endpoints page.Endpoints
 	// AuthToken, when set, is asked for by everything but the probes.
 	AuthToken Secret
 	// Limits bounds the server; zero fields are those of DefaultLimits.

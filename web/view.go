@@ -29,6 +29,9 @@ type view struct {
 	key       viewKey
 	followers int // guarded by the hub's mutex
 
+	beginning sync.Mutex
+	begun     bool // guarded by beginning
+
 	mu      sync.Mutex
 	seq     int64 // of the last message; 0 before the first
 	at      time.Time

@@ -19,7 +19,7 @@ import (
 	"faultline/storage/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withBrowser{m}) }
 
 // testNow is the time that the tests' clock shows: 7.3 s into a window.
 var testNow = time.Date(2026, 3, 14, 15, 9, 27, 300e6, time.UTC)
@@ -53,7 +53,7 @@ func (s *testStore) add(windows ...graph.Window) {
 	batch := storage.Batch{Windows: make([]graph.Part, len(windows))}
 	for i, w := range windows {
 		w.Part = s.parts.Add(1)
-		batch.Windows[i] = graph.Part{Window: w, Open: true}
+		batch.Windows[i] = graph.Part{Window: w}
 	}
 	if err := s.Write(context.Background(), batch); err != nil {
 		s.t.Fatal(err)

@@ -22,6 +22,12 @@ const (
 	numColumns
 )
 
+// The flags.
+const (
+	flagSeen  = 8
+	flagDense = 16
+)
+
 // expectUpTo is the number of buckets up to which the sum is worth guessing: it saves two bytes.
 const expectUpTo = 24
 
@@ -40,28 +46,40 @@ func (c *Columns) Add(s *Sketch) {
 		col[colFlags] = append(col[colFlags], flags)
 		return
 	}
-	col[colFlags] = append(col[colFlags], flags|8)
+	first, last := s.occupied()
+	n := uint64(0)
+	for k := first; k <= last; k++ {
+		if s.counts[k] != 0 {
+			n++
+		}
+	}
+	flags |= flagSeen
+	if all := uint64(last - first + 1); n > 0 && all <= 2*n {
+		flags |= flagDense
+		n = all
+	}
+	dense := flags&flagDense != 0
+	col[colFlags] = append(col[colFlags], flags)
 	col[colMin] = binary.AppendUvarint(col[colMin], uint64(s.min))
 	col[colZero] = binary.AppendVarint(col[colZero], s.zero)
-	first, last := s.occupied()
-	n, expected, end := uint64(0), int64(0), s.min
+	expected, end := int64(0), s.min
 	gaps, counts, prev := col[colGaps], col[colCounts], first
 	for k := first; k <= last; k++ {
 		v := s.counts[k]
-		if v == 0 {
+		if v == 0 && !dense {
 			continue
 		}
-		if n > 0 {
+		if !dense && k > first {
 			gaps = binary.AppendUvarint(gaps, uint64(k-prev))
+			prev = k
 		}
 		counts = binary.AppendVarint(counts, v)
-		end = middle(s.lo+k, s.shift)
-		expected += v * end
-		prev = k
-		n++
+		if n <= expectUpTo {
+			expected += v * middle(s.lo+k, s.shift)
+		}
 	}
-	if n > expectUpTo {
-		expected = 0
+	if n > 0 {
+		end = middle(s.lo+last, s.shift)
 	}
 	col[colGaps], col[colCounts] = gaps, counts
 	col[colN] = binary.AppendUvarint(col[colN], n)
@@ -157,14 +175,14 @@ func (r *ColumnReader) Next(s *Sketch) error {
 	}
 	flags := r.columns[colFlags][0]
 	r.columns[colFlags] = r.columns[colFlags][1:]
-	if flags&0xf0 != 0 || flags&7 > MaxScale {
+	if flags&0xe0 != 0 || flags&7 > MaxScale {
 		return ErrCorrupt
 	}
 	shift := MaxScale - flags&7
 	if s != nil && shift > s.shift {
 		s.Downscale(MaxScale - int(shift))
 	}
-	if flags&8 == 0 {
+	if flags&flagSeen == 0 {
 		return nil
 	}
 	n, ok1 := r.uvarint(colN)
@@ -184,29 +202,39 @@ func (r *ColumnReader) Next(s *Sketch) error {
 		}
 		i += int32(d)
 	}
+	dense := flags&flagDense != 0
 	if s == nil {
-		return r.skip(int(n))
+		if dense {
+			return r.skip(0, int(n))
+		}
+		return r.skip(int(n)-1, int(n))
 	}
 	// Where the last bucket lies is known before anything is added, so that s grows once.
 	to := i
 	gaps := r.columns[colGaps]
-	short := n > 0 && uint64(len(gaps)) >= n-1
-	if short {
-		for _, g := range gaps[:n-1] {
-			short = short && g < 0x80
-			to += int32(g)
-		}
-	}
-	if !short && n > 0 {
-		to = i
-		for range n - 1 {
-			g, w := binary.Uvarint(gaps)
-			if w <= 0 || g > maxBuckets {
-				return ErrCorrupt
+	switch {
+	case n == 0:
+	case dense:
+		to += int32(n) - 1
+	default:
+		short := uint64(len(gaps)) >= n-1
+		if short {
+			for _, g := range gaps[:n-1] {
+				short = short && g < 0x80
+				to += int32(g)
 			}
-			to, gaps = to+int32(g), gaps[w:]
 		}
-		gaps = r.columns[colGaps]
+		if !short {
+			to = i
+			for range n - 1 {
+				g, w := binary.Uvarint(gaps)
+				if w <= 0 || g > maxBuckets {
+					return ErrCorrupt
+				}
+				to, gaps = to+int32(g), gaps[w:]
+			}
+			gaps = r.columns[colGaps]
+		}
 	}
 	if i < -1 || to > maxBuckets {
 		return ErrCorrupt
@@ -217,42 +245,15 @@ func (r *ColumnReader) Next(s *Sketch) error {
 		if from, last := i>>d, to>>d; len(s.counts) == 0 || from < s.lo || last >= s.lo+int32(len(s.counts)) {
 			s.grow(from, last)
 		}
-		counts := r.columns[colCounts]
-		into, lo := s.counts, s.lo
-		gap, at := 0, 0
-		for k := range n {
-			if k > 0 {
-				if gaps[gap] < 0x80 {
-					i += int32(gaps[gap])
-					gap++
-				} else {
-					g, w := binary.Uvarint(gaps[gap:])
-					i += int32(g)
-					gap += w
-				}
-			}
-			if at >= len(counts) {
-				return ErrCorrupt
-			}
-			var c int64
-			if v := counts[at]; v < 0x80 {
-				c = int64(v>>1) ^ -int64(v&1)
-				at++
-			} else {
-				v, w := binary.Varint(counts[at:])
-				if w <= 0 {
-					return ErrCorrupt
-				}
-				c = v
-				at += w
-			}
-			if n <= expectUpTo {
-				expected += c * middle(i, shift)
-			}
-			count += c
-			into[i>>(d&7)-lo] += c
+		var ok bool
+		if dense && d == 0 && n > expectUpTo {
+			count, ok = r.addDense(s.counts[i-s.lo:][:n])
+		} else {
+			count, expected, ok = r.addEach(s, gaps, i, int(n), dense, shift)
 		}
-		r.columns[colGaps], r.columns[colCounts] = gaps[gap:], counts[at:]
+		if !ok {
+			return ErrCorrupt
+		}
 	}
 	largest := int64(lowest)
 	if highest == 0 {
@@ -272,9 +273,73 @@ func (r *ColumnReader) Next(s *Sketch) error {
 	return nil
 }
 
-// skip passes over the gaps and counts of a sketch of n buckets.
-func (r *ColumnReader) skip(n int) error {
-	for _, c := range [...]struct{ col, n int }{{colGaps, n - 1}, {colCounts, n}} {
+// addDense adds one count to each of into.
+func (r *ColumnReader) addDense(into []int64) (count int64, ok bool) {
+	b := r.columns[colCounts]
+	if len(b) < len(into) {
+		return 0, false
+	}
+	for k := range into {
+		if len(b) == 0 {
+			return 0, false
+		}
+		v := uint64(b[0])
+		if v < 0x80 {
+			b = b[1:]
+		} else {
+			w := 0
+			if v, w = binary.Uvarint(b); w <= 0 {
+				return 0, false
+			}
+			b = b[w:]
+		}
+		c := zigzag(v)
+		into[k] += c
+		count += c
+	}
+	r.columns[colCounts] = b
+	return count, true
+}
+
+// addEach adds n counts to the buckets from i on, which s has room for.
+func (r *ColumnReader) addEach(s *Sketch, gaps []byte, i int32, n int, dense bool, shift uint8) (count, expected int64, ok bool) {
+	b := r.columns[colCounts]
+	d := (s.shift - shift) & 7
+	for k := range n {
+		switch {
+		case k == 0:
+		case dense:
+			i++
+		case gaps[0] < 0x80:
+			i, gaps = i+int32(gaps[0]), gaps[1:]
+		default:
+			g, w := binary.Uvarint(gaps)
+			i, gaps = i+int32(g), gaps[w:]
+		}
+		if len(b) == 0 {
+			return 0, 0, false
+		}
+		v, w := uint64(b[0]), 1
+		if v >= 0x80 {
+			if v, w = binary.Uvarint(b); w <= 0 {
+				return 0, 0, false
+			}
+		}
+		b = b[w:]
+		c := zigzag(v)
+		if n <= expectUpTo {
+			expected += c * middle(i, shift)
+		}
+		count += c
+		s.counts[i>>d-s.lo] += c
+	}
+	r.columns[colGaps], r.columns[colCounts] = gaps, b
+	return count, expected, true
+}
+
+// skip passes over a sketch's gaps and counts.
+func (r *ColumnReader) skip(gaps, counts int) error {
+	for _, c := range [...]struct{ col, n int }{{colGaps, gaps}, {colCounts, counts}} {
 		b, left := r.columns[c.col], c.n
 		k := 0
 		for ; left > 0 && k < len(b); k++ {

@@ -456,16 +456,16 @@ func (r *blockReader) merge(s *sums, k what, data []byte) error {
 
 func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	r.es = r.es[:0]
-	wanted := false
-	for _, id := range r.ids {
+	last := -1
+	for i, id := range r.ids {
 		if r.only != nil && !r.only[id] {
 			r.es = append(r.es, nil)
 			continue
 		}
-		wanted = true
+		last = i
 		r.es = append(r.es, s.edge(id))
 	}
-	if !wanted {
+	if last < 0 {
 		return nil
 	}
 	if len(b) == 0 || b[0] > edgeColumns {
@@ -490,7 +490,7 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	if b, err = r.sketches.Open(b); err != nil {
 		return errBlock
 	}
-	for _, e := range r.es {
+	for _, e := range r.es[:last+1] {
 		var into *sketch.Sketch
 		if e != nil {
 			into = &e.client
@@ -502,7 +502,7 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	if _, err = r.sketches.Open(b); err != nil {
 		return errBlock
 	}
-	for _, e := range r.es {
+	for _, e := range r.es[:last+1] {
 		var into *sketch.Sketch
 		if e != nil {
 			into = &e.server

@@ -1,12 +1,15 @@
 package sqlite
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"faultline/graph"
@@ -94,7 +97,7 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 		return nil, nil
 	}
 	err = s.read(ctx, func(tx *sql.Tx) error {
-		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step, out: map[bucket]*sums{}, except: map[partID]bool{}}
+		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step, except: map[partID]bool{}}
 		for _, k := range q.Except {
 			r.except[partOf(k)] = true
 		}
@@ -103,15 +106,22 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 				return err
 			}
 		}
+		r.workers = make([]worker, min(runtime.GOMAXPROCS(0), maxWorkers))
+		for i := range r.workers {
+			r.workers[i].run(r.only)
+		}
+		var errs []error
 		for k, want := range map[what]storage.Want{edges: storage.WantEdges, details: storage.WantDetails, nodes: storage.WantNodes} {
 			if q.Want&want == 0 || k != nodes && r.only != nil && len(r.only) == 0 {
 				continue
 			}
-			if err := r.read(k); err != nil {
-				return err
-			}
+			errs = append(errs, r.read(k))
 		}
-		out, err = r.windows(s.words, q)
+		sums, err := r.finish()
+		if err := errors.Join(append(errs, err)...); err != nil {
+			return err
+		}
+		out, err = r.windows(s.words, q, sums)
 		return err
 	})
 	return out, err
@@ -120,15 +130,101 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 // bucket is a window of an answer.
 type bucket struct{ start, length int64 }
 
-// rangeReader answers one query.
+// rangeReader answers one query: it reads blocks from one transaction and has workers add them up.
 type rangeReader struct {
 	ctx            context.Context
 	tx             *sql.Tx
 	from, to, step int64
 	only           map[int64]bool
 	except         map[partID]bool
-	out            map[bucket]*sums
-	reader         blockReader
+	workers        []worker
+	next           int
+	batch          []job
+	pending        int // bytes in batch
+}
+
+// job is a block to be added up.
+type job struct {
+	what   what
+	bucket bucket
+	length int64
+	start  int64
+	data   []byte
+}
+
+// worker adds blocks to sums of its own, so that workers share nothing.
+type worker struct {
+	out  map[bucket]*sums
+	jobs chan []job
+	err  error
+	done sync.WaitGroup
+}
+
+const (
+	maxWorkers = 4
+	jobBytes   = 64 << 10 // compressed blocks handed to a worker at a time, about half a millisecond's work
+)
+
+// run starts the worker, which ends when jobs is closed.
+func (w *worker) run(only map[int64]bool) {
+	w.out, w.jobs = map[bucket]*sums{}, make(chan []job, 2)
+	w.done.Go(func() {
+		var reader blockReader
+		for jobs := range w.jobs {
+			for _, j := range jobs {
+				if w.err != nil {
+					continue // so that nobody waits for a worker that has given up
+				}
+				into := w.out[j.bucket]
+				if into == nil {
+					into = &sums{}
+					w.out[j.bucket] = into
+				}
+				reader.only = only
+				if j.what == nodes {
+					reader.only = nil
+				}
+				if err := reader.merge(into, j.what, j.data); err != nil {
+					w.err = fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
+				}
+			}
+		}
+	})
+}
+
+// hand gives the batch to the next worker.
+func (r *rangeReader) hand() {
+	if len(r.batch) == 0 {
+		return
+	}
+	if r.next >= len(r.workers) {
+		r.next = 0
+	}
+	r.workers[r.next].jobs <- r.batch
+	r.next++
+	r.batch, r.pending = nil, 0
+}
+
+// finish waits for the workers and adds up what they have. It is called once, also after an error.
+func (r *rangeReader) finish() (map[bucket]*sums, error) {
+	r.hand()
+	var errs []error
+	for i := range r.workers {
+		close(r.workers[i].jobs)
+		r.workers[i].done.Wait()
+		errs = append(errs, r.workers[i].err)
+	}
+	out := r.workers[0].out
+	for i := range r.workers[1:] {
+		for b, s := range r.workers[1+i].out {
+			if out[b] == nil {
+				out[b] = s
+			} else {
+				out[b].absorb(s)
+			}
+		}
+	}
+	return out, errors.Join(errs...)
 }
 
 func (r *rangeReader) read(k what) error {
@@ -150,14 +246,10 @@ func (r *rangeReader) read(k what) error {
 	if err != nil {
 		return err
 	}
-	r.reader.only = r.only
-	if k == nodes {
-		r.reader.only = nil
-	}
 	lanes := allLanes
-	if r.reader.only != nil && len(r.reader.only) <= 12 {
+	if k != nodes && r.only != nil && len(r.only) <= 12 {
 		var some []int64
-		for id := range r.reader.only {
+		for id := range r.only {
 			l := lanesOf(id)
 			some = append(some, l[:]...)
 		}
@@ -205,22 +297,18 @@ func (r *rangeReader) blocks(k what, length int64, query string, from, to int64)
 				b.start = start
 			}
 		}
-		into := r.out[b]
-		if into == nil {
-			into = &sums{}
-			r.out[b] = into
-		}
-		if err := r.reader.merge(into, k, data); err != nil {
-			return fmt.Errorf("block of %d s at %s: %w", length, time.Unix(start, 0).UTC().Format(time.RFC3339), err)
+		r.batch = append(r.batch, job{k, b, length, start, bytes.Clone(data)})
+		if r.pending += len(data); r.pending >= jobBytes {
+			r.hand()
 		}
 	}
 	return rows.Err()
 }
 
 // windows turns the sums into windows, with words for numbers.
-func (r *rangeReader) windows(d *dictionary, q storage.Query) ([]graph.Window, error) {
+func (r *rangeReader) windows(d *dictionary, q storage.Query, sums map[bucket]*sums) ([]graph.Window, error) {
 	edgeIDs, nodeIDs, nameIDs := map[int64]struct{}{}, map[int64]struct{}{}, map[int64]struct{}{}
-	for _, s := range r.out {
+	for _, s := range sums {
 		for id := range s.edges {
 			edgeIDs[id] = struct{}{}
 		}
@@ -237,7 +325,7 @@ func (r *rangeReader) windows(d *dictionary, q storage.Query) ([]graph.Window, e
 	}
 	other := func(env string) bool { return q.HasEnv && env != q.Env }
 	var out []graph.Window
-	for b, s := range r.out {
+	for b, s := range sums {
 		win := graph.Window{Start: time.Unix(b.start, 0).UTC(), Length: time.Duration(b.length) * time.Second}
 		for id, e := range s.edges {
 			key, ok := w.edges[id]

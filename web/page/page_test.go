@@ -1,0 +1,153 @@
+package page
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/google/go-cmp/cmp"
+
+	"faultline/graph"
+	"faultline/storage"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden pages")
+
+var (
+	testNow = time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
+	shell   = Shell{Title: "Faultline", Here: "/", Assets: Assets{Script: "/static/app.js", Theme: "/static/theme.js", Style: "/static/app.css", Icon: "/static/icon.svg"}}
+	local   = Endpoints{GRPC: "http://127.0.0.1:4317", HTTP: "http://127.0.0.1:4318"}
+)
+
+func node(kind graph.NodeKind, name string) graph.Node {
+	return graph.Node{Env: "prod", Kind: kind, Namespace: map[bool]string{true: "shop"}[kind == graph.Service], Name: name}
+}
+
+// stats counts n calls, of which bad fail, with latencies from 1 to 100 units.
+func stats(n, bad int64, unit time.Duration) graph.EdgeStats {
+	s := graph.EdgeStats{Calls: n, Errors: bad, LogicalCalls: n, LogicalErrors: bad, Raw: n, RawErrors: bad}
+	s.Failures[graph.Refused] = bad
+	for i := range int64(100) {
+		s.Client.Add((i+1)*int64(unit), n/100)
+	}
+	return s
+}
+
+func testMap() graph.Map {
+	edge := func(s, t graph.Node, p graph.Protocol, st graph.EdgeStats) graph.EdgeRow {
+		return graph.EdgeRow{Edge: graph.EdgeKey{Source: s, Target: t, Protocol: p}, Stats: st}
+	}
+	user, web, pay := node(graph.User, ""), node(graph.Service, "web"), node(graph.Service, "pay")
+	w := graph.Window{Start: testNow.Add(-time.Minute), Length: time.Minute, Edges: []graph.EdgeRow{
+		edge(user, web, graph.HTTP, stats(6000, 0, time.Millisecond)),
+		edge(web, pay, graph.GRPC, stats(1200, 120, 4*time.Millisecond)),
+		edge(pay, node(graph.Database, "postgresql/pay@pg-1"), graph.DB, stats(3000, 90, 20*time.Microsecond)),
+		edge(pay, node(graph.External, "<b>evil</b>.example"), graph.HTTP, stats(0, 0, 0)),
+	}}
+	w.Edges[3].Stats = graph.EdgeStats{Calls: 3, LogicalCalls: 3, Raw: 3}
+	return graph.BuildMap([]graph.Window{w}, w.Start, testNow, "prod", false, nil)
+}
+
+func TestPages(t *testing.T) {
+	counters := graph.Counters{
+		Received: 1_234_567, Accepted: 1_234_560, Refused: map[string]int64{"malformed": 5, "overloaded": 2}, Requests: map[string]int64{"ok": 900, "malformed": 1},
+		Dropped: map[string]int64{"too_late": 3}, Unpaired: map[string]int64{"client": 4}, Late: 6, Pending: 70, Bytes: 4_200_000, LastSpan: testNow.Add(-3 * time.Second),
+		Senders: []graph.Sender{{Node: node(graph.Service, "web"), SDK: "go 1.38.0", Spans: 1234, LastSeen: testNow}, {Node: node(graph.Service, "<script>alert(1)</script>"), LastSeen: testNow.Add(-time.Hour)}},
+	}
+	empty := graph.Map{From: testNow.Add(-time.Minute), To: testNow}
+	for name, page := range map[string]templ.Component{
+		"map":             OfMap(Map{Shell: shell, Map: testMap(), Live: true, Endpoints: local, Received: counters}),
+		"map_past":        OfMap(Map{Shell: shell, Map: testMap(), Endpoints: local}),
+		"map_failed":      OfMap(Map{Shell: shell, Map: empty, Live: true, Failed: "The map could not be had just now."}),
+		"map_empty":       OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local}),
+		"map_refused":     OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local, Received: graph.Counters{Received: 7, Refused: map[string]int64{"unsupported": 7}}}),
+		"map_no_receiver": OfMap(Map{Shell: shell, Map: empty, Live: true}),
+		"status": OfStatus(Status{
+			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"map_nodes": 10000, "clients": 2000},
+			Store: storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-50 * time.Hour), Newest: testNow, Windows: 1800, Traces: 41, Retention: storage.DefaultRetention()},
+		}),
+		"status_new": OfStatus(Status{Shell: shell, Version: "1.2.3", Started: testNow, Now: testNow, Endpoints: local, StoreErr: "The store does not answer."}),
+		"trace":      OfTrace(Trace{Shell: shell, ID: "4bf92f3577b34da6a3ce929d0e0e4736"}),
+		"problem":    OfProblem(Problem{Shell: shell, Status: 404, Detail: "There is <nothing> here."}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := page.Render(t.Context(), &b); err != nil {
+				t.Fatal(err)
+			}
+			// A line for each element, so that a difference is seen.
+			got := strings.ReplaceAll(b.String(), "><", ">\n<") + "\n"
+			for _, bad := range []string{"<b>evil", "<script>alert", "style=\"", " onclick", "<style", "<nothing>"} {
+				if strings.Contains(got, bad) {
+					t.Errorf("the page contains %q", bad)
+				}
+			}
+			path := filepath.Join("testdata", name+".html")
+			if *update {
+				if err := os.MkdirAll("testdata", 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("(−want +got; -update rewrites it):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	key := graph.EdgeKey{Source: node(graph.Service, "a"), Target: node(graph.Service, "b"), Protocol: graph.HTTP}
+	edges := func(healths ...graph.Health) (m graph.Map) {
+		for _, h := range healths {
+			m.Edges = append(m.Edges, graph.MapEdge{Key: key, ID: key.ID(), Health: h, Reasons: map[graph.Health][]string{graph.HealthCritical: {"errors 9 %", "retries 2x"}}[h]})
+		}
+		return m
+	}
+	const unknown, ok, warn, critical = graph.HealthUnknown, graph.HealthOK, graph.HealthWarn, graph.HealthCritical
+	for _, test := range []struct {
+		m      graph.Map
+		health graph.Health
+		want   string
+	}{
+		{edges(), unknown, "No calls seen in this time."},
+		{graph.Map{Nodes: make([]graph.MapNode, 2)}, unknown, "2 services and no calls between them in this time."},
+		{edges(unknown), unknown, "Too few calls yet to judge 1 connection."},
+		{edges(ok, ok), ok, "All 2 connections healthy."},
+		{edges(ok, unknown), ok, "The one connection that can be judged is healthy."},
+		{edges(ok, ok, unknown), ok, "2 of 3 connections healthy, 1 with too few calls to judge."},
+		{edges(ok, warn), warn, "1 degraded of 2 connections. Worst: shop/a → shop/b."},
+		{edges(warn, critical, ok, critical), critical, "2 failing, 1 degraded of 4 connections. Worst: shop/a → shop/b, errors 9 %."},
+	} {
+		if health, got := verdict(&test.m); got != test.want || health != test.health {
+			t.Errorf("%v: %q, want %v: %q", health, got, test.health, test.want)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, test := range []struct{ got, want string }{
+		{Duration(0), "0 ms"}, {Duration(.003), "<0.01 ms"}, {Duration(.25), "0.25 ms"}, {Duration(1), "1 ms"}, {Duration(4.26), "4.3 ms"}, {Duration(9.96), "10 ms"}, {Duration(340.4), "340 ms"},
+		{Duration(999.6), "1 s"}, {Duration(1234), "1.2 s"}, {Duration(59_940), "60 s"}, {Duration(90_000), "1.5 min"}, {Duration(7_200_000), "2 h"},
+		{Rate(0), "0/s"}, {Rate(.0001), "0.4/h"}, {Rate(.5), "30/min"}, {Rate(1.24), "1.2/s"}, {Rate(123), "123/s"}, {Rate(1234), "1.2 k/s"}, {Rate(2.5e6), "2.5 M/s"},
+		{Share(0), "0 %"}, {Share(.00001), "<0.01 %"}, {Share(.0004), "0.04 %"}, {Share(.041), "4.1 %"}, {Share(.5), "50 %"}, {Share(1), "100 %"},
+		{Bytes(999), "999 B"}, {Bytes(48_300_000), "48 MB"}, {Bytes(5e12), "5 TB"}, {Count(1234567), "1 234 567"}, {Count(-1234), "-1 234"}, {Count(12), "12"},
+		{Ago(time.Time{}, testNow), "never"}, {Ago(testNow, testNow), "now"}, {Ago(testNow.Add(-80*time.Second), testNow), "80 s ago"}, {Ago(testNow.Add(-2*time.Hour), testNow), "2 h ago"}, {Ago(testNow.Add(-72*time.Hour), testNow), "3 d ago"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%q, want %q", test.got, test.want)
+		}
+	}
+}

@@ -1,0 +1,460 @@
+// Wires the page: state in the URL, data from the server, the map or the table, the panel, keys.
+
+import { $, badge, copy, h, s } from './dom.js';
+import * as f from './format.js';
+import { Data } from './data.js';
+import { MapView } from './map.js';
+import { Panel } from './panel.js';
+import { State, format, ranges, rangeWords } from './state.js';
+import { TableView } from './table.js';
+import { showTrace } from './trace.js';
+import { faulty, neighbourhood, select, severity, wrong } from './view.js';
+
+themeSwitch();
+for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
+const tracePage = $('#trace-page');
+if (tracePage) showTrace(tracePage, tracePage.dataset.trace, { heading: true });
+if ($('#stage')) start();
+
+function start() {
+  document.body.classList.add('app');
+  const state = new State(), data = new Data();
+  const map = new MapView($('#canvas'), $('#tip'));
+  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }) };
+  const table = new TableView($('#table'), go);
+  const panel = new Panel($('#panel'), data, state, go);
+  const empty = $('#empty');
+  let arrived = false, fitNext = true, lastPick = '';
+
+  // What is shown
+
+  const screen = () => ({ width: map.width, height: map.height });
+
+  function matches(words) {
+    const needle = words.trim().toLowerCase();
+    return needle === '' ? () => true : (text) => text.toLowerCase().includes(needle);
+  }
+
+  function render({ fit = false } = {}) {
+    const now = state.now;
+    if (!arrived) return;
+    const nothing = data.nodes.size === 0 && data.edges.size === 0;
+    const showTable = now.view === 'table' || nothing;
+    $('#map').hidden = showTable;
+    $('#table').hidden = !showTable;
+    $('#table-switch').setAttribute('aria-pressed', String(now.view === 'table'));
+    $('#unhealthy').setAttribute('aria-pressed', String(now.only === 'unhealthy'));
+    sayVerdict();
+    sayTime();
+    sayEnvironments();
+    if (nothing) {
+      if (empty) $('#table').replaceChildren(empty);
+      else $('#table').replaceChildren(h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
+        h('p', null, h('a', { href: '/status' }, 'What was received'), ' is on the status page.')));
+      panel.show(now);
+      return;
+    }
+    inset(now);
+    const view = select(data, now, showTable ? {} : now.depth > 0 ? { width: map.width - map.inset.right, height: map.height - map.inset.bottom } : screen());
+    if (showTable) {
+      const kept = new Set(view.items.flatMap((it) => (it.group ? it.group.nodes.map((n) => n.id) : [it.id])));
+      const fits = matches(now.q);
+      const narrowed = now.depth > 0 || now.only;
+      table.show({
+        edges: [...data.edges.values()].filter((e) => (!narrowed || (kept.has(e.source) && kept.has(e.target))) && (!now.only || faulty(e.health) || now.depth > 0) && (fits(e.source) || fits(e.target))),
+        nodes: [...data.nodes.values()].filter((n) => kept.has(n.id) && fits(n.id)),
+      }, now.edge || now.service);
+    } else {
+      map.selected = (it) => it.id === now.service;
+      map.show(view, { fit: fit || fitNext });
+      if (fitNext && (now.service || now.edge)) requestAnimationFrame(reveal);
+      fitNext = false;
+      focus();
+      sayCounts(view);
+      $('#canvas').setAttribute('aria-label', `Map of ${view.items.length} services and ${view.links.length} connections. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
+    }
+    panel.show(now);
+  }
+
+  /** Lights up what belongs to the selection. */
+  function focus() {
+    const { service, edge } = state.now;
+    const { items, links } = map.view;
+    if (edge) {
+      const i = links.findIndex((l) => l.edges.some((e) => e.id === edge));
+      map.setFocus(i < 0 ? null : { links: [i], items: [links[i].s, links[i].t] });
+      return;
+    }
+    if (!service || state.now.depth > 0) { map.setFocus(null); return; }
+    const near = neighbourhood(data.edges.values(), service, 1);
+    const lit = new Set(items.map((it, i) => [it, i]).filter(([it]) => near.has(it.id) || it.group?.nodes.some((n) => near.has(n.id))).map(([, i]) => i));
+    const me = map.indexOf(service);
+    map.setFocus(lit.size && me !== undefined ? { items: [...lit], links: links.map((_, i) => i).filter((i) => links[i].s === me || links[i].t === me) } : null);
+  }
+
+  function reveal() {
+    const { service, edge } = state.now;
+    if (service && map.indexOf(service) !== undefined) map.reveal([map.indexOf(service)]);
+    const l = edge && map.view.links.find((x) => x.edges.some((e) => e.id === edge));
+    if (l) map.reveal([l.s, l.t]);
+  }
+
+  /** The panel lies over the map, so that the picture does not change when it opens. */
+  function inset(now) {
+    const open = !!(now.service || now.edge || now.trace), low = innerWidth <= 720;
+    $('#stage').classList.toggle('with-panel', open);
+    map.inset = { right: open && !low ? 440 : 0, bottom: open && low ? Math.round($('#stage').clientHeight * 0.62) : 0 };
+  }
+
+  const name = (id) => data.nodes.get(id)?.name ?? id;
+
+  // The same sentence as the server's first paint (web/page/page.go).
+  function sayVerdict() {
+    const edges = [...data.edges.values()];
+    const of = (health) => edges.filter((e) => e.health === health);
+    const n = edges.length, things = (k, noun) => `${k} ${noun}${k === 1 ? '' : 's'}`;
+    const failing = of('critical').length, degraded = of('warn').length, unknown = of('unknown').length;
+    let health = 'ok', parts;
+    if (n === 0) [health, parts] = ['unknown', [data.nodes.size ? `${things(data.nodes.size, 'service')} and no calls between them in this time.` : 'No calls seen in this time.']];
+    else if (failing + degraded === 0 && unknown === n) [health, parts] = ['unknown', [`Too few calls yet to judge ${things(n, 'connection')}.`]];
+    else if (failing + degraded === 0) parts = [n - unknown === 1 ? 'The one connection that can be judged is healthy.' : unknown ? `${n - unknown} of ${things(n, 'connection')} healthy, ${unknown} with too few calls to judge.` : `All ${things(n, 'connection')} healthy.`];
+    else {
+      const worst = edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || b.calls - a.calls || (a.id < b.id ? -1 : 1))[0];
+      health = worst.health;
+      const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
+      parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
+    }
+    const line = $('#verdict');
+    const focused = line.contains(document.activeElement);
+    line.replaceChildren(badge(health, f.healthWord[health]), h('span', { class: 'sentence' }, parts), h('span', { class: 'quiet age', id: 'age' }));
+    if (focused) $('button', line)?.focus();
+    sayAge();
+    document.title = `${failing ? `${failing} failing · ` : degraded ? `${degraded} degraded · ` : ''}Faultline`;
+  }
+
+  function sayAge() {
+    const { at, range } = state.now;
+    const age = $('#age');
+    if (!age || !data.at) return;
+    age.title = `${data.at.toISOString()}`;
+    if (at) age.textContent = `${rangeWords[range === 'live' ? '15m' : range].replace('Last ', '')} up to ${f.clock(new Date(at))} ${f.zone(new Date(at))}`;
+    else if (data.stream === 'live') age.textContent = `live, ${f.ago(Date.now() - data.heard)}`;
+    else age.textContent = `as of ${f.clock(data.at)} ${f.zone(data.at)}`;
+  }
+
+  function sayTime() {
+    const { at, range } = state.now;
+    $('#time-word').textContent = at ? f.clock(new Date(at)) : rangeWords[range];
+    const dot = $('#stream');
+    dot.className = `dot ${at ? 'still' : data.stream}`;
+    $('#later').disabled = !at;
+  }
+
+  function sayEnvironments() {
+    const select = $('#env');
+    const envs = data.envs ?? [];
+    const want = state.now.env ?? data.env ?? '';
+    const all = envs.includes(want) || want === '' && envs.length ? envs : [...envs, want];
+    if ([...select.options].map((o) => o.value).join('\n') !== all.join('\n')) select.replaceChildren(...all.map((e) => h('option', { value: e }, e || 'no environment')));
+    select.value = want;
+  }
+
+  function sayCounts(view) {
+    const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
+    const chip = (text, changes, pressed) => h('button', { type: 'button', 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
+    const parts = [h('span', null, view.grouped ? `${nodes} services in ${view.items.length} groups, ${data.edges.size} connections` : `${nodes} services, ${view.links.length} connections`)];
+    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.only ? 'quiet' : 'farther'} services`, { only: '', depth: 0 }));
+    if (view.grouped || state.now.open.length) {
+      if (!state.now.open.includes('*')) parts.push(chip('Open all', { open: ['*'] }));
+      if (state.now.open.length) parts.push(chip('Collapse', { open: [] }));
+    }
+    if (data.truncated) parts.push(h('span', null, 'more than can be shown: choose an environment or a neighbourhood'));
+    $('#counts').replaceChildren(...parts);
+  }
+
+  // Where it comes from
+
+  function load() {
+    fitNext = true;
+    if (state.live) data.follow(state.now.env);
+    else data.show(state.span(), state.now.env);
+  }
+
+  let queued = 0, changes = [];
+  function arrive() {
+    // A large picture is not drawn anew under the viewer's hand.
+    if (map.dragging && map.drawn > 30) { queued = setTimeout(arrive, 150); return; }
+    queued = 0;
+    render();
+    if (changes.length) map.pulse(changes);
+    changes = [];
+  }
+  data.addEventListener('change', ({ detail }) => {
+    arrived = true;
+    if (detail.fresh) fitNext = true;
+    // Several messages in one frame make one picture.
+    changes.push(...(detail.worse ?? []));
+    if (!queued) queued = requestAnimationFrame(arrive);
+  });
+
+  const banner = $('#banner');
+  function sayStream() {
+    sayTime();
+    sayAge();
+    const broken = data.stream === 'broken';
+    banner.hidden = !broken || !arrived && !data.error;
+    if (broken) banner.textContent = data.error || `The connection to the server is gone. What is shown is of ${data.at ? f.clock(data.at) : 'before'}${data.at ? ` (${f.ago(Date.now() - data.at)})` : ''}; it is being tried again by itself.`;
+  }
+  data.addEventListener('stream', sayStream);
+  setInterval(() => { sayAge(); if (data.stream === 'broken') sayStream(); }, 1000);
+
+  state.addEventListener('change', ({ detail: { before, now } }) => {
+    const changed = (k) => JSON.stringify(before[k]) !== JSON.stringify(now[k]);
+    if (changed('env') || changed('range') || changed('at')) { panel.key = ''; load(); }
+    render({ fit: ['depth', 'only', 'open', 'view'].some(changed) || (now.depth > 0 && changed('service')) });
+    if (changed('service') || changed('edge')) requestAnimationFrame(reveal);
+    if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') setTimeout(() => $('#panel h2')?.focus({ preventScroll: true }), 0);
+    lastPick = '';
+    sayTime();
+  });
+
+  // Pointing at the map
+
+  map.addEventListener('pick', ({ detail: { item, link } }) => {
+    lastPick = 'pointer';
+    if (item?.group) go.to({ open: [...state.now.open, item.name] });
+    else if (item) go.to({ service: item.id, edge: '', trace: '' });
+    else if (link) {
+      const e = link.edge ?? link.worst;
+      if (link.edge || faulty(e.health)) go.to({ edge: e.id, service: '', trace: '' });
+    } else if (state.now.service || state.now.edge) go.to({ service: '', edge: '', trace: '', depth: 0 });
+  });
+  map.addEventListener('root', ({ detail: { item } }) => { if (!item.group) go.to({ service: item.id, edge: '', depth: state.now.depth || 2 }); });
+  map.addEventListener('resize', () => { if (arrived) render(); });
+
+  const rows = (list) => h('dl', null, list.filter(([, v]) => v != null && v !== f.none).map(([k, v]) => [h('dt', null, k), h('dd', null, v)]));
+  map.addEventListener('hover', ({ detail: { item, link } }) => {
+    const tip = $('#tip');
+    tip.hidden = !item && !link;
+    if (item?.group) {
+      const g = item.group;
+      tip.replaceChildren(h('strong', null, g.name), rows([['nodes', String(g.nodes.length)], ['unwell', String(g.bad)], ['calls', f.rate(g.rate)]]), h('div', { class: 'quiet' }, 'Click to open'));
+    } else if (item) {
+      const n = item.node;
+      tip.replaceChildren(h('strong', null, n.name), ' ', badge(n.health, f.healthWord[n.health]), h('div', { class: 'quiet' }, `${n.kind}${n.namespace ? ` in ${n.namespace}` : ''}`),
+        rows([['calls', f.rate(n.rate)], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]));
+    } else if (link?.edge) {
+      const e = link.edge;
+      tip.replaceChildren(h('strong', null, `${name(e.source)} → ${name(e.target)}`), ' ', badge(e.health, f.healthWord[e.health]), h('div', { class: 'quiet' }, wrong(e) || e.protocol),
+        rows([['calls', f.rate(e.rate)], ['failed', f.share(e.error_rate)], ['attempts per call', e.amplification > 1.005 ? f.factor(e.amplification) : null], ['p50 · p95 · p99', [e.p50_ms ?? e.server?.p50_ms, e.p95_ms ?? e.server?.p95_ms, e.p99_ms ?? e.server?.p99_ms].map(f.duration).join(' · ')]]),
+        link.gap ? h('div', { class: 'quiet' }, link.gap === 'server' ? 'seen by the caller only' : 'seen by the callee only') : '');
+    } else if (link) {
+      tip.replaceChildren(h('strong', null, `${map.view.items[link.s].name} → ${map.view.items[link.t].name}`), rows([['connections', String(link.edges.length)], ['unwell', String(link.edges.filter((e) => faulty(e.health)).length)], ['calls', f.rate(link.rate)]]));
+    }
+  });
+
+  // Search
+
+  const search = $('#search'), found = $('#found');
+  let hits = [], chosen = 0;
+  search.value = state.now.q;
+  function find() {
+    const q = search.value.trim().toLowerCase();
+    hits = q === '' ? [] : [...data.nodes.values()].filter((n) => n.id.toLowerCase().includes(q))
+      .sort((a, b) => Number(b.name.toLowerCase().startsWith(q)) - Number(a.name.toLowerCase().startsWith(q)) || severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 12);
+    chosen = 0;
+    showHits();
+    if (state.now.view === 'table') state.set({ q: search.value.trim() }, { replace: true });
+  }
+  function showHits() {
+    const open = document.activeElement === search && search.value.trim() !== '';
+    found.hidden = !open;
+    search.setAttribute('aria-expanded', String(open));
+    found.replaceChildren(...hits.map((n, i) => h('div', { role: 'option', id: `hit-${i}`, 'aria-selected': String(i === chosen), on: { pointerdown: (e) => { e.preventDefault(); choose(i); } } },
+      h('span', null, n.name), n.namespace ? h('span', { class: 'quiet' }, n.namespace) : null, faulty(n.health) ? badge(n.health, f.healthWord[n.health]) : h('span', { class: 'quiet' }, n.kind))));
+    if (open && !hits.length) found.replaceChildren(h('div', { class: 'quiet', role: 'option', 'aria-disabled': 'true' }, 'No service of that name in this time and environment.'));
+    if (hits.length) search.setAttribute('aria-activedescendant', `hit-${chosen}`);
+    else search.removeAttribute('aria-activedescendant');
+  }
+  function choose(i) {
+    const n = hits[i];
+    if (!n) return;
+    search.value = '';
+    search.blur();
+    go.to({ service: n.id, edge: '', trace: '', q: '' });
+  }
+  search.addEventListener('input', find);
+  search.addEventListener('focus', find);
+  search.addEventListener('blur', () => showHits());
+  search.addEventListener('keydown', (e) => {
+    if (e.key === 'ArrowDown' || e.key === 'ArrowUp') {
+      e.preventDefault();
+      chosen = hits.length ? (chosen + (e.key === 'ArrowDown' ? 1 : hits.length - 1)) % hits.length : 0;
+      showHits();
+    } else if (e.key === 'Enter') { e.preventDefault(); choose(chosen); }
+    else if (e.key === 'Escape') {
+      e.stopPropagation();
+      if (search.value) { search.value = ''; find(); if (state.now.q) state.set({ q: '' }, { replace: true }); } else search.blur();
+    }
+  });
+
+  // Tools
+
+  $('#env').form.addEventListener('submit', (e) => e.preventDefault());
+  $('#env').addEventListener('change', (e) => go.to({ env: e.target.value, service: '', edge: '', trace: '', depth: 0, open: [] }));
+  const toggleTable = () => go.to({ view: state.now.view === 'table' ? 'map' : 'table' });
+  const toggleUnhealthy = () => go.to({ only: state.now.only ? '' : 'unhealthy' });
+  $('#table-switch').addEventListener('click', toggleTable);
+  $('#unhealthy').addEventListener('click', toggleUnhealthy);
+  $('#zoom-in').addEventListener('click', () => map.zoom(1.3));
+  $('#zoom-out').addEventListener('click', () => map.zoom(1 / 1.3));
+  $('#zoom-fit').addEventListener('click', () => map.fit());
+
+  function stepTime(direction) {
+    const seconds = ranges[state.now.range] || 900;
+    const by = Math.max(60, seconds / 3) * 1000 * direction;
+    const to = (state.now.at ? Date.parse(state.now.at) : Date.now()) + by;
+    const still = to < Date.now() - 15000;
+    go.to(still ? { at: new Date(Math.floor(to / 10000) * 10000).toISOString() } : { at: '' });
+  }
+  $('#earlier').addEventListener('click', () => stepTime(-1));
+  $('#later').addEventListener('click', () => stepTime(1));
+
+  let popover = null;
+  function closePopover() {
+    popover?.remove();
+    popover = null;
+    $('#time').setAttribute('aria-expanded', 'false');
+  }
+  $('#time').addEventListener('click', () => {
+    if (popover) { closePopover(); return; }
+    const local = (d) => new Date(d - d.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+    const at = h('input', { type: 'datetime-local', step: '1', value: local(state.now.at ? new Date(state.now.at) : new Date()), max: local(new Date()) });
+    const choose = (changes) => { closePopover(); go.to(changes); $('#time').focus(); };
+    popover = h('div', { class: 'popover', role: 'dialog', 'aria-label': 'Time', on: { keydown: (e) => { if (e.key === 'Escape') { e.stopPropagation(); closePopover(); $('#time').focus(); } } } },
+      h('div', { class: 'choices' }, Object.keys(ranges).map((r) => h('button', { type: 'button', 'aria-pressed': String(!state.now.at && state.now.range === r), on: { click: () => choose({ range: r, at: '' }) } }, rangeWords[r]))),
+      h('label', null, `A moment in the past (${f.zone()})`, at),
+      h('button', { type: 'button', on: { click: () => { const t = new Date(at.value); if (!Number.isNaN(t.getTime())) choose({ at: t.toISOString(), range: state.now.range === 'live' ? '15m' : state.now.range }); } } }, 'Show this moment'));
+    $('.bar').append(popover);
+    $('#time').setAttribute('aria-expanded', 'true');
+    $('button', popover).focus();
+  });
+  document.addEventListener('pointerdown', (e) => { if (popover && !popover.contains(e.target) && !$('#time').contains(e.target)) closePopover(); });
+
+  // Keys
+
+  const keys = [
+    ['/', 'search', () => search.focus()], ['u', 'only what is wrong, and its neighbours', toggleUnhealthy], ['t', 'the same as a table', toggleTable],
+    ['l', 'live', () => go.to({ range: 'live', at: '' })], ['[', 'earlier', () => stepTime(-1)], [']', 'later', () => stepTime(1)],
+    ['+', 'zoom in', () => map.zoom(1.3)], ['-', 'zoom out', () => map.zoom(1 / 1.3)], ['0', 'fit the whole map', () => map.fit()],
+    ['n', 'the next thing that is wrong', nextWrong], ['?', 'keys and legend', showHelp],
+  ];
+  $('#help').addEventListener('click', showHelp);
+  document.addEventListener('keydown', (e) => {
+    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
+    const typing = e.target.matches?.('input, select, textarea');
+    if (e.key === 'Escape' && !typing) {
+      if ($('dialog[open]')) return;
+      const now = state.now;
+      if (popover) closePopover();
+      else if (now.trace) go.to({ trace: '' });
+      else if (now.depth > 0) go.to({ depth: 0 });
+      else if (now.service || now.edge) { go.to({ service: '', edge: '' }); $('#canvas').focus({ preventScroll: true }); }
+      else if (now.only) go.to({ only: '' });
+      else if (now.open.length) go.to({ open: [] });
+      else map.fit();
+      return;
+    }
+    if (typing || $('dialog[open]')) return;
+    const key = keys.find(([k]) => k === e.key || (k === '+' && e.key === '='));
+    if (key) { e.preventDefault(); key[2](); return; }
+    if (e.target === $('#canvas')) walk(e);
+  });
+
+  /** Arrow keys go from service to service on the map, Enter opens. */
+  function walk(e) {
+    const dirs = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
+    const { items } = map.view;
+    const from = map.hover?.item ?? map.indexOf(state.now.service);
+    if (e.key === 'Enter' && from !== undefined && items[from]) {
+      e.preventDefault();
+      const it = items[from];
+      go.to(it.group ? { open: [...state.now.open, it.name] } : { service: it.id, edge: '' });
+      return;
+    }
+    const d = dirs[e.key];
+    if (!d) return;
+    e.preventDefault();
+    let best = -1, least = Infinity;
+    const at = items[from] ?? { x: -1e9, y: 0 };
+    items.forEach((it, i) => {
+      const dx = it.x - at.x, dy = it.y - at.y, along = dx * d[0] + dy * d[1], across = Math.abs(dx * d[1]) + Math.abs(dy * d[0]);
+      if (i === from || along <= 0 || (at.x === -1e9 ? false : across > along * 2.5)) return;
+      const cost = along + across * 2;
+      if (cost < least) { least = cost; best = i; }
+    });
+    if (best < 0) return;
+    map.hover = { item: best };
+    map.reveal([best]);
+    map.draw();
+    $('#canvas').setAttribute('aria-label', `${items[best].name}, ${f.healthWord[items[best].health]}. Enter opens.`);
+  }
+
+  function nextWrong() {
+    const bad = [...data.edges.values()].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
+    if (!bad.length) return;
+    const i = bad.findIndex((e) => e.id === state.now.edge);
+    go.to({ edge: bad[(i + 1) % bad.length].id, service: '', trace: '' });
+  }
+
+  function showHelp() {
+    const line = (attrs) => s('svg', { viewBox: '0 0 44 14' }, s('path', { d: 'M2 7h40', fill: 'none', stroke: 'currentColor', ...attrs }));
+    const dialog = h('dialog', { 'aria-label': 'Keys and legend', on: { close: () => dialog.remove(), click: (e) => { if (e.target === dialog) dialog.close(); } } },
+      h('h2', null, 'Keys'),
+      h('div', { class: 'keys' }, keys.map(([k, word]) => h('div', null, h('span', null, h('kbd', null, k)), h('span', null, word))),
+        h('div', null, h('span', null, h('kbd', null, 'Esc')), h('span', null, 'one step back')), h('div', null, h('span', null, h('kbd', null, '←'), ' ', h('kbd', null, '→')), h('span', null, 'walk the map, once it has the focus'))),
+      h('h2', null, 'Legend'),
+      h('div', { class: 'legend' },
+        ['ok', 'warn', 'critical', 'unknown'].map((x) => h('div', null, badge(x, f.healthWord[x]), h('span', { class: 'quiet' }, { ok: 'nothing stands out', warn: 'worse than it should be', critical: 'failing, well beyond chance', unknown: 'too few calls to say' }[x]))),
+        h('div', null, line({ 'stroke-width': 3.5 }), 'width is traffic'), h('div', null, line({ 'stroke-width': 1.5, 'stroke-dasharray': '7 5' }), 'asynchronous, by messages'),
+        h('div', null, line({ 'stroke-width': 1.5, d: 'M2 7h30' }), 'the callee was not seen'), h('div', null, line({ 'stroke-width': 1.5, d: 'M12 7h30' }), 'the caller was not seen')),
+      h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it.'),
+      h('form', { method: 'dialog' }, h('button', null, 'Close')));
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  addEventListener('theme', () => { map.restyle(); panel.restyle(); });
+
+  // What tests and the curious may look at; nothing here changes anything.
+  Object.defineProperty(window, 'faultline', { value: Object.freeze({
+    get nodes() { return map.view.items.map((it) => ({ id: it.id, name: it.name, health: it.health, ...map.spot({ item: map.indexOf(it.id) }) })); },
+    get edges() { return map.view.links.map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health })); },
+    place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
+    edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
+    get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
+    edge: (id) => structuredClone(data.edges.get(id) ?? null),
+    get frames() { return map.frames; },
+    get spent() { return map.spent; },
+    get drawn() { return map.drawn; },
+    get camera() { return { ...map.camera }; },
+    get state() { return structuredClone(state.now); },
+    format: Object.freeze({ ...f }),
+  }) });
+
+  load();
+  panel.show(state.now);
+  document.fonts?.ready.then(() => map.refresh());
+}
+
+function themeSwitch() {
+  const root = document.documentElement;
+  const dark = matchMedia('(prefers-color-scheme: dark)');
+  dark.addEventListener('change', () => dispatchEvent(new Event('theme')));
+  $('#theme')?.addEventListener('click', () => {
+    const now = root.dataset.theme ?? (dark.matches ? 'dark' : 'light');
+    root.dataset.theme = now === 'dark' ? 'light' : 'dark';
+    try { localStorage.setItem('faultline.theme', root.dataset.theme); } catch { /* kept for this page only */ }
+    dispatchEvent(new Event('theme'));
+  });
+}

@@ -1,0 +1,947 @@
+// The picture: nodes and links on a canvas. The base picture is drawn once into a bitmap and moved while the viewer drags;
+// what is pointed at is drawn over it, so that neither costs the whole graph.
+
+import * as f from './format.js';
+import { card, faulty, severity, wrong } from './view.js';
+
+const fullCard = 0.85, smallCard = 0.54; // scales from which cards are drawn, with all figures or the two most telling
+const margin = 0.35; // how much more than the screen the bitmap holds, on each side
+const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
+const font = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif';
+const calm = matchMedia('(prefers-reduced-motion: reduce)');
+
+const ease = (t) => 1 - (1 - t) ** 3;
+
+export class MapView extends EventTarget {
+  view = { items: [], links: [], pitch: { x: 1, y: 1 }, portrait: false, hidden: 0, grouped: 0 };
+  inset = { right: 0, bottom: 0 }; // what of the screen the panel covers
+  camera = { x: 0, y: 0, k: 1 }; // screen = world·k + (x, y)
+  hover = null; // {item} or {link}
+  selected = null; // a function: is this item or link selected?
+  focus = null; // Map of item index → distance, or null
+  frames = 0;
+  spent = 0; // ms in all frames
+  dragging = false;
+  drawn = 0; // ms that the last base picture took
+  #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
+  #colours = {}; #text = new Map(); #pulses = new Map(); #flight = null; #shown = new Map(); #tween = 0;
+  #index = new Map(); #out = []; #touched = false; #labels = [];
+
+  constructor(canvas, tip) {
+    super();
+    this.canvas = canvas;
+    this.tip = tip;
+    this.ctx = canvas.getContext('2d', { alpha: false });
+    this.#base = document.createElement('canvas');
+    this.restyle();
+    new ResizeObserver(() => this.#resize()).observe(canvas.parentElement);
+    this.#listen();
+  }
+
+  get width() { return this.canvas.clientWidth; }
+  get height() { return this.canvas.clientHeight; }
+
+  /** Takes colours from the style sheet again, after a change of theme. */
+  restyle() {
+    const style = getComputedStyle(document.documentElement);
+    for (const name of ['bg', 'surface', 'ink', 'ink-2', 'line', 'accent', 'ok', 'warn', 'critical', 'unknown', 'edge', 'warn-soft', 'critical-soft']) {
+      this.#colours[name] = style.getPropertyValue(`--${name}`).trim();
+    }
+    this.refresh();
+  }
+
+  /** Shows another selection of the graph. Fits it into the screen when the viewer has not moved the picture himself. */
+  show(view, { fit = false } = {}) {
+    this.view = view;
+    this.#index = new Map(view.items.map((it, i) => [it.id, i]));
+    this.#out = view.items.map(() => []);
+    view.links.forEach((l, i) => {
+      this.#out[l.s].push(i);
+      if (l.t !== l.s) this.#out[l.t].push(i);
+    });
+    this.hover = null;
+    this.tip.hidden = true;
+    this.#tweenFigures();
+    if (fit || !this.#touched) this.fit(!fit || !this.#baseCamera);
+    this.refresh();
+  }
+
+  /** A thin pulse runs once along links whose state changed. */
+  pulse(edgeIds) {
+    if (calm.matches) return;
+    const changed = new Set(edgeIds);
+    const now = performance.now();
+    this.view.links.forEach((l) => {
+      if (l.edges.some((e) => changed.has(e.id))) this.#pulses.set(l.id, now);
+    });
+    this.draw();
+  }
+
+  /** Sets which links and items belong to what is selected; the rest is dimmed. */
+  setFocus(distances) {
+    this.focus = distances;
+    this.draw();
+  }
+
+  indexOf(id) { return this.#index.get(id); }
+
+  /** The whole picture into the screen, at once or in a short flight. */
+  fit(instant = false) {
+    this.#touched = false;
+    this.#fly(this.#fitted(this.view.items), instant);
+  }
+
+  /** Brings an item into sight, gently, and only when it is not. */
+  reveal(indices) {
+    const items = indices.map((i) => this.view.items[i]).filter(Boolean);
+    if (!items.length) return;
+    const { x, y, k } = this.camera;
+    const seen = items.every((it) => {
+      const sx = it.x * k + x, sy = it.y * k + y;
+      return sx > 60 && sy > 40 && sx < this.width - this.inset.right - 60 && sy < this.height - this.inset.bottom - 40;
+    });
+    if (seen) return;
+    const cx = items.reduce((a, it) => a + it.x, 0) / items.length, cy = items.reduce((a, it) => a + it.y, 0) / items.length;
+    this.#touched = true;
+    const scale = Math.max(k, smallCard);
+    this.#fly({ k: scale, x: (this.width - this.inset.right) / 2 - cx * scale, y: (this.height - this.inset.bottom) / 2 - cy * scale });
+  }
+
+  zoom(by, sx = this.width / 2, sy = this.height / 2) {
+    const { x, y, k } = this.camera;
+    const to = Math.min(2.5, Math.max(this.#fitted(this.view.items).k * 0.5, k * by));
+    this.#touched = true;
+    this.#flight = null;
+    this.camera = { k: to, x: sx - (sx - x) * to / k, y: sy - (sy - y) * to / k };
+    this.draw();
+  }
+
+  pan(dx, dy) {
+    this.#touched = true;
+    this.#flight = null;
+    this.camera = { ...this.camera, x: this.camera.x + dx, y: this.camera.y + dy };
+    this.draw();
+  }
+
+  /** The base picture is drawn anew in the next frame. */
+  refresh() {
+    this.#dirty = true;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.#frame) this.#frame = requestAnimationFrame((t) => this.#paint(t));
+  }
+
+  // Geometry
+
+  #fitted(items) {
+    if (!items.length) return { k: 1, x: this.width / 2, y: this.height / 2 };
+    let l = Infinity, r = -Infinity, t = Infinity, b = -Infinity;
+    for (const it of items) {
+      l = Math.min(l, it.x); r = Math.max(r, it.x);
+      t = Math.min(t, it.y); b = Math.max(b, it.y);
+    }
+    l -= card.w / 2; r += card.w / 2; t -= card.h / 2; b += card.h / 2;
+    const padX = Math.min(64, this.width * 0.05), top = 24, bottom = 56;
+    const width = Math.max(160, this.width - this.inset.right), height = this.height; // a sheet from below covers too much to fit the rest: see reveal
+    const k = Math.max(0.02, Math.min(1.1, (width - 2 * padX) / (r - l), (height - top - bottom) / (b - t)));
+    return { k, x: width / 2 - (l + r) / 2 * k, y: top + (height - top - bottom) / 2 - (t + b) / 2 * k };
+  }
+
+  #fly(to, instant = false) {
+    if (instant || calm.matches || !this.#baseCamera) {
+      this.#flight = null;
+      this.camera = to;
+    } else {
+      this.#flight = { from: { ...this.camera }, to, start: performance.now() };
+    }
+    this.draw();
+  }
+
+  get #discs() { return this.camera.k < smallCard; }
+
+  #radius(it) {
+    const most = Math.max(2.2, Math.min(this.view.pitch.x, this.view.pitch.y) * this.camera.k * 0.44);
+    if (it.group) return Math.min(most, 7 + Math.min(9, Math.sqrt(it.group.nodes.length)));
+    const rate = it.node?.rate ?? it.sends ?? 0;
+    return Math.min(most, 4 + Math.min(5, Math.log10(1 + rate) * 1.6));
+  }
+
+  /** The link's curve in screen coordinates: x0 y0 c1x c1y c2x c2y x1 y1. */
+  #curve(l) {
+    const a = this.view.items[l.s], b = this.view.items[l.t];
+    const { x, y, k } = this.camera;
+    const discs = this.#discs;
+    const aw = discs ? this.#radius(a) : card.w / 2 * k, ah = discs ? aw : card.h / 2 * k;
+    const bw = discs ? this.#radius(b) : card.w / 2 * k, bh = discs ? bw : card.h / 2 * k;
+    const ax = a.x * k + x, ay = a.y * k + y, bx = b.x * k + x, by = b.y * k + y;
+    const lane = l.lane * 7 * Math.min(1, k * 1.5);
+    if (l.s === l.t) {
+      const d = 26 * Math.max(k, 0.4);
+      return [ax + aw * 0.5, ay - ah, ax + aw * 0.5 + d * .2, ay - ah - d * 1.4, ax + aw + d * 1.4, ay - ah * 0.2 - d, ax + aw, ay - ah * 0.3];
+    }
+    if (this.view.portrait) {
+      if (b.y > a.y) {
+        const c = Math.max(8 * k, (by - bh - ay - ah) * 0.48);
+        return [ax + lane, ay + ah, ax + lane, ay + ah + c, bx + lane, by - bh - c, bx + lane, by - bh];
+      }
+      const c = (50 + Math.abs(ay - by) / k * 0.12) * k;
+      return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx + bw + c, by + lane, bx + bw, by + lane];
+    }
+    if (b.x > a.x) {
+      const c = Math.max(10 * k, (bx - bw - ax - aw) * 0.48);
+      return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx - bw - c, by + lane, bx - bw, by + lane];
+    }
+    if (b.x === a.x) {
+      const c = (46 + Math.abs(ay - by) / k * 0.1) * k;
+      return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx + bw + c, by + lane, bx + bw, by + lane];
+    }
+    const c = (54 + (ax - bx) / k * 0.1) * k; // a call back: below
+    return [ax + lane, ay + ah, ax + lane, ay + ah + c, bx + lane, by + bh + c, bx + lane, by + bh];
+  }
+
+  // Painting
+
+  #resize() {
+    const dpr = devicePixelRatio || 1;
+    const w = Math.max(1, Math.round(this.width * dpr)), h = Math.max(1, Math.round(this.height * dpr));
+    if (this.canvas.width === w && this.canvas.height === h) return;
+    this.canvas.width = w;
+    this.canvas.height = h;
+    this.#dirty = true;
+    this.dispatchEvent(new Event('resize'));
+    if (!this.#touched) this.fit(true);
+    this.draw();
+  }
+
+  #paint(now) {
+    this.#frame = 0;
+    if (!this.width || !this.height) return; // not shown: the table is
+    this.frames++;
+    const began = performance.now();
+    let again = false;
+    if (this.#flight) {
+      const t = Math.min(1, (now - this.#flight.start) / 260), e = ease(t), { from, to } = this.#flight;
+      this.camera = { k: from.k + (to.k - from.k) * e, x: from.x + (to.x - from.x) * e, y: from.y + (to.y - from.y) * e };
+      if (t >= 1) this.#flight = null;
+      else again = true;
+    }
+    if (this.#tween) {
+      if (now - this.#tween > 400) this.#tween = 0;
+      else again = true;
+      if (this.drawn < quick || !this.#tween) this.#dirty = true;
+    }
+    const c = this.camera, bc = this.#baseCamera;
+    const moved = !bc || bc.x !== c.x || bc.y !== c.y || bc.k !== c.k;
+    if (bc && this.drawn >= quick && (moved || this.dragging) && (!this.#dirty || this.dragging)) {
+      clearTimeout(this.#settle);
+      this.#settle = setTimeout(() => (this.dragging ? this.draw() : this.refresh()), 160);
+    } else if (moved || this.#dirty) {
+      clearTimeout(this.#settle);
+      const start = performance.now();
+      this.#paintBase();
+      this.drawn = performance.now() - start;
+      this.#dirty = false;
+    }
+    this.#blit();
+    this.#paintOver(now);
+    this.spent += performance.now() - began;
+    if (again || this.#pulses.size) this.draw();
+    this.dispatchEvent(new Event('frame'));
+  }
+
+  #blit() {
+    const { ctx } = this, dpr = devicePixelRatio || 1, bc = this.#baseCamera, c = this.camera;
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    ctx.fillStyle = this.#colours.bg;
+    ctx.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    const s = c.k / bc.k, m = bc.margin;
+    ctx.imageSmoothingEnabled = s !== 1;
+    const x = (c.x - bc.x * s - m.x * s) * dpr, y = (c.y - bc.y * s - m.y * s) * dpr;
+    if (s === 1) ctx.drawImage(this.#base, Math.round(x), Math.round(y));
+    else ctx.drawImage(this.#base, x, y, this.#base.width * s, this.#base.height * s);
+  }
+
+  #paintBase() {
+    const dpr = devicePixelRatio || 1;
+    // Only what is slow to draw is drawn beyond the edges of the screen.
+    const m = this.view.links.length > 800 ? { x: Math.round(this.width * margin), y: Math.round(this.height * margin) } : { x: 0, y: 0 };
+    const w = Math.round((this.width + 2 * m.x) * dpr), h = Math.round((this.height + 2 * m.y) * dpr);
+    if (this.#base.width !== w || this.#base.height !== h) {
+      this.#base.width = w;
+      this.#base.height = h;
+    }
+    const ctx = this.#base.getContext('2d', { alpha: false });
+    ctx.setTransform(dpr, 0, 0, dpr, 0, 0);
+    ctx.fillStyle = this.#colours.bg;
+    ctx.fillRect(0, 0, w, h);
+    ctx.translate(m.x, m.y);
+    this.#baseCamera = { ...this.camera, margin: m };
+    const box = { l: -m.x, t: -m.y, r: this.width + m.x, b: this.height + m.y };
+    const links = this.view.links.map((_, i) => i);
+    this.#paintLinks(ctx, links, box, 1);
+    this.#labels = this.#placeLabels(links.filter((i) => faulty(this.view.links[i].health)));
+    this.#paintItems(ctx, this.view.items.map((_, i) => i), box, this.#labels);
+    this.#paintLabels(ctx, this.#labels);
+  }
+
+  #paintLinks(ctx, indices, box, strength) {
+    const { links } = this.view;
+    const n = this.view.links.length;
+    // The more there are, the quieter each: 10,000 hairlines must not be a wall.
+    const alpha = strength > 1 ? 0.85 : Math.max(0.035, Math.min(0.5, 9 / Math.sqrt(n + 60) * 0.42));
+    const quiet = new Map(), loud = [];
+    for (const i of indices) {
+      const l = links[i];
+      const p = this.#curve(l);
+      if (Math.max(p[0], p[2], p[4], p[6]) < box.l || Math.min(p[0], p[2], p[4], p[6]) > box.r ||
+        Math.max(p[1], p[3], p[5], p[7]) < box.t || Math.min(p[1], p[3], p[5], p[7]) > box.b) continue;
+      if (faulty(l.health)) { loud.push([l, p]); continue; }
+      const width = this.#width(l, n);
+      const key = `${width} ${l.async ? 1 : 0} ${l.health === 'unknown' ? 1 : 0}`;
+      let q = quiet.get(key);
+      if (!q) quiet.set(key, q = { width, async: l.async, unknown: l.health === 'unknown', curves: [] });
+      q.curves.push([l, p]);
+    }
+    ctx.lineCap = 'butt';
+    for (const q of quiet.values()) {
+      ctx.strokeStyle = ctx.fillStyle = strength > 1 ? this.#colours.accent : this.#colours.edge;
+      ctx.globalAlpha = q.unknown && strength <= 1 ? alpha * 0.75 : alpha;
+      ctx.lineWidth = q.width;
+      ctx.setLineDash(q.async ? [7, 5] : q.unknown ? [2, 3] : []);
+      ctx.beginPath();
+      for (const [l, p] of q.curves) line(ctx, p, l.gap);
+      ctx.stroke();
+      if (n <= 800 || strength > 1) {
+        ctx.setLineDash([]);
+        ctx.globalAlpha = Math.min(1, alpha * 1.5);
+        ctx.beginPath();
+        for (const [, p] of q.curves) arrow(ctx, p, 4 + q.width);
+        ctx.fill();
+      }
+    }
+    ctx.globalAlpha = 1;
+    loud.sort((a, b) => severity(a[0].health) - severity(b[0].health));
+    for (const [l, p] of loud) {
+      const dense = n > 1500 ? 0.6 : 1;
+      ctx.strokeStyle = ctx.fillStyle = this.#colours[l.health];
+      // A bundle is as loud as the part of it that is ill.
+      ctx.lineWidth = l.edge ? (this.#width(l, n) + 1.4) * dense : 1.25 + 3 * l.ill / l.edges.length;
+      ctx.globalAlpha = n > 1500 && strength <= 1 ? 0.55 : 1;
+      ctx.setLineDash(l.async ? [8, 5] : []);
+      ctx.beginPath();
+      line(ctx, p, l.gap);
+      ctx.stroke();
+      ctx.setLineDash([]);
+      ctx.beginPath();
+      arrow(ctx, p, 5.5 + ctx.lineWidth);
+      ctx.fill();
+    }
+    ctx.globalAlpha = 1;
+    ctx.setLineDash([]);
+  }
+
+  // Width is traffic: from a hairline at one call a second or less to 4 px at 10,000.
+  #width(l, n) {
+    const w = 1 + Math.min(3, Math.max(0, Math.log10(Math.max(l.rate, 1)) * 0.75));
+    return n > 800 ? 1 : Math.round(w * 2) / 2;
+  }
+
+  /** Finds room for the words on faulty links: at the middle, else along the line, never on a card or another word. */
+  #placeLabels(indices) {
+    const { links, items } = this.view;
+    const { x, y, k } = this.camera;
+    if (k < 0.16 && indices.length > 40) return [];
+    const taken = [];
+    const discs = this.#discs;
+    for (const it of items) {
+      const w = discs ? this.#radius(it) + 2 : card.w / 2 * k, h = discs ? w : card.h / 2 * k;
+      const sx = it.x * k + x, sy = it.y * k + y;
+      if (sx > -200 && sy > -100 && sx < this.width + 200 && sy < this.height + 100) taken.push([sx - w, sy - h, sx + w, sy + h, discs && faulty(it.health) ? 6 : 1]);
+    }
+    const labels = [];
+    const worst = [...indices].sort((a, b) => severity(links[b].health) - severity(links[a].health) || links[b].rate - links[a].rate);
+    for (const i of worst.slice(0, 60)) {
+      const l = links[i];
+      const text = l.edge ? wrong(l.edge) : `${l.ill} of ${l.edges.length}`;
+      if (!text) continue;
+      const p = this.#curve(l);
+      const w = this.#measure(text, `600 11px ${font}`) + 28, h = 20;
+      let best = null;
+      for (const t of [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78]) {
+        const [px, cy] = point(p, t);
+        for (const [dx, dy] of [[0, 0], [0, -14], [0, 14], [0, -26], [0, 26], [w / 2 + 6, 0], [-w / 2 - 6, 0]]) {
+          const cx = px + dx;
+          const mx = Math.max(w / 2 + 4, Math.min(this.width - w / 2 - 4, cx)); // words on the screen's edge stay readable
+          const x0 = cx > -40 && cx < this.width + 40 ? mx : cx;
+          const box = [x0 - w / 2, cy - h / 2 + dy, x0 + w / 2, cy + h / 2 + dy];
+          const over = taken.reduce((sum, o) => sum + overlap(box, o) * (o[4] ?? 1), 0);
+          const cost = over * 4 + Math.abs(dy) * 3 + (dx ? 120 : 0) + Math.abs(t - 0.5) * 60;
+          if (!best || cost < best.cost) best = { cost, over, box };
+        }
+      }
+      if (best.over > w * h * 0.35 && labels.length > 6) continue;
+      taken.push(best.box);
+      labels.push({ i, text, box: best.box, health: l.health });
+    }
+    return labels;
+  }
+
+  #paintLabels(ctx, labels) {
+    ctx.textBaseline = 'middle';
+    ctx.textAlign = 'left';
+    for (const { text, box, health } of labels) {
+      const [l, t, r, b] = box;
+      ctx.fillStyle = this.#colours[`${health}-soft`];
+      ctx.strokeStyle = this.#colours[health];
+      ctx.lineWidth = 1;
+      ctx.beginPath();
+      ctx.roundRect(l, t, r - l, b - t, 6);
+      ctx.fill();
+      ctx.stroke();
+      this.#shape(ctx, health, l + 12, (t + b) / 2, 4.5);
+      ctx.fillStyle = this.#colours.ink;
+      ctx.font = `600 11px ${font}`;
+      ctx.fillText(text, l + 20, (t + b) / 2 + 0.5);
+    }
+  }
+
+  /** The badge of a health: circle, triangle, octagon, or a hatched circle. */
+  #shape(ctx, health, x, y, r) {
+    ctx.beginPath();
+    ctx.fillStyle = ctx.strokeStyle = this.#colours[health] ?? this.#colours.unknown;
+    if (health === 'warn') {
+      ctx.moveTo(x, y - r);
+      ctx.lineTo(x + r * 1.1, y + r * 0.85);
+      ctx.lineTo(x - r * 1.1, y + r * 0.85);
+      ctx.closePath();
+      ctx.fill();
+    } else if (health === 'critical') {
+      const c = r * 0.45;
+      for (const [dx, dy] of [[-c, -r], [c, -r], [r, -c], [r, c], [c, r], [-c, r], [-r, c], [-r, -c]]) ctx.lineTo(x + dx, y + dy);
+      ctx.closePath();
+      ctx.fill();
+    } else if (health === 'ok') {
+      ctx.arc(x, y, r * 0.7, 0, 7);
+      ctx.fill();
+    } else {
+      ctx.lineWidth = 1.2;
+      ctx.setLineDash([2, 1.6]);
+      ctx.arc(x, y, r * 0.8, 0, 7);
+      ctx.stroke();
+      ctx.setLineDash([]);
+    }
+  }
+
+  #paintItems(ctx, indices, box, labels, strength = 1) {
+    const { k, x, y } = this.camera;
+    const discs = this.#discs;
+    const quietFirst = [...indices].sort((a, b) => severity(this.view.items[a].health) - severity(this.view.items[b].health));
+    for (const i of quietFirst) {
+      const it = this.view.items[i], sx = it.x * k + x, sy = it.y * k + y;
+      const w = card.w * k, h = card.h * k;
+      if (sx + w < box.l || sx - w > box.r || sy + h < box.t || sy - h > box.b) continue;
+      if (discs) this.#paintDisc(ctx, it, i, sx, sy);
+      else this.#paintCard(ctx, it, i, sx - w / 2, sy - h / 2, w, h, k);
+    }
+    if (discs) this.#paintNames(ctx, indices, box, strength > 1, labels);
+  }
+
+  #paintCard(ctx, it, i, x, y, w, h, k) {
+    const colours = this.#colours, bad = faulty(it.health), full = k >= fullCard;
+    const selected = this.selected?.(it);
+    const radius = Math.min(8, h / 5);
+    if (it.group) { // a pile
+      ctx.fillStyle = colours.surface;
+      ctx.strokeStyle = colours.line;
+      ctx.lineWidth = 1;
+      for (const d of [6, 3]) {
+        ctx.beginPath();
+        ctx.roundRect(x + d, y + d, w, h, radius);
+        ctx.fill();
+        ctx.stroke();
+      }
+    }
+    ctx.beginPath();
+    ctx.roundRect(x, y, w, h, radius);
+    ctx.fillStyle = colours.surface;
+    ctx.fill();
+    if (this.#unsure(it)) this.#hatch(ctx, x, y, w, h);
+    ctx.lineWidth = selected ? 2.5 : bad ? 1.75 : 1;
+    ctx.strokeStyle = selected ? colours.accent : bad ? colours[it.health] : colours.line;
+    ctx.stroke();
+
+    const pad = full ? 12 : 8, cy = full ? y + 20 * k : h >= 36 ? y + h * 0.34 : y + h / 2;
+    ctx.textBaseline = 'middle';
+    ctx.textAlign = 'left';
+    const nameFont = full ? `600 ${Math.min(15, Math.max(12, 13 * k))}px ${font}` : `600 11px ${font}`;
+    this.#icon(ctx, it.kind, x + pad + 6, cy, 6);
+    if (it.health !== 'unknown' || this.#unsure(it)) this.#shape(ctx, it.health, x + w - pad - 5, cy, 5);
+    ctx.fillStyle = colours.ink;
+    ctx.font = nameFont;
+    ctx.fillText(this.#fit(it.name, nameFont, w - 2 * pad - 34), x + pad + 18, cy + 0.5);
+
+    const shown = this.#figures(it);
+    if (full) {
+      const size = Math.min(14, Math.max(11, 12 * k));
+      const columns = it.group ? [[f.rate(shown.rate), 'calls'], [`${it.group.nodes.length}`, 'nodes'], ...(it.group.bad ? [[`${it.group.bad}`, 'unwell']] : [])] :
+        it.node.rate == null ? (it.sends ? [[f.rate(it.sends), 'sends']] : [[f.none, 'no calls']]) :
+          [[f.rate(shown.rate), 'rate'], [f.share(shown.errors), 'errors'], [f.duration(shown.p95), 'p95']];
+      columns.forEach(([value, word], c) => {
+        const cx = x + pad + (w - 2 * pad) * c / 3;
+        ctx.font = `500 ${size}px ${font}`;
+        ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[it.health] : colours.ink;
+        ctx.fillText(value, cx, y + 42 * k);
+        ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
+        ctx.fillStyle = colours['ink-2'];
+        ctx.fillText(word, cx, y + 56 * k + 1);
+      });
+    } else if (h >= 36) {
+      ctx.font = `10px ${font}`;
+      ctx.fillStyle = colours['ink-2'];
+      ctx.fillText(this.#short(it, shown, ctx.font, w - 2 * pad), x + pad, y + h * 0.72);
+    }
+  }
+
+  // As many of a node's figures as there is room for; the most telling ones stay.
+  #short(it, shown, fontOf, width) {
+    if (it.group) return `${it.group.nodes.length} nodes${it.group.bad ? `, ${it.group.bad} unwell` : ''}`;
+    if (it.node.rate == null) return it.sends ? `sends ${f.rate(it.sends)}` : 'no calls';
+    const r = f.rate(shown.rate), e = f.share(shown.errors), p = f.duration(shown.p95);
+    const telling = shown.errors > 0.005 ? [[r, e, p], [e, p], [e]] : [[r, e, p], [r, p], [p]];
+    for (const t of telling) {
+      const text = t.filter((v) => v !== f.none).join(' · ');
+      if (this.#measure(text, fontOf) <= width) return text;
+    }
+    return '';
+  }
+
+  // Too few calls to judge is unsure; whom nobody calls there is nothing to judge of.
+  #unsure(it) { return it.health === 'unknown' && (it.group || it.node.rate != null); }
+
+  #paintDisc(ctx, it, i, x, y) {
+    const colours = this.#colours, r = this.#radius(it), bad = faulty(it.health), { k } = this.camera;
+    ctx.beginPath();
+    ctx.arc(x, y, r, 0, 7);
+    ctx.fillStyle = it.health === 'unknown' ? colours.surface : bad ? colours[it.health] : colours.ok;
+    ctx.fill();
+    ctx.lineWidth = this.selected?.(it) ? 3 : 1.5;
+    ctx.strokeStyle = this.selected?.(it) ? colours.accent : it.health === 'unknown' ? colours.unknown : colours.bg;
+    if (this.#unsure(it)) ctx.setLineDash([2, 2]);
+    ctx.stroke();
+    ctx.setLineDash([]);
+    if (r < 4) return;
+    ctx.textAlign = 'center';
+    ctx.textBaseline = 'middle';
+    ctx.fillStyle = colours.surface;
+    if (bad) { // the shape says it too
+      ctx.font = `700 ${Math.max(8, r * 1.3)}px ${font}`;
+      ctx.fillText(it.health === 'critical' ? '×' : '!', x, y + 0.5);
+    } else if (it.group) {
+      ctx.font = `600 9px ${font}`;
+      ctx.fillText(String(it.group.nodes.length), x, y + 0.5);
+    }
+  }
+
+  /** Names under discs: first of what is wrong, then of what is big, where there is room. */
+  #paintNames(ctx, indices, box, all, labels) {
+    const { k, x, y } = this.camera, { items } = this.view, colours = this.#colours;
+    const taken = labels.map((l) => l.box);
+    const near = indices.filter((i) => {
+      const sx = items[i].x * k + x, sy = items[i].y * k + y;
+      return sx > box.l - 40 && sx < box.r + 40 && sy > box.t - 40 && sy < box.b + 40;
+    });
+    if (near.length <= 700) {
+      for (const i of near) {
+        const sx = items[i].x * k + x, sy = items[i].y * k + y, r = this.#radius(items[i]);
+        taken.push([sx - r, sy - r, sx + r, sy + r]);
+      }
+    }
+    const order = near.sort((a, b) => severity(items[b].health) - severity(items[a].health) || (items[b].node?.rate ?? 1e9) - (items[a].node?.rate ?? 1e9) || a - b);
+    ctx.textAlign = 'left';
+    ctx.textBaseline = 'top';
+    ctx.lineJoin = 'round';
+    ctx.lineWidth = 3;
+    ctx.strokeStyle = colours.bg;
+    let room = near.length <= 700 ? 250 : 60;
+    for (const i of order) {
+      const it = items[i], bad = faulty(it.health);
+      if (room-- <= 0 || (near.length > 700 && !bad && !all)) break;
+      const fontOf = `${bad ? 600 : 400} 11px ${font}`;
+      const text = this.#fit(it.name, fontOf, Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8));
+      const w = this.#measure(text, fontOf) + 4, r = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
+      const places = [[sx - w / 2, sy + r], [sx + r, sy - 7], [sx - w / 2, sy - r - 13], [sx - r - w, sy - 7]].map(([l, t]) => [l, t, l + w, t + 13]);
+      const inside = places.filter((p) => p[0] > box.l && p[2] < box.r);
+      const place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6)) ?? (bad || all ? inside[0] ?? places[0] : null);
+      if (!place) continue;
+      taken.push(place);
+      ctx.font = fontOf;
+      ctx.strokeText(text, place[0] + 2, place[1]);
+      ctx.fillStyle = bad || all ? colours.ink : colours['ink-2'];
+      ctx.fillText(text, place[0] + 2, place[1]);
+    }
+  }
+
+  #hatch(ctx, x, y, w, h) {
+    ctx.save();
+    ctx.clip();
+    ctx.beginPath();
+    for (let d = -h; d < w; d += 8) {
+      ctx.moveTo(x + d, y + h);
+      ctx.lineTo(x + d + h, y);
+    }
+    ctx.strokeStyle = this.#colours.line;
+    ctx.globalAlpha = 0.7;
+    ctx.lineWidth = 1;
+    ctx.stroke();
+    ctx.restore();
+    const radius = Math.min(8, h / 5);
+    ctx.beginPath();
+    ctx.roundRect(x, y, w, h, radius);
+  }
+
+  /** What a node is, in twelve pixels. */
+  #icon(ctx, kind, x, y, r) {
+    ctx.strokeStyle = this.#colours['ink-2'];
+    ctx.lineWidth = 1.4;
+    ctx.beginPath();
+    switch (kind) {
+      case 'database': case 'cache':
+        ctx.ellipse(x, y - r * 0.6, r * 0.8, r * 0.35, 0, 0, 7);
+        ctx.moveTo(x - r * 0.8, y - r * 0.6);
+        ctx.lineTo(x - r * 0.8, y + r * 0.6);
+        ctx.ellipse(x, y + r * 0.6, r * 0.8, r * 0.35, 0, Math.PI, 0, true);
+        ctx.lineTo(x + r * 0.8, y - r * 0.6);
+        if (kind === 'cache') {
+          ctx.moveTo(x + r * 0.15, y - r * 0.1);
+          ctx.lineTo(x - r * 0.25, y + r * 0.3);
+          ctx.lineTo(x + r * 0.2, y + r * 0.25);
+          ctx.lineTo(x - r * 0.1, y + r * 0.7);
+        }
+        break;
+      case 'queue':
+        for (const d of [-0.7, 0, 0.7]) ctx.rect(x + d * r - r * 0.22, y - r * 0.7, r * 0.44, r * 1.4);
+        break;
+      case 'external':
+        ctx.arc(x, y, r * 0.85, 0, 7);
+        ctx.moveTo(x - r * 0.85, y);
+        ctx.lineTo(x + r * 0.85, y);
+        ctx.moveTo(x + r * 0.4, y);
+        ctx.ellipse(x, y, r * 0.4, r * 0.85, 0, 0, 7);
+        break;
+      case 'user':
+        ctx.arc(x, y - r * 0.4, r * 0.4, 0, 7);
+        ctx.moveTo(x + r * 0.8, y + r * 0.9);
+        ctx.arc(x, y + r * 0.9, r * 0.8, 0, Math.PI, true);
+        break;
+      case 'gateway':
+        ctx.moveTo(x - r, y);
+        ctx.lineTo(x, y - r * 0.8);
+        ctx.lineTo(x + r, y);
+        ctx.lineTo(x, y + r * 0.8);
+        ctx.closePath();
+        break;
+      case 'group':
+        for (const [dx, dy] of [[-0.8, -0.8], [0.1, -0.8], [-0.8, 0.1], [0.1, 0.1]]) ctx.rect(x + dx * r, y + dy * r, r * 0.7, r * 0.7);
+        break;
+      case 'unknown':
+        ctx.setLineDash([2, 2]);
+        ctx.arc(x, y, r * 0.8, 0, 7);
+        break;
+      default:
+        for (let a = 0; a < 6; a++) ctx.lineTo(x + r * 0.9 * Math.cos(a * Math.PI / 3 + Math.PI / 6), y + r * 0.9 * Math.sin(a * Math.PI / 3 + Math.PI / 6));
+        ctx.closePath();
+    }
+    ctx.stroke();
+    ctx.setLineDash([]);
+  }
+
+  /** Over the base: a veil and what is in focus, then pulses. */
+  #paintOver(now) {
+    const { ctx } = this, dpr = devicePixelRatio || 1;
+    ctx.setTransform(dpr, 0, 0, dpr, 0, 0);
+    const box = { l: 0, t: 0, r: this.width, b: this.height };
+    let items = null, links = null;
+    if (this.hover?.item != null) {
+      links = this.#out[this.hover.item];
+      items = new Set([this.hover.item]);
+      for (const i of links) items.add(this.view.links[i].s).add(this.view.links[i].t);
+    } else if (this.hover?.link != null) {
+      const l = this.view.links[this.hover.link];
+      links = [this.hover.link];
+      items = new Set([l.s, l.t]);
+    } else if (this.focus) {
+      items = new Set(this.focus.items);
+      links = this.focus.links;
+    }
+    if (items) {
+      ctx.globalAlpha = 0.72;
+      ctx.fillStyle = this.#colours.bg;
+      ctx.fillRect(0, 0, this.width, this.height);
+      ctx.globalAlpha = 1;
+      this.#paintLinks(ctx, links, box, 2);
+      const labels = this.#placeLabels(links.filter((i) => faulty(this.view.links[i].health)));
+      this.#paintItems(ctx, [...items], box, labels, items.size <= 60 ? 2 : 1);
+      this.#paintLabels(ctx, labels);
+    }
+    for (const [id, start] of this.#pulses) {
+      const l = this.view.links.find((x) => x.id === id);
+      const t = (now - start) / 900;
+      if (!l || t >= 1) { this.#pulses.delete(id); continue; }
+      const [x, y] = point(this.#curve(l), ease(Math.max(0, t)));
+      ctx.beginPath();
+      ctx.arc(x, y, 4, 0, 7);
+      ctx.fillStyle = this.#colours[l.health] ?? this.#colours.accent;
+      ctx.globalAlpha = 1 - Math.max(0, t) * 0.6;
+      ctx.fill();
+      ctx.globalAlpha = 1;
+    }
+  }
+
+  // Figures move to their new values, places do not.
+
+  #figures(it) {
+    const want = it.group ?
+      { rate: it.group.rate, errors: it.group.rate ? it.group.errors / it.group.rate : null, p95: null } :
+      { rate: it.node.rate, errors: it.node.error_rate, p95: it.node.p95_ms };
+    const was = this.#shown.get(it.id);
+    if (!this.#tween || !was) return want;
+    const t = ease(Math.min(1, (performance.now() - this.#tween) / 400));
+    const mix = (a, b) => (a == null || b == null ? b : a + (b - a) * t);
+    return { rate: mix(was.rate, want.rate), errors: mix(was.errors, want.errors), p95: mix(was.p95, want.p95) };
+  }
+
+  #tweenFigures() {
+    if (calm.matches || this.view.items.length > 120) return;
+    const before = this.#target ?? new Map();
+    this.#shown = before;
+    this.#target = new Map();
+    this.#tween = 0;
+    for (const it of this.view.items) this.#target.set(it.id, this.#figures(it));
+    if (before.size) this.#tween = performance.now();
+  }
+
+  #target = null;
+
+  #measure(text, fontOf) {
+    const key = `${fontOf}|${text}`;
+    let w = this.#text.get(key);
+    if (w === undefined) {
+      if (this.#text.size > 20000) this.#text.clear();
+      this.ctx.font = fontOf;
+      w = this.ctx.measureText(text).width;
+      this.#text.set(key, w);
+    }
+    return w;
+  }
+
+  /** Shortens in the middle, since names differ at both ends. */
+  #fit(text, fontOf, width) {
+    if (width < 12) return '';
+    if (text.length > 200) text = `${text.slice(0, 100)}…${text.slice(-99)}`;
+    if (this.#measure(text, fontOf) <= width) return text;
+    const key = `${fontOf}|${Math.round(width)}|fit|${text}`;
+    let s = this.#text.get(key);
+    if (s === undefined) {
+      let lo = 0, hi = text.length;
+      while (lo < hi) {
+        const n = (lo + hi + 1) >> 1;
+        if (this.#measure(`${text.slice(0, Math.ceil(n * 0.6))}…${n * 0.4 >= 1 ? text.slice(-Math.floor(n * 0.4)) : ''}`, fontOf) <= width) lo = n;
+        else hi = n - 1;
+      }
+      s = lo ? `${text.slice(0, Math.ceil(lo * 0.6))}…${lo * 0.4 >= 1 ? text.slice(-Math.floor(lo * 0.4)) : ''}` : '…';
+      this.#text.set(key, s);
+    }
+    return s;
+  }
+
+  // Pointing
+
+  /** What is at a point of the screen: {item}, {link} or null. */
+  at(sx, sy) {
+    const { x, y, k } = this.camera, discs = this.#discs;
+    const { items, links } = this.view;
+    let best = null, least = Infinity;
+    for (let i = 0; i < items.length; i++) {
+      const dx = Math.abs(items[i].x * k + x - sx), dy = Math.abs(items[i].y * k + y - sy);
+      const r = discs ? Math.max(10, this.#radius(items[i]) + 3) : 0;
+      if (discs ? dx * dx + dy * dy < r * r : dx < card.w / 2 * k && dy < card.h / 2 * k) {
+        const d = dx * dx + dy * dy;
+        if (d < least) { least = d; best = { item: i }; }
+      }
+    }
+    if (best) return best;
+    const label = this.#baseCamera?.x === x && this.#labels.find(({ box: [l, t, r, b] }) => sx >= l && sx <= r && sy >= t && sy <= b);
+    if (label) return { link: label.i };
+    least = 8;
+    for (let i = 0; i < links.length; i++) {
+      const p = this.#curve(links[i]);
+      if (Math.min(p[0], p[2], p[4], p[6]) - 8 > sx || Math.max(p[0], p[2], p[4], p[6]) + 8 < sx ||
+        Math.min(p[1], p[3], p[5], p[7]) - 8 > sy || Math.max(p[1], p[3], p[5], p[7]) + 8 < sy) continue;
+      const d = distance(p, sx, sy) - (faulty(links[i].health) ? 1 : 0);
+      if (d < least) { least = d; best = { link: i }; }
+    }
+    return best;
+  }
+
+  /** A point of the screen, within the page, that lies on an item or link: for tests and for tooltips. */
+  spot(what) {
+    const { x, y, k } = this.camera, box = this.canvas.getBoundingClientRect();
+    if (what.item != null) {
+      const it = this.view.items[what.item];
+      return { x: box.left + it.x * k + x, y: box.top + it.y * k + y };
+    }
+    const curve = this.#curve(this.view.links[what.link]);
+    for (const t of [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.15, 0.85]) {
+      const [px, py] = point(curve, t);
+      if (this.at(px, py)?.link === what.link) return { x: box.left + px, y: box.top + py };
+    }
+    const [px, py] = point(curve, 0.5);
+    return { x: box.left + px, y: box.top + py };
+  }
+
+  #listen() {
+    const c = this.canvas;
+    const pointers = new Map();
+    let moved = false, pinch = 0, lastTap = { t: 0, id: null };
+    const local = (e) => {
+      const b = c.getBoundingClientRect();
+      return [e.clientX - b.left, e.clientY - b.top];
+    };
+    c.addEventListener('pointerdown', (e) => {
+      if (e.button > 0) return;
+      c.setPointerCapture(e.pointerId);
+      pointers.set(e.pointerId, local(e));
+      moved = pointers.size > 1;
+      pinch = 0;
+    });
+    c.addEventListener('pointermove', (e) => {
+      const at = local(e);
+      const before = pointers.get(e.pointerId);
+      if (!before) {
+        if (e.pointerType === 'mouse') this.#point(at, e);
+        return;
+      }
+      if (pointers.size === 1) {
+        if (!moved && Math.hypot(at[0] - before[0], at[1] - before[1]) < (e.pointerType === 'mouse' ? 3 : 8)) return;
+        moved = true;
+        this.#unpoint();
+        this.pan(at[0] - before[0], at[1] - before[1]);
+        c.classList.add('dragging');
+        this.dragging = true;
+      }
+      pointers.set(e.pointerId, at);
+      if (pointers.size === 2) {
+        const [a, b] = [...pointers.values()];
+        const d = Math.hypot(a[0] - b[0], a[1] - b[1]);
+        if (pinch) this.zoom(d / pinch, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
+        pinch = d;
+      }
+    });
+    const up = (e) => {
+      const had = pointers.delete(e.pointerId);
+      c.classList.remove('dragging');
+      if (pointers.size === 0) this.dragging = false;
+      pinch = 0;
+      if (!had || moved || e.type === 'pointercancel') return;
+      const hit = this.at(...local(e));
+      const id = hit ? (hit.item != null ? this.view.items[hit.item].id : this.view.links[hit.link].id) : null;
+      const now = performance.now();
+      if (hit?.item != null && lastTap.id === id && now - lastTap.t < 350) {
+        lastTap = { t: 0, id: null };
+        this.dispatchEvent(new CustomEvent('root', { detail: { item: this.view.items[hit.item] } }));
+        return;
+      }
+      lastTap = { t: now, id };
+      this.dispatchEvent(new CustomEvent('pick', { detail: hit ? { item: this.view.items[hit.item], link: this.view.links[hit.link], shift: e.shiftKey } : {} }));
+    };
+    c.addEventListener('pointerup', up);
+    c.addEventListener('pointercancel', up);
+    c.addEventListener('pointerleave', () => this.#unpoint());
+    c.addEventListener('wheel', (e) => {
+      e.preventDefault();
+      const [x, y] = local(e);
+      const unit = e.deltaMode === 1 ? 16 : 1;
+      // A trackpad's two fingers move the picture; its pinch and a wheel zoom.
+      if (e.ctrlKey || Math.abs(e.deltaY) >= 40 || e.deltaMode === 1) this.zoom(Math.exp(-Math.max(-120, Math.min(120, e.deltaY * unit)) * (e.ctrlKey ? 0.01 : 0.0022)), x, y);
+      else this.pan(-e.deltaX * unit, -e.deltaY * unit);
+    }, { passive: false });
+  }
+
+  #point(at, e) {
+    const hit = this.at(...at);
+    const same = hit?.item === this.hover?.item && hit?.link === this.hover?.link;
+    this.canvas.classList.toggle('pointing', !!hit);
+    if (!same) {
+      this.hover = hit;
+      this.dispatchEvent(new CustomEvent('hover', { detail: hit ? { item: this.view.items[hit.item], link: this.view.links[hit.link] } : {} }));
+      this.draw();
+    }
+    if (hit) {
+      const b = this.canvas.getBoundingClientRect();
+      const w = this.tip.offsetWidth, h = this.tip.offsetHeight;
+      const x = Math.min(at[0] + 14, b.width - w - 8), y = at[1] + 18 + h > b.height ? at[1] - h - 10 : at[1] + 18;
+      this.tip.style.setProperty('transform', `translate(${Math.max(4, Math.round(x))}px, ${Math.max(4, Math.round(y))}px)`);
+    }
+  }
+
+  #unpoint() {
+    if (!this.hover) return;
+    this.hover = null;
+    this.canvas.classList.remove('pointing');
+    this.dispatchEvent(new CustomEvent('hover', { detail: {} }));
+    this.draw();
+  }
+}
+
+function line(ctx, p, gap) {
+  if (gap) {
+    const [a, b] = gap === 'server' ? [0, 0.82] : [0.18, 1];
+    const q = part(p, a, b);
+    ctx.moveTo(q[0], q[1]);
+    ctx.bezierCurveTo(q[2], q[3], q[4], q[5], q[6], q[7]);
+    return;
+  }
+  ctx.moveTo(p[0], p[1]);
+  ctx.bezierCurveTo(p[2], p[3], p[4], p[5], p[6], p[7]);
+}
+
+function arrow(ctx, p, size) {
+  let dx = p[6] - p[4], dy = p[7] - p[5];
+  const d = Math.hypot(dx, dy) || 1;
+  dx /= d; dy /= d;
+  ctx.moveTo(p[6], p[7]);
+  ctx.lineTo(p[6] - dx * size - dy * size * 0.5, p[7] - dy * size + dx * size * 0.5);
+  ctx.lineTo(p[6] - dx * size + dy * size * 0.5, p[7] - dy * size - dx * size * 0.5);
+  ctx.closePath();
+}
+
+function point(p, t) {
+  const u = 1 - t, a = u * u * u, b = 3 * u * u * t, c = 3 * u * t * t, d = t * t * t;
+  return [a * p[0] + b * p[2] + c * p[4] + d * p[6], a * p[1] + b * p[3] + c * p[5] + d * p[7]];
+}
+
+// The part of a cubic between two parameters, by its blossom.
+function part(p, t0, t1) {
+  const blossom = (i, a, b, c) => {
+    const lerp = (x, y, t) => x + (y - x) * t;
+    const l1 = lerp(p[i], p[i + 2], a), l2 = lerp(p[i + 2], p[i + 4], a), l3 = lerp(p[i + 4], p[i + 6], a);
+    return lerp(lerp(l1, l2, b), lerp(l2, l3, b), c);
+  };
+  return [[t0, t0, t0], [t0, t0, t1], [t0, t1, t1], [t1, t1, t1]].flatMap((t) => [blossom(0, ...t), blossom(1, ...t)]);
+}
+
+function distance(p, x, y) {
+  let best = Infinity, [ax, ay] = [p[0], p[1]];
+  for (let i = 1; i <= 16; i++) {
+    const [bx, by] = point(p, i / 16);
+    const dx = bx - ax, dy = by - ay;
+    const t = Math.max(0, Math.min(1, ((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1)));
+    best = Math.min(best, Math.hypot(x - ax - t * dx, y - ay - t * dy));
+    ax = bx; ay = by;
+  }
+  return best;
+}
+
+const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));

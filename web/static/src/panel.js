@@ -1,0 +1,269 @@
+// What is known of one edge or service, beside the map.
+
+import { badge, copy, h } from './dom.js';
+import * as f from './format.js';
+import { chart } from './charts.js';
+import { ask } from './data.js';
+import { showTrace } from './trace.js';
+import { faulty, pretty, severity, shortName, wrong } from './view.js';
+
+const failureWords = {
+  timeout: 'nobody answered in time', refused: 'connection refused', unresolved: 'name not known', tls: 'certificate or handshake', auth: 'not authenticated or not allowed',
+  throttled: 'too many requests', breaker_open: 'breaker open', pool_exhausted: 'pool exhausted', reset: 'connection broken', contract: 'caller and callee disagree',
+  lost_response: 'answer lost on the way', server_error: 'the callee failed', unclassified: 'the span does not say why',
+};
+
+export class Panel {
+  key = '';
+  #abort = null; #timer = 0; #charts = []; #live = null;
+
+  constructor(root, data, state, go) {
+    Object.assign(this, { root, data, state, go });
+  }
+
+  /** Shows what the state asks for, anew when it is something else. */
+  async show(state) {
+    const key = state.trace ? `t ${state.trace}` : state.edge ? `e ${state.edge}` : state.service ? `s ${state.service}` : '';
+    const span = JSON.stringify([state.range, state.at, state.env]);
+    if (key + span === this.key) return;
+    const same = this.key.startsWith(key) && key !== '';
+    this.key = key + span;
+    clearTimeout(this.#timer);
+    this.#abort?.abort();
+    this.root.hidden = key === '';
+    if (key === '') { this.#clear(); this.root.replaceChildren(); return; }
+    if (!same) {
+      this.#clear();
+      this.root.scrollTop = 0;
+      this.root.replaceChildren(this.#header([h('span', { class: 'quiet' }, 'Loading…')]));
+    }
+    this.#abort = new AbortController();
+    const { signal } = this.#abort;
+    const load = async () => {
+      try {
+        if (state.trace) { await this.#trace(state); return; }
+        if (state.edge) await this.#edge(state, signal);
+        else await this.#service(state, signal);
+      } catch (e) {
+        if (signal.aborted) return;
+        if (!this.#live) this.root.replaceChildren(this.#header([state.edge ? 'Connection' : state.service]), h('p', { class: 'lead' }, e.message));
+      }
+      if (!signal.aborted && !state.at) this.#timer = setTimeout(load, 10000);
+    };
+    await load();
+  }
+
+  restyle() { this.#charts.forEach((c) => c.restyle()); }
+
+  #clear() {
+    this.#charts.forEach((c) => c.destroy());
+    this.#charts = [];
+    this.#live = null;
+  }
+
+  #header(title, back = null) {
+    return h('header', null, h('h2', { tabindex: '-1' }, title),
+      back,
+      h('button', { type: 'button', class: 'icon close', 'aria-label': 'Close', title: 'Close  Esc', on: { click: () => this.go.to({ service: '', edge: '', trace: '', depth: 0 }) } }, '×'));
+  }
+
+  #node(id) {
+    return h('button', { type: 'button', class: 'link', title: id, on: { click: () => this.go.to({ service: id, edge: '', trace: '' }) } }, this.data.nodes.get(id)?.name ?? shortName(id));
+  }
+
+  async #trace(state) {
+    const body = h('div', null, h('p', { class: 'quiet' }, 'Loading the trace…'));
+    this.root.replaceChildren(this.#header(['Trace ', h('code', { class: 'quiet' }, state.trace.slice(0, 8))],
+      h('button', { type: 'button', on: { click: () => this.go.to({ trace: '' }) } }, 'Back')), body);
+    await showTrace(body, state.trace);
+  }
+
+  async #edge(state, signal) {
+    const span = this.state.span();
+    const params = { from: span.from, to: span.to };
+    const long = this.state.live ? { from: 'now-15m', to: 'now' } : params;
+    const [edge, series] = await Promise.all([ask(`edges/${encodeURIComponent(state.edge)}`, params, signal), ask(`edges/${encodeURIComponent(state.edge)}/series`, long, signal)]);
+    if (signal.aborted) return;
+    // The window that is still open is left out: a second's worth of it says nothing.
+    const closed = series.points.filter((p) => Date.parse(p.t) + series.step_s * 1000 <= Date.now());
+    const v = this.#values(closed.length > 1 ? closed : series.points);
+    if (this.#live === `edge ${edge.id}`) this.#charts.forEach((c, i) => c.set(v.t, v.sets[i]));
+    else {
+      this.#clear();
+      this.#live = `edge ${edge.id}`;
+      const sync = `panel ${edge.id}`;
+      const make = (title, say, lines, top) => chart({ title, times: v.t, say, sync, top, lines });
+      const line = (i, name, values, colour, more) => ({ name, values, colour, ink: `i${i}`, ...more });
+      const [rate, errors, latency, retries, callee, busy] = v.sets;
+      this.#charts = [
+        make('Calls', f.rate, [line(0, 'rate', rate[0], 'accent')]),
+        make('Errors', f.share, [line(3, 'failed', errors[0], 'critical')], 0.01),
+        make('Caller waits', f.duration, [line(0, 'p50', latency[0], 'accent'), line(1, 'p95', latency[1], 'ok'), line(2, 'p99', latency[2], 'warn')]),
+        make('Retries per call', f.share, [line(2, 'retries', retries[0], 'warn')], 0.01),
+        ...(callee[1]?.some((x) => x != null) ? [make('Callee takes', f.duration, [line(0, 'p50', callee[0], 'accent'), line(1, 'p95', callee[1], 'ok'), line(2, 'p99', callee[2], 'warn')])] : []),
+        ...(busy[0].some((x) => x != null) ? [make('Calls in flight', (x) => (x == null ? f.none : x < 10 ? x.toFixed(1) : f.count(x)), [line(0, 'mean', busy[0], 'accent')])] : []),
+      ];
+      this.#charts.forEach((c, i) => { c.set(v.t, v.sets[i]); });
+    }
+    const tiles = [
+      ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
+      ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, `${f.count(edge.errors)} calls`],
+      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), `${f.count(edge.retries)} retries`],
+      ...['p50', 'p95', 'p99'].map((q) => {
+        const mine = edge[`${q}_ms`], theirs = edge.server?.[`${q}_ms`];
+        const gap = mine != null && theirs != null ? Math.max(0, mine - theirs) : null;
+        return [q, f.duration(mine ?? theirs), f.exact(mine ?? theirs, 'ms'), mine == null && theirs != null ? 'callee only' : theirs == null ? (mine == null ? 'too few calls' : 'caller only') : `callee ${f.duration(theirs)}${gap > 0.1 * mine ? `, gap ${f.duration(gap)}` : ''}`];
+      }),
+    ];
+    const server = (list) => list.filter((x) => x.side === 'server'), client = (list) => list.filter((x) => x.side === 'client');
+    const operations = server(edge.operations).length ? server(edge.operations) : client(edge.operations);
+    this.root.replaceChildren(
+      this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
+      h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`)),
+      h('p', { class: 'lead' }, sentence(edge, this.data)),
+      this.#tiles(tiles),
+      h('section', null, this.#charts.map((c) => c.node)),
+      failures(edge),
+      shares('Operations', operations),
+      shares('Instances called', server(edge.instances), edge),
+      shares('Instances calling', client(edge.instances)),
+      shares('Versions called', server(edge.versions)),
+      shares('Versions calling', client(edge.versions)),
+      this.#examples(edge.examples),
+      this.#actions(edge.id),
+    );
+  }
+
+  #values(points) {
+    const pick = (k) => points.map((p) => p[k] ?? null);
+    const theirs = (k) => points.map((p) => p.server?.[k] ?? null);
+    return {
+      t: points.map((p) => Date.parse(p.t) / 1000),
+      sets: [[pick('rate')], [pick('error_rate')], [pick('p50_ms'), pick('p95_ms'), pick('p99_ms')], [pick('retry_rate')], [theirs('p50_ms'), theirs('p95_ms'), theirs('p99_ms')], [pick('concurrency')]],
+    };
+  }
+
+  async #service(state, signal) {
+    const span = this.state.span();
+    const env = state.env ?? this.data.env;
+    const path = `services/${state.service.split('/').map(encodeURIComponent).join('/')}`;
+    const s = await ask(path, { from: span.from, to: span.to, env }, signal);
+    if (signal.aborted) return;
+    this.#live = `service ${s.id}`;
+    const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
+      h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Service', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
+        h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', null,
+          h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? shortName(e[other]))),
+          h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: faulty(e.health) && e.error_rate > 0.005 ? `n ${e.health === 'critical' ? 'hot' : 'warm'}` : 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms))))))));
+    const chain = s.chain ?? {};
+    const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
+    if (signal.aborted) return;
+    const atTop = document.activeElement;
+    this.root.replaceChildren(
+      this.#header([s.name]),
+      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`)),
+      h('p', { class: 'lead' }, about(s, this.data)),
+      h('div', { class: 'actions' },
+        h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
+        h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far')),
+      this.#tiles([
+        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.inbound.length} caller${s.inbound.length === 1 ? '' : 's'}`],
+        ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
+        ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), ''],
+        ['depends on', f.count(chain.downstream), 'nodes downstream', chain.depth ? `${chain.depth} calls deep` : ''],
+        ['needed by', f.count(chain.upstream), 'nodes upstream', ''],
+        ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? `${s.versions.length} version${s.versions.length === 1 ? '' : 's'}` : ''],
+      ]),
+      list('Called by', s.inbound, 'source'),
+      list('Calls', s.outbound, 'target'),
+      shares('Operations', s.operations),
+      shares('Instances', s.instances),
+      shares('Versions', s.versions),
+      this.#examples(traces.traces),
+      this.#actions(null, s.id),
+    );
+    if (atTop && !document.contains(atTop)) this.root.querySelector('.close')?.focus({ preventScroll: true });
+  }
+
+  #when(span) {
+    const { at, range } = this.state.now;
+    if (at) return `${f.span(span.seconds)} up to ${f.clock(new Date(at))}`;
+    return range === 'live' ? 'last 5 min' : `last ${f.span(span.seconds)}`;
+  }
+
+  #tiles(tiles) {
+    return h('div', { class: 'tiles' }, tiles.map(([word, value, exact, sub]) => h('div', { title: exact }, h('div', { class: 'word' }, word), h('div', { class: 'value' }, value), h('div', { class: 'sub' }, sub || ' '))));
+  }
+
+  #examples(examples) {
+    if (!examples?.length) return '';
+    const order = { error: 0, slow: 1, retried: 2, typical: 3 };
+    const words = { error: 'failed', slow: 'slow', retried: 'retried', typical: 'typical' };
+    const few = {};
+    const list = [...examples].sort((a, b) => order[a.kind] - order[b.kind] || Date.parse(b.at) - Date.parse(a.at)).filter((x) => (few[x.kind] = (few[x.kind] ?? 0) + 1) <= 4);
+    return h('section', null, h('h3', null, 'Example traces'), h('ul', { class: 'examples' }, list.map((x) => h('li', null,
+      h('a', { href: `/traces/${x.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); this.go.to({ trace: x.trace_id }); } } } },
+        h('span', { class: `pill ${x.kind}` }, words[x.kind] ?? x.kind), h('span', null, f.duration(x.duration_ms), x.failure ? h('span', { class: 'quiet' }, `  ${failureWords[x.failure] ?? x.failure}`) : null),
+        h('span', { class: 'quiet', title: x.at }, f.ago(Date.now() - Date.parse(x.at))))))));
+  }
+
+  #actions(edge, service) {
+    const address = h('button', { type: 'button', on: { click: () => copy(location.href, address) } }, 'Copy link');
+    return h('div', { class: 'actions' }, address,
+      h('a', { href: edge ? `/api/v1/edges/${encodeURIComponent(edge)}` : `/api/v1/services/${service.split('/').map(encodeURIComponent).join('/')}` }, 'JSON'));
+  }
+}
+
+/** An edge in one sentence. */
+export function sentence(e, data) {
+  const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
+  const from = name(e.source), to = name(e.target);
+  if (!e.calls) return `No calls from ${from} to ${to} in this time.`;
+  const worst = Object.entries(e.failures ?? {}).sort((a, b) => b[1] - a[1])[0];
+  const parts = [];
+  if (e.error_rate > 0) {
+    let s = `${f.share(e.error_rate)} of calls fail`;
+    if (worst && e.errors) s += worst[1] / e.errors > 0.95 ? `: ${failureWords[worst[0]] ?? worst[0]}` : `, mostly ${failureWords[worst[0]] ?? worst[0]}`;
+    parts.push(s);
+    const bad = (e.instances ?? []).filter((i) => i.side === 'server').sort((a, b) => b.errors - a.errors);
+    const all = bad.reduce((sum, i) => sum + i.errors, 0), calls = bad.reduce((sum, i) => sum + i.calls, 0);
+    if (bad.length > 1 && all >= 5 && bad[0].errors / all > 0.6 && bad[0].calls / calls < 0.6) parts.push(`1 of ${bad.length} instances explains ${f.share(bad[0].errors / all)}`);
+  }
+  const other = (e.reasons ?? []).filter((r) => !r.startsWith('errors')).map(pretty);
+  parts.push(...other);
+  if (!parts.length) {
+    const p = e.p95_ms ?? e.server?.p95_ms;
+    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.count(e.calls)} call${e.calls === 1 ? '' : 's'}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
+  }
+  return `${from} → ${to}: ${parts.join('; ')}.`;
+}
+
+function about(s, data) {
+  const bad = s.outbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || (b.errors ?? 0) - (a.errors ?? 0));
+  const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
+  const up = s.inbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health));
+  const parts = [];
+  if (up.length) parts.push(`Calls from ${name(up[0].source)} suffer: ${wrong(up[0]) || 'unhealthy'}`);
+  if (bad.length) parts.push(`${up.length ? 'its' : 'Its'} call to ${name(bad[0].target)} suffers: ${wrong(bad[0]) || 'unhealthy'}${bad.length > 1 ? `, and ${bad.length - 1} more` : ''}`);
+  if (parts.length) return `${parts.join('; ')}.`;
+  if (s.inbound.length === 0 && s.outbound.length === 0) return 'It sends spans, and nothing is seen to call it or to be called by it.';
+  return `Called by ${s.inbound.length || 'nobody'}, calls ${s.outbound.length || 'nobody'}; nothing is wrong around it.`;
+}
+
+function failures(e) {
+  const list = Object.entries(e.failures ?? {}).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
+  if (!list.length) return '';
+  const total = list.reduce((sum, [, n]) => sum + n, 0);
+  return h('section', null, h('h3', null, 'Why calls fail'), h('ul', { class: 'bars' }, list.map(([k, n]) => h('li', { title: f.exact(n, 'calls') },
+    h('span', { class: 'bar-fill', style: { width: `${n / total * 100}%` } }), h('span', null, failureWords[k] ?? k), h('span', { class: 'n' }, f.share(n / total))))));
+}
+
+function shares(title, list) {
+  if (!list?.length) return '';
+  const shown = list.slice(0, 12);
+  return h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
+    h('thead', null, h('tr', null, ['Name', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
+    h('tbody', null, shown.map((x) => h('tr', null, h('td', null, x.name || 'no name'), h('td', { class: 'n', title: f.exact(x.calls, 'calls') }, f.rate(x.rate)),
+      h('td', { class: x.error_rate > 0.05 ? 'n hot' : x.error_rate > 0.01 ? 'n warm' : 'n', title: f.exact(x.errors, 'failed') }, f.share(x.error_rate)), h('td', { class: 'n' }, f.duration(x.p95_ms)))))),
+    list.length > shown.length ? h('p', { class: 'quiet' }, `And ${list.length - shown.length} more, all in the JSON.`) : '');
+}

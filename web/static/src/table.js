@@ -1,0 +1,81 @@
+// The same data as the map, as tables: complete for the keyboard and for those who hear the page.
+
+import { badge, h } from './dom.js';
+import * as f from './format.js';
+import { pretty, severity } from './view.js';
+
+const page = 300; // rows at first; the rest on demand, so that a huge graph opens at once
+
+const hot = (e, key) => (e.health === 'critical' ? 'n hot' : e.health === 'warn' ? 'n warm' : 'n');
+
+const edgeColumns = [
+  { name: 'Health', sort: (e) => -severity(e.health), cell: (e) => h('td', null, badge(e.health, f.healthWord[e.health])) },
+  { name: 'Caller', sort: (e) => e.source, cell: (e, go) => h('td', null, go(e.source, { service: e.source, edge: '' })) },
+  { name: 'Callee', sort: (e) => e.target, cell: (e, go) => h('td', null, go(e.target, { edge: e.id, service: '' })) },
+  { name: 'Protocol', sort: (e) => e.protocol, cell: (e) => h('td', null, e.protocol) },
+  { name: 'Rate', n: true, sort: (e) => -(e.rate ?? -1), cell: (e) => h('td', { class: 'n', title: f.exact(e.calls, 'calls') }, f.rate(e.rate)) },
+  { name: 'Errors', n: true, sort: (e) => -(e.error_rate ?? -1), cell: (e) => h('td', { class: e.error_rate > 0.005 ? hot(e) : 'n', title: `${f.exact(e.errors, '')} of ${f.exact(e.calls, 'calls')}` }, f.share(e.error_rate)) },
+  { name: 'Retries', n: true, sort: (e) => -(e.amplification ?? -1), cell: (e) => h('td', { class: e.amplification > 1.1 ? hot(e) : 'n', title: f.exact(e.retries, 'retries') }, e.amplification > 1.005 ? f.factor(e.amplification) : e.amplification == null ? f.none : '1x') },
+  ...['p50', 'p95', 'p99'].map((q) => ({
+    name: q, n: true, sort: (e) => -(e[`${q}_ms`] ?? e.server?.[`${q}_ms`] ?? -1),
+    cell: (e) => { const v = e[`${q}_ms`] ?? e.server?.[`${q}_ms`]; return h('td', { class: 'n', title: `${f.exact(v, 'ms')}${e[`${q}_ms`] == null && v != null ? ', as the callee sees it' : ''}` }, f.duration(v)); },
+  })),
+  { name: 'What is wrong', sort: (e) => (e.reasons?.[0] ?? '~'), cell: (e) => h('td', null, (e.reasons ?? []).map(pretty).join('; ')) },
+];
+
+const nodeColumns = [
+  { name: 'Health', sort: (n) => -severity(n.health), cell: (n) => h('td', null, badge(n.health, f.healthWord[n.health])) },
+  { name: 'Name', sort: (n) => n.name, cell: (n, go) => h('td', null, go(n.name, { service: n.id, edge: '' })) },
+  { name: 'Namespace', sort: (n) => n.namespace ?? '~', cell: (n) => h('td', null, n.namespace ?? '') },
+  { name: 'Kind', sort: (n) => n.kind, cell: (n) => h('td', null, n.kind) },
+  { name: 'Rate', n: true, sort: (n) => -(n.rate ?? -1), cell: (n) => h('td', { class: 'n', title: f.exact(n.rate, 'calls/s') }, f.rate(n.rate)) },
+  { name: 'Errors', n: true, sort: (n) => -(n.error_rate ?? -1), cell: (n) => h('td', { class: n.error_rate > 0.005 ? hot(n) : 'n', title: f.exact(n.error_rate == null ? null : n.error_rate * 100, '%') }, f.share(n.error_rate)) },
+  { name: 'p95', n: true, sort: (n) => -(n.p95_ms ?? -1), cell: (n) => h('td', { class: 'n', title: f.exact(n.p95_ms, 'ms') }, f.duration(n.p95_ms)) },
+  { name: 'Instances', n: true, sort: (n) => -(n.instances ?? -1), cell: (n) => h('td', { class: 'n' }, n.instances == null ? f.none : f.count(n.instances)) },
+  { name: 'Versions', sort: (n) => (n.versions ?? []).join(), cell: (n) => h('td', null, (n.versions ?? []).join(', ')) },
+];
+
+export class TableView {
+  what = 'edges';
+  sorted = { edges: { column: 0, down: false }, nodes: { column: 0, down: false } };
+  all = false;
+
+  constructor(root, go) {
+    this.root = root;
+    this.go = go;
+  }
+
+  /** rows: {edges, nodes}, already filtered; selected: id of what the panel shows. */
+  show(rows, selected) {
+    this.rows = rows;
+    this.selected = selected;
+    const columns = this.what === 'edges' ? edgeColumns : nodeColumns;
+    const { column, down } = this.sorted[this.what];
+    const by = columns[column].sort;
+    const traffic = (r) => -(r.rate ?? 0);
+    const list = [...rows[this.what]].sort((a, b) => {
+      const x = by(a), y = by(b);
+      const order = x < y ? -1 : x > y ? 1 : traffic(a) - traffic(b) || (a.id < b.id ? -1 : 1);
+      return down ? -order : order;
+    });
+    const shown = this.all ? list : list.slice(0, page);
+    const focused = this.root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const top = this.root.scrollTop;
+
+    const tab = (what, word) => h('button', { type: 'button', 'aria-pressed': String(this.what === what), data: { key: `tab ${what}` }, on: { click: () => { this.what = what; this.all = false; this.show(this.rows, this.selected); } } }, word);
+    const link = (id) => (text, target) => h('a', { href: this.go.href(target), data: { key: `${id} ${text}` }, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); this.go.to(target); } } } }, text);
+    const head = columns.map((c, i) => h('th', { scope: 'col', class: c.n ? 'n' : null, 'aria-sort': i === column ? (down ? 'descending' : 'ascending') : null },
+      h('button', { type: 'button', data: { key: `sort ${i}` }, on: { click: () => { this.sorted[this.what] = { column: i, down: i === column && !down }; this.show(this.rows, this.selected); } } },
+        c.name, i === column ? (down ? ' ↑' : ' ↓') : '')));
+    const body = shown.map((r) => h('tr', { 'aria-selected': r.id === this.selected ? 'true' : null }, columns.map((c) => c.cell(r, link(r.id)))));
+    const caption = this.what === 'edges' ? 'Connections between services' : 'Services, data stores and third parties';
+    this.root.replaceChildren(
+      h('div', { class: 'tabs' }, tab('edges', `Connections ${rows.edges.length}`), tab('nodes', `Services ${rows.nodes.length}`)),
+      h('table', { class: 'figures' }, h('caption', { class: 'offscreen' }, caption), h('thead', null, h('tr', null, head)), h('tbody', null, body)),
+      list.length === 0 ? h('p', { class: 'quiet more' }, 'Nothing fits.') : '',
+      shown.length < list.length ? h('p', { class: 'more' }, h('button', { type: 'button', data: { key: 'all' }, on: { click: () => { this.all = true; this.show(this.rows, this.selected); } } }, `Show all ${list.length}`)) : '',
+    );
+    this.root.scrollTop = top;
+    if (focused) [...this.root.querySelectorAll('[data-key]')].find((e) => e.dataset.key === focused)?.focus({ preventScroll: true });
+  }
+}
