@@ -45,6 +45,7 @@ build: ## build the static binaries into bin/
 
 # One run with the race detector over all unit tests, then one without it over what carries the tag e2e. Foreign clients
 # that could be fetched are required: their tests may not skip. tally shows the runner's closing lines, and counts.
+# -trimpath in the second run because the binary has it: what both need is compiled once.
 test: setup ## every test: unit and race, real browser, real clients
 	@go -C tools/tally test ./... && go -C tools/tally build -o $(TALLY) .
 	race=-race; export CGO_ENABLED=1
@@ -58,7 +59,7 @@ test: setup ## every test: unit and race, real browser, real clients
 		export CGO_ENABLED=0 FAULTLINE_COLLECTOR=$(COLLECTOR) FAULTLINE_CLIENTS=$(CLIENTS) FAULTLINE_REQUIRE_CLIENTS=0
 		if $(MAKE) clients; then FAULTLINE_REQUIRE_CLIENTS=1; fi
 		$(MAKE) build || failed=1
-		go test -json -count=1 -p 1 -timeout 10m -tags e2e $(E2E_PACKAGES) || failed=1
+		go test -json -trimpath -count=1 -p 1 -timeout 10m -tags e2e $(E2E_PACKAGES) || failed=1
 		exit $$failed
 	} | $(TALLY)
 
@@ -66,7 +67,7 @@ race: ## unit tests with the race detector
 	@CGO_ENABLED=1 go test -race $(PACKAGES)
 
 e2e: build clients ## browser and real-client tests alone
-	@FAULTLINE_COLLECTOR=$(COLLECTOR) FAULTLINE_CLIENTS=$(CLIENTS) go test -count=1 -p 1 -tags e2e $(E2E_PACKAGES)
+	@FAULTLINE_COLLECTOR=$(COLLECTOR) FAULTLINE_CLIENTS=$(CLIENTS) go test -trimpath -count=1 -p 1 -tags e2e $(E2E_PACKAGES)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@git grep -oE '^func Fuzz\w+' -- '*_test.go' | while IFS=: read -r file decl; do

@@ -23,10 +23,11 @@ import (
 const module = "faultline"
 
 // domain are the packages that know neither a network nor a disk; neither do their tests.
-var domain = []string{"graph", "ingest/otlpwire", "internal/engine", "internal/sketch", "web/layout"}
+var domain = []string{"graph", "ingest/otlpwire", "internal/sketch", "web/layout"}
 
-// testsMayImport is what a test in the domain may import beside what its package may: traffic with known truth.
-var testsMayImport = []string{"internal/sim"}
+// testsMayImport is what a test in the domain may import beside what its package may: traffic with known truth, sketches
+// to compare, and the real store in place of an imitation.
+var testsMayImport = []string{"internal/sim", "internal/sketch", "storage/sqlite"}
 
 func TestHouse(t *testing.T) {
 	for _, f := range examine(t, os.DirFS(".")) {

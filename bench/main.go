@@ -1,18 +1,12 @@
 //go:build linux
 
-// Command bench measures what a span costs Faultline, and what it costs an
-// OpenTelemetry Collector that only decodes it (nop) or that makes a service
-// graph of it with its own connector (servicegraph):
+// Command bench measures what a span costs Faultline, and what it costs an OpenTelemetry Collector that only decodes it
+// (nop) or that makes a service graph of it with its own connector (servicegraph).
 //
-//	go build -C bench/peers -o ../../bin/peers .
-//	go build -o bin/collector ./cmd/collector
-//	go run ./bench -peers bin/peers -collector bin/collector
-//
-// Server and load generator each have a core of their own and the server runs
-// with GOMAXPROCS=1. The figure is the server process's CPU time (user and
-// system) per million spans, the median over rounds in which the servers take
-// turns. Only ratios within one run mean anything; a busy machine spoils even
-// those. It needs Linux, two cores and nothing else.
+// Server and load generator each have a core of their own and the server runs with GOMAXPROCS=1. The figure is the
+// server process's CPU time (user and system) per million spans, the median over rounds in which the servers take
+// turns. Only ratios within one run mean anything; a busy machine spoils even those. It needs Linux, two cores and
+// nothing else; `make bench` builds the servers and runs it.
 package main
 
 import (

@@ -453,7 +453,7 @@ func (l *Live) Cut(now time.Time) []Part {
 			delete(l.cut.numbers, id)
 		}
 	}
-	l.collect(parts, lastWindow, lastMinute)
+	l.collect(parts)
 
 	out := slices.Clone(l.cut.closing)
 	for _, p := range parts {
@@ -474,7 +474,7 @@ func (l *Live) Cut(now time.Time) []Part {
 }
 
 // collect fills the parts: copies of what is open, and what is closed itself, which it takes out of the edges.
-func (l *Live) collect(parts map[partID]*Part, lastWindow, lastMinute int64) {
+func (l *Live) collect(parts map[partID]*Part) {
 	for i := range l.shards {
 		sh := &l.shards[i]
 		sh.mu.Lock()
@@ -500,8 +500,15 @@ func (l *Live) collect(parts map[partID]*Part, lastWindow, lastMinute int64) {
 				}
 				p.Details = l.appendDetails(p.Details, key, m, p.Open)
 			}
-			e.windows = slices.DeleteFunc(e.windows, func(w *edgeWindow) bool { return w.start <= lastWindow })
-			e.minutes = slices.DeleteFunc(e.minutes, func(m *edgeMinute) bool { return m.start <= lastMinute })
+			// What was opened since the parts were chosen is in none of them and stays for the next cut.
+			e.windows = slices.DeleteFunc(e.windows, func(w *edgeWindow) bool {
+				p := parts[partID{w.start * windowNanos, WindowLength}]
+				return p != nil && !p.Open
+			})
+			e.minutes = slices.DeleteFunc(e.minutes, func(m *edgeMinute) bool {
+				p := parts[partID{m.start * minuteNanos, DetailLength}]
+				return p != nil && !p.Open
+			})
 			if len(e.windows) == 0 && len(e.minutes) == 0 {
 				delete(sh.edges, ref)
 				l.edges.Add(-1)
@@ -517,7 +524,7 @@ func (l *Live) collect(parts map[partID]*Part, lastWindow, lastMinute int64) {
 		}
 		n.dirty = false
 		p.Nodes = append(p.Nodes, l.nodeRow(k, n))
-		if k.minute <= lastMinute {
+		if !p.Open {
 			delete(l.nodes.m, k)
 		}
 	}

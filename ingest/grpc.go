@@ -20,7 +20,7 @@ import (
 // startGRPC starts the OTLP/gRPC server. Of a request's bytes, what is being received is bounded by the size of a message
 // and the number of streams; from there on the budget holds.
 func (r *otlpReceiver) startGRPC(ctx context.Context, host component.Host, cfg *configgrpc.ServerConfig) error {
-	server, err := cfg.ToServer(ctx, host.GetExtensions(), r.set.TelemetrySettings,
+	server, err := cfg.ToServer(ctx, host.GetExtensions(), r.telemetry,
 		configgrpc.WithGrpcServerOption(grpc.ForceServerCodecV2(rawCodec{})),
 		configgrpc.WithGrpcServerOption(experimental.BufferPool(&pool)),
 		configgrpc.WithGrpcServerOption(grpc.MaxHeaderListSize(maxHeaderBytes)),

@@ -38,7 +38,7 @@ func (r *otlpReceiver) startHTTP(ctx context.Context, host component.Host, cfg *
 	// Decompression is the handler's, bounded and with codes of its own; the Collector's is turned off in a copy.
 	own := *cfg
 	own.CompressionAlgorithms = []string{}
-	server, err := own.ToServer(ctx, host.GetExtensions(), r.set.TelemetrySettings, h, confighttp.WithErrorHandler(h.onError))
+	server, err := own.ToServer(ctx, host.GetExtensions(), r.telemetry, h, confighttp.WithErrorHandler(h.onError))
 	if err != nil {
 		return err
 	}

@@ -565,8 +565,8 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return none
 	}
 	if pe == nil {
-		if h.flags&waited == 0 {
-			return none
+		if above := s.parentOf(h); h.flags&waited == 0 || above != nil && above.node != h.node {
+			return none // one that names no peer, below another service's span, stands for the callee
 		}
 		fact.target = p.dir.byRef(h.node).unknown
 		return fact
@@ -604,10 +604,10 @@ func (p *pairer) siblings(s *shard, h *half, b *batch) {
 			if i == j {
 				continue
 			}
-			if o.end() <= c.start && (before == nil || o.end() > before.end() || o.end() == before.end() && o.id > before.id) {
+			if o.start < c.start && o.end() <= latestStart(c) && (before == nil || o.end() > before.end() || o.end() == before.end() && o.id > before.id) {
 				before = o
 			}
-			if c.end() <= o.start && (after == nil || o.start < after.start || o.start == after.start && o.id < after.id) {
+			if c.start < o.start && c.end() <= latestStart(o) && (after == nil || o.start < after.start || o.start == after.start && o.id < after.id) {
 				after = o
 			}
 		}
@@ -620,6 +620,15 @@ func (p *pairer) siblings(s *shard, h *half, b *batch) {
 		}
 		p.outgoing(s, c, b)
 	}
+}
+
+// latestStart returns when h began at the latest. Some SDKs (JavaScript's) read the start from a clock of whole
+// milliseconds and the length from a finer one: the true start may be almost a millisecond later.
+func latestStart(h *half) int64 {
+	if h.start%1e6 == 0 {
+		return h.start + 1e6 - 1
+	}
+	return h.start
 }
 
 // maxRetryGap is how long after a failed attempt another one is still taken for its retry, or thrice the attempt's

@@ -17,6 +17,8 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
 )
 
@@ -26,11 +28,11 @@ const stopTimeout = 5 * time.Second
 // otlpReceiver is the fast way in: an OTLP/gRPC and an OTLP/HTTP server that check a request's size, encoding and token
 // and hand its bytes to the Intake undecoded.
 type otlpReceiver struct {
-	set    receiver.Settings
-	cfg    *ReceiverConfig
-	tee    *tee // nil unless batches are forwarded
-	token  *[sha256.Size]byte
-	budget budget
+	telemetry component.TelemetrySettings // of the servers
+	cfg       *ReceiverConfig
+	tee       *tee               // nil unless batches are forwarded
+	token     *[sha256.Size]byte // digest of the token, nil if none is asked for
+	budget    budget
 
 	intake   *Intake
 	stopping atomic.Bool
@@ -42,7 +44,12 @@ type otlpReceiver struct {
 }
 
 func newReceiver(set receiver.Settings, cfg *ReceiverConfig, next consumer.Traces) (*otlpReceiver, error) {
-	r := &otlpReceiver{set: set, cfg: cfg, budget: budget{limit: int64(cfg.MaxInFlightMiB) << 20}}
+	// The servers' instrumentation would make a span of every request, which may come back to this receiver as the next
+	// one, and costs a fifth of what the server does for a call; the Intake counts all that is to be known of requests.
+	quiet := set.TelemetrySettings
+	quiet.TracerProvider = tracenoop.NewTracerProvider()
+	quiet.MeterProvider = metricnoop.NewMeterProvider()
+	r := &otlpReceiver{telemetry: quiet, cfg: cfg, budget: budget{limit: int64(cfg.MaxInFlightMiB) << 20}}
 	if cfg.AuthToken != "" {
 		sum := sha256.Sum256([]byte(cfg.AuthToken))
 		r.token = &sum

@@ -54,7 +54,8 @@ type Query struct {
 	Edges []string
 	// Edges and details are separate questions, because details are many and rarely wanted.
 	Want Want
-	// Except leaves out parts that the caller holds himself, newer.
+	// Except leaves out parts that the caller holds himself, newer. A part may be left out as long as it is open, and
+	// up to half a minute of Maintain's time after it was written closed; later it is within sums and cannot be.
 	Except []graph.PartKey
 }
 
@@ -81,7 +82,8 @@ type TraceQuery struct {
 
 // Reader answers questions. It is safe for concurrent use, also with a Writer at work.
 type Reader interface {
-	// Windows returns the sums, by start; rows in no particular order. An empty answer is no error.
+	// Windows returns the sums, by start; rows in no particular order, each key once, without those that were taken
+	// back entirely. Without a step the one window is [From, To). An empty answer is no error.
 	Windows(ctx context.Context, q Query) ([]graph.Window, error)
 	// Examples returns example calls, newest first.
 	Examples(ctx context.Context, q TraceQuery) ([]graph.Example, error)
@@ -95,7 +97,9 @@ type Reader interface {
 
 // Writer remembers. One goroutine writes at a time.
 type Writer interface {
-	// Write keeps a batch. A part that is already there is replaced.
+	// Write keeps a batch. A part that is already there is replaced, so that a batch may be written again when the
+	// answer was lost; one that was written closed and has been folded since is final, and writing it again changes
+	// nothing. Nobody but Write reads the batch's memory, and not after it has returned.
 	Write(ctx context.Context, b Batch) error
 	// Maintain folds closed parts into the coarser tiers and drops what is older than the retention, in pieces
 	// short enough not to hold up Write. It is called every few seconds; now is the time to reckon from.

@@ -24,6 +24,8 @@ func settings(from *sources) otelcol.CollectorSettings {
 	return otelcol.CollectorSettings{
 		BuildInfo: component.BuildInfo{Command: "collector", Description: "Faultline, a live map of service dependencies", Version: app.BuildVersion()},
 		Factories: factories,
+		// main ends the context on a signal, from the beginning on.
+		DisableGracefulShutdown: true,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
 			ProviderFactories: []confmap.ProviderFactory{
 				envprovider.NewFactory(), from.record(fileprovider.NewFactory()), from.record(yamlprovider.NewFactory()),

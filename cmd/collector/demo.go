@@ -47,7 +47,7 @@ over OTLP. Data is kept in ` + demoDir + ` unless FAULTLINE_DATA_DIR names anoth
 		ctx, cancel := context.WithCancel(cmd.Context())
 		simulated := make(chan error, 1)
 		go func() { simulated <- simulate(ctx, rate) }()
-		if err = collector.Run(cmd.Context()); err != nil { // until a signal comes
+		if err = collector.Run(cmd.Context()); err != nil { // until its context ends
 			err = from.locate(err)
 		}
 		cancel()
@@ -94,8 +94,7 @@ func listening(ctx context.Context, addr string) bool {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err == nil {
-			conn.Close()
-			return true
+			return conn.Close() == nil
 		}
 		select {
 		case <-ctx.Done():

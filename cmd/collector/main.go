@@ -7,12 +7,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 )
 
 func main() {
-	if err := newCommand().ExecuteContext(context.Background()); err != nil {
+	// Signals are minded from the beginning, not only once the Collector runs. A SIGHUP before that means nothing: what
+	// it would read again has just been read.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	err := newCommand().ExecuteContext(ctx)
+	early := ctx.Err() != nil && errors.Is(err, context.Canceled) // stopped while it started
+	stop()
+	if err != nil && !early {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,10 +16,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -42,7 +47,7 @@ func TestMain(m *testing.M) {
 type collector struct {
 	http, grpc, otlp, dir string
 	cmd                   *exec.Cmd
-	out, err              syncBuffer
+	out, err              *syncBuffer
 	exited                chan error
 }
 
@@ -67,7 +72,7 @@ func (s *syncBuffer) String() string {
 // freeAddr returns an address that nothing listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,17 +81,23 @@ func freeAddr(t *testing.T) string {
 }
 
 func newCollector(t *testing.T) *collector {
-	return &collector{http: freeAddr(t), grpc: freeAddr(t), otlp: freeAddr(t), dir: filepath.Join(t.TempDir(), "data")}
+	c := &collector{http: freeAddr(t), grpc: freeAddr(t), otlp: freeAddr(t), dir: filepath.Join(t.TempDir(), "data"), out: &syncBuffer{}, err: &syncBuffer{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("stdout:\n%s\nstderr:\n%s", c.out.String(), c.err.String())
+		}
+	})
+	return c
 }
 
 // start runs the collector; the test ends it if need be.
 func (c *collector) start(t *testing.T, args ...string) {
 	t.Helper()
-	c.out, c.err = syncBuffer{}, syncBuffer{}
-	c.cmd = exec.Command(os.Args[0], args...)
+	c.out, c.err = &syncBuffer{}, &syncBuffer{}
+	c.cmd = exec.CommandContext(context.Background(), os.Args[0], args...) // which the test ends itself
 	c.cmd.Env = append(os.Environ(), runMain+"=1", "FAULTLINE_HTTP="+c.http, "FAULTLINE_OTLP_GRPC="+c.grpc,
 		"FAULTLINE_OTLP_HTTP="+c.otlp, "FAULTLINE_DATA_DIR="+c.dir)
-	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
+	c.cmd.Stdout, c.cmd.Stderr = c.out, c.err
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +105,7 @@ func (c *collector) start(t *testing.T, args ...string) {
 	go func(cmd *exec.Cmd) { exited <- cmd.Wait() }(c.cmd)
 	c.exited = exited
 	process := c.cmd.Process
-	t.Cleanup(func() {
-		_ = process.Kill()
-		if t.Failed() {
-			t.Logf("stdout:\n%s\nstderr:\n%s", c.out.String(), c.err.String())
-		}
-	})
+	t.Cleanup(func() { _ = process.Kill() })
 }
 
 // wait returns the exit code, or fails the test after a while.
@@ -186,11 +192,11 @@ func (c *collector) edges(t *testing.T) []edge {
 	return g.Edges
 }
 
-// calls returns the calls from one service to another.
-func (c *collector) calls(t *testing.T, source, target string) (n int64) {
+// calls returns the calls from web to cart.
+func (c *collector) calls(t *testing.T) (n int64) {
 	t.Helper()
 	for _, e := range c.edges(t) {
-		if e.Source == source && e.Target == target {
+		if e.Source == "web" && e.Target == "cart" {
 			n += e.Calls
 		}
 	}
@@ -263,7 +269,7 @@ func TestSpansToMap(t *testing.T) {
 		t.Errorf("listens on %d ports, want 3", got)
 	}
 	c.call(t, 10)
-	eventually(t, "10 calls from web to cart", func() bool { return c.calls(t, "web", "cart") == 10 })
+	eventually(t, "10 calls from web to cart", func() bool { return c.calls(t) == 10 })
 	if status, body := c.get("/api/v1/traces?limit=10"); status != http.StatusOK {
 		t.Errorf("traces: %d %s", status, body)
 	}
@@ -271,7 +277,7 @@ func TestSpansToMap(t *testing.T) {
 
 	c.start(t)
 	c.ready(t)
-	if got := c.calls(t, "web", "cart"); got != 10 {
+	if got := c.calls(t); got != 10 {
 		t.Errorf("after a stop: %d calls, want 10", got)
 	}
 	c.call(t, 5)
@@ -279,11 +285,11 @@ func TestSpansToMap(t *testing.T) {
 
 	c.start(t)
 	c.ready(t)
-	if got := c.calls(t, "web", "cart"); got != 15 {
+	if got := c.calls(t); got != 15 {
 		t.Errorf("after spans and a stop: %d calls, want 15", got)
 	}
 	c.call(t, 3)
-	eventually(t, "18 calls", func() bool { return c.calls(t, "web", "cart") == 18 })
+	eventually(t, "18 calls", func() bool { return c.calls(t) == 18 })
 	written := time.Now()
 	eventually(t, "it is on disk", func() bool {
 		_, body := c.get("/api/v1/status")
@@ -300,22 +306,114 @@ func TestSpansToMap(t *testing.T) {
 	c.start(t)
 	c.ready(t)
 	t.Logf("ready %s after a kill", time.Since(began).Round(time.Millisecond))
-	if got := c.calls(t, "web", "cart"); got != 18 {
+	if got := c.calls(t); got != 18 {
 		t.Errorf("after a kill: %d calls, want 18", got)
 	}
 
-	if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil { // every component is stopped and started
-		t.Fatal(err)
-	}
-	banners := func() int { return strings.Count(c.out.String(), "UI and API") }
-	eventually(t, "a second banner", func() bool { return banners() == 2 })
-	c.ready(t)
-	c.call(t, 2)
-	eventually(t, "20 calls", func() bool { return c.calls(t, "web", "cart") == 20 })
-	c.terminate(t)
 	if text := c.err.String(); text != "" {
 		t.Errorf("not quiet:\n%s", text)
 	}
+	var last time.Time
+	eventually(t, "a second banner", func() bool { // every component is stopped and started
+		if time.Since(last) > 3*time.Second { // a signal before the Collector minds it is as good as none
+			last = time.Now()
+			if err := c.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.Count(c.out.String(), "UI and API") > 1
+	})
+	c.ready(t)
+	c.call(t, 2)
+	eventually(t, "20 calls", func() bool { return c.calls(t) == 20 })
+	c.terminate(t)
+}
+
+// What was acknowledged before a SIGTERM is there after the next start, and nothing is there twice.
+func TestTerminatedUnderLoad(t *testing.T) {
+	c := newCollector(t)
+	var acked, unknown atomic.Int64
+	for range 3 {
+		c.start(t)
+		c.ready(t)
+		before := acked.Load()
+		stop := make(chan struct{})
+		var senders sync.WaitGroup
+		for range 4 {
+			senders.Go(func() {
+				client := http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+				defer client.CloseIdleConnections()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.otlp+"/v1/traces", bytes.NewReader(oneCall(t)))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					req.Header.Set("Content-Type", "application/x-protobuf")
+					resp, err := client.Do(req)
+					switch {
+					case errors.Is(err, syscall.ECONNREFUSED): // not taken
+					case err != nil:
+						unknown.Add(1)
+					default:
+						resp.Body.Close()
+						if resp.StatusCode == http.StatusOK {
+							acked.Add(1)
+						}
+					}
+				}
+			})
+		}
+		eventually(t, "some load", func() bool { return acked.Load() > before+200 })
+		c.terminate(t)
+		close(stop)
+		senders.Wait()
+	}
+	c.start(t)
+	c.ready(t)
+	if got := c.calls(t); got < acked.Load() || got > acked.Load()+unknown.Load() {
+		t.Errorf("%d calls, want %d to %d", got, acked.Load(), acked.Load()+unknown.Load())
+	}
+	c.terminate(t)
+}
+
+// oneCall returns a request with both halves of a call from web to cart.
+func oneCall(t *testing.T) []byte {
+	t.Helper()
+	traces := ptrace.NewTraces()
+	now := time.Now()
+	var traceID pcommon.TraceID
+	var client, server pcommon.SpanID
+	for _, id := range [][]byte{traceID[:], client[:], server[:]} {
+		if _, err := rand.Read(id); err != nil {
+			t.Error(err)
+		}
+	}
+	half := func(service string, id, parent pcommon.SpanID, kind ptrace.SpanKind) {
+		spans := traces.ResourceSpans().AppendEmpty()
+		spans.Resource().Attributes().PutStr("service.name", service)
+		span := spans.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		span.SetTraceID(traceID)
+		span.SetSpanID(id)
+		span.SetParentSpanID(parent)
+		span.SetName("GET")
+		span.SetKind(kind)
+		span.SetStartTimestamp(pcommon.NewTimestampFromTime(now.Add(-time.Millisecond)))
+		span.SetEndTimestamp(pcommon.NewTimestampFromTime(now))
+	}
+	half("web", client, pcommon.SpanID{}, ptrace.SpanKindClient)
+	half("cart", server, client, ptrace.SpanKindServer)
+	var marshaler ptrace.ProtoMarshaler
+	body, err := marshaler.MarshalTraces(traces)
+	if err != nil {
+		t.Error(err)
+	}
+	return body
 }
 
 // listeners counts the ports that a process listens on.
@@ -347,6 +445,17 @@ func listeners(t *testing.T, pid int) (n int) {
 		}
 	}
 	return n
+}
+
+// A signal that comes while the collector starts ends it in good order.
+func TestTerminatedWhileStarting(t *testing.T) {
+	c := newCollector(t)
+	c.start(t)
+	eventually(t, "the store is opened", func() bool {
+		_, err := os.Stat(c.dir)
+		return err == nil
+	})
+	c.terminate(t)
 }
 
 func TestRefusesToStart(t *testing.T) {
@@ -435,7 +544,7 @@ service:
 	c.ready(t)
 	eventually(t, "banner", func() bool { return strings.Contains(c.out.String(), "OTLP/gRPC   "+c.grpc) })
 	c.call(t, 4)
-	eventually(t, "4 calls from web to cart", func() bool { return c.calls(t, "web", "cart") == 4 })
+	eventually(t, "4 calls from web to cart", func() bool { return c.calls(t) == 4 })
 	c.terminate(t)
 }
 

@@ -88,7 +88,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.Stop(ctx))
+			err = errors.Join(err, a.Stop())
 		}
 	}()
 	warnings, err := cfg.Validate()
@@ -253,10 +253,10 @@ func Reachable(addr string) string {
 
 // Stop flushes what was taken in and gives everything back, within ten seconds. Spans must no longer come in. It may be
 // called again, and returns the same then.
-func (a *App) Stop(ctx context.Context) error {
+func (a *App) Stop() error {
 	a.stopOnce.Do(func() {
 		a.Ready(false)
-		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		a.stopErr = a.undo(ctx)
 	})

@@ -297,6 +297,20 @@ func eventually(t *testing.T, timeout, every time.Duration, f func() error) {
 	}
 }
 
+// settled waits until f returns nil, at most 45 s, and then for as long as a half of a call may wait for its other half
+// that f goes on doing so: what stays alone must not turn up as something new.
+func settled(t *testing.T, f func() error) {
+	t.Helper()
+	eventually(t, 45*time.Second, 250*time.Millisecond, f)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(13 * time.Second); time.Now().Before(end); <-tick.C {
+		if err := f(); err != nil {
+			t.Fatalf("was as expected, and then: %v", err)
+		}
+	}
+}
+
 // freeAddr returns a loopback address where nothing listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()

@@ -49,7 +49,7 @@ func TestHotROD(t *testing.T) {
 		dispatches++
 	}
 
-	eventually(t, 45*time.Second, 500*time.Millisecond, func() error {
+	settled(t, func() error {
 		g, err := c.graph()
 		if err != nil {
 			return err

@@ -75,7 +75,7 @@ func TestJavaScript(t *testing.T) {
 		}
 	}
 
-	eventually(t, 45*time.Second, 500*time.Millisecond, func() error {
+	settled(t, func() error {
 		g, err := c.graph()
 		if err != nil {
 			return err

@@ -146,7 +146,11 @@ func (g *Generator) addService(s *Service, n int) {
 		return in
 	}
 	for i := range s.Instances {
-		svc.instances = append(svc.instances, add(i, s.Version))
+		version := s.Version
+		if s.Canary != "" && i == s.Instances-1 {
+			version = s.Canary
+		}
+		svc.instances = append(svc.instances, add(i, version))
 	}
 	for _, f := range g.cfg.Script {
 		if f.Kind == BadDeploy && f.Target == s.Node() && svc.deployed == nil {

@@ -35,7 +35,7 @@ func Shop() *Topology {
 		},
 		Services: []Service{
 			{
-				Name: "frontend", Namespace: "shop", Language: "nodejs", Version: "4.2.0", Instances: 3,
+				Name: "frontend", Namespace: "shop", Language: "nodejs", Version: "4.2.0", Canary: "4.3.0", Instances: 3,
 				Ops: []Operation{
 					{Name: "GET /", Own: 8 * ms, Steps: []Step{{Service: "gateway", Op: "GET /api/home", Timeout: 5 * time.Second}}},
 					{Name: "GET /product/{id}", Own: 6 * ms, Steps: []Step{{Service: "gateway", Op: "GET /api/products/{id}", Timeout: 5 * time.Second}}},
@@ -82,7 +82,7 @@ func Shop() *Topology {
 				},
 			},
 			{
-				Name: "search", Namespace: "shop", Language: "python", Version: "0.9.14", Instances: 2,
+				Name: "search", Namespace: "shop", Language: "python", Version: "0.9.14", Canary: "0.10.0", Instances: 2,
 				Ops: []Operation{{Name: "GET /query", Own: 9 * ms, Steps: []Step{
 					{Internal: "rank", Steps: []Step{{Database: "index", Op: "search", Collection: "products"}}},
 					{Service: "catalog", Op: "GET /products/{id}", Attempts: 2},

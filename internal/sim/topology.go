@@ -26,6 +26,7 @@ type Service struct {
 	Host      string // the address that callers use; Name if empty
 	Language  string // telemetry.sdk.language
 	Version   string // major.minor.patch
+	Canary    string // version of the last instance; "" if it is Version too
 	Instances int
 	GRPC      bool // serves gRPC; otherwise HTTP
 	Old       bool // sends the semantic conventions of 2022

@@ -153,8 +153,7 @@ func (s *Store) foldable(ctx context.Context, now time.Time, k what, from, to in
 // foldGroup adds sources to the block of their longer window and marks them, and returns how many bytes it read.
 func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g group, sources []source) (size int, err error) {
 	var data [][]byte
-	var reader blockReader
-	var bad error
+	var ids []int64
 	until := int64(0)
 	for _, src := range sources {
 		var d []byte
@@ -166,56 +165,75 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 		if err != nil {
 			return size, err
 		}
-		// Read on its own first, so that a block that cannot be read spoils no sum.
-		next := folded
-		if err := reader.merge(&sums{}, k, d); err != nil {
-			bad = errors.Join(bad, fmt.Errorf("block %d: %w", src.id, err))
-			next = unreadable
-		} else {
-			data = append(data, d)
-			until = max(until, u)
+		data, ids, until, size = append(data, d), append(ids, src.id), max(until, u), size+len(d)
+	}
+	var reader blockReader
+	var bad error
+	sum, err := reader.total(k, data)
+	if err != nil {
+		// Which of them cannot be read? It is set aside; the others count.
+		var good [][]byte
+		var goodIDs []int64
+		for i, d := range data {
+			if _, err := reader.total(k, [][]byte{d}); err == nil {
+				good, goodIDs = append(good, d), append(goodIDs, ids[i])
+				continue
+			}
+			bad = errors.Join(bad, fmt.Errorf("block %d: %w", ids[i], err))
+			if _, err := tx.ExecContext(ctx, `UPDATE block SET state = ? WHERE id = ?`, unreadable, ids[i]); err != nil {
+				return size, err
+			}
 		}
-		size += len(d)
-		if _, err := tx.ExecContext(ctx, `UPDATE block SET state = ? WHERE id = ?`, next, src.id); err != nil {
+		data, ids = good, goodIDs
+		if sum, err = reader.total(k, data); err != nil {
 			return size, err
 		}
 	}
 	if len(data) == 0 {
 		return size, bad
 	}
-	n, err := s.addTo(ctx, tx, &reader, k, to, g, data, until)
+	if _, err := tx.ExecContext(ctx, `UPDATE block SET state = ? WHERE id IN `+list(ids), folded); err != nil {
+		return size, err
+	}
+	n, err := s.addTo(ctx, tx, &reader, k, to, g, sum, data, until)
 	return size + n, errors.Join(bad, err)
 }
 
-// addTo adds blocks to the block of a longer window, and to the one that this was folded into already, if it was.
-func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k what, length int64, g group, data [][]byte, until int64) (size int, err error) {
-	id, state, last := int64(0), closed, int64(0)
-	if length == hour {
-		state = folded // there is nothing longer
+// total adds blocks up.
+func (r *blockReader) total(k what, data [][]byte) (*sums, error) {
+	sum := &sums{}
+	for _, d := range data {
+		if err := r.merge(sum, k, d); err != nil {
+			return nil, err
+		}
 	}
+	return sum, nil
+}
+
+// addTo adds blocks, whose sum is given too and is not used afterwards, to the block of a longer window, and to the one
+// that this was folded into already, if it was.
+func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k what, length int64, g group, sum *sums, data [][]byte, until int64) (size int, err error) {
+	fresh := closed
+	if length == hour {
+		fresh = folded // there is nothing longer
+	}
+	id, state, last := int64(0), fresh, int64(0)
 	var old []byte
 	err = tx.QueryRowContext(ctx, `SELECT id, state, until, data FROM block WHERE what = ? AND length = ? AND lane = ? AND start = ? AND part = 0`,
 		k, length, g.lane, floor(g.start, length)).Scan(&id, &state, &last, &old)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return 0, err
 	}
-	var sum sums
 	var bad error
 	if err == nil {
-		if err := reader.merge(&sum, k, old); err != nil {
-			bad = fmt.Errorf("block %d: %w", id, err)
-			sum, state = sums{}, closed
-			if length == hour {
-				state = folded
-			}
+		if err := reader.merge(sum, k, old); err != nil {
+			bad, state = fmt.Errorf("block %d: %w", id, err), fresh
 			if _, err := tx.ExecContext(ctx, `UPDATE block SET state = ?, part = -id WHERE id = ?`, unreadable, id); err != nil {
 				return 0, err
 			}
-		}
-	}
-	for _, d := range data {
-		if err := reader.merge(&sum, k, d); err != nil {
-			return 0, err
+			if sum, err = reader.total(k, data); err != nil {
+				return 0, err
+			}
 		}
 	}
 	encoded, entries := sum.encode(k, &s.block)
@@ -225,7 +243,11 @@ func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k wh
 		return 0, err
 	}
 	if length < hour && state == folded {
-		n, err := s.addTo(ctx, tx, reader, k, hour, g, data, until)
+		again, err := reader.total(k, data)
+		if err != nil {
+			return len(old), errors.Join(bad, err)
+		}
+		n, err := s.addTo(ctx, tx, reader, k, hour, g, again, data, until)
 		return len(old) + n, errors.Join(bad, err)
 	}
 	return len(old), bad

@@ -80,11 +80,11 @@ func (e *Extension) Start(ctx context.Context, _ component.Host) error {
 }
 
 // Shutdown stops the App. It may be called without Start, and again.
-func (e *Extension) Shutdown(ctx context.Context) error {
+func (e *Extension) Shutdown(context.Context) error {
 	if e.app == nil {
 		return nil
 	}
-	return e.app.Stop(ctx)
+	return e.app.Stop()
 }
 
 // Ready says that the receivers take spans in, and prints where.

@@ -1,0 +1,139 @@
+package graph
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNodeIDs(t *testing.T) {
+	for _, tt := range []struct {
+		node Node
+		want string
+	}{
+		{Node{Kind: Service, Name: "cart"}, "cart"},
+		{Node{Kind: Service, Namespace: "shop", Name: "cart", Env: "prod"}, "shop/cart"},
+		{Node{Kind: Database, Name: DatabaseName("postgresql", "orders", "db1:5433")}, "db:postgresql/orders@db1:5433"},
+		{Node{Kind: Database, Name: DatabaseName("postgresql", "", "db1")}, "db:postgresql@db1"},
+		{Node{Kind: Cache, Name: DatabaseName("redis", "", "")}, "db:redis"},
+		{Node{Kind: Queue, Name: QueueName("kafka", "orders")}, "queue:kafka/orders"},
+		{Node{Kind: Queue, Name: QueueName("", "orders")}, "queue:orders"},
+		{Node{Kind: Queue, Name: QueueName("kafka", "")}, "queue:kafka"},
+		{Node{Kind: External, Name: "api.stripe.com"}, "ext:api.stripe.com"},
+		{Node{Kind: User}, "user"},
+		{Node{}, "unknown"},
+	} {
+		if got := tt.node.ID(); got != tt.want {
+			t.Errorf("%+v: id %q, want %q", tt.node, got, tt.want)
+		}
+	}
+}
+
+func TestEdgeIDsNeverChange(t *testing.T) {
+	k := EdgeKey{Node{Env: "prod", Kind: Service, Name: "a"}, Node{Env: "prod", Kind: Service, Name: "b"}, HTTP}
+	if got := k.ID(); got != "pwpainfo24lbb43o" {
+		t.Errorf("id %s: links to it are broken", got)
+	}
+	other := k
+	other.Source.Env, other.Target.Env = "test", "test"
+	if k.ID() == other.ID() {
+		t.Error("two environments share an edge id")
+	}
+	other = k
+	other.Protocol = GRPC
+	if k.ID() == other.ID() {
+		t.Error("two protocols share an edge id")
+	}
+	if len(k.ID()) != 16 || strings.ContainsAny(k.ID(), "/+=%") {
+		t.Errorf("id %q is not 16 characters that are safe in a URL", k.ID())
+	}
+}
+
+func TestWilson(t *testing.T) {
+	for _, tt := range []struct {
+		k, n         int64
+		z            float64
+		lower, upper float64
+	}{
+		{0, 10, 1.959964, 0, .277533}, {1, 10, 1.959964, .017876, .404150}, {3, 20, 1.959964, .052369, .360419},
+		{5, 100, 1.959964, .021544, .111750}, {12, 1000, 1.959964, .006878, .020857}, {0, 0, 1.959964, 0, 1},
+	} {
+		l, u := Wilson(tt.k, tt.n, tt.z)
+		if math.Abs(l-tt.lower) > 1e-6 || math.Abs(u-tt.upper) > 1e-6 {
+			t.Errorf("Wilson(%d, %d) = %f, %f; want %f, %f", tt.k, tt.n, l, u, tt.lower, tt.upper)
+		}
+	}
+}
+
+func stats(calls, errors, logical int64, ms int64) *EdgeStats {
+	s := &EdgeStats{Calls: calls, Raw: calls, Errors: errors, RawErrors: errors, LogicalCalls: logical}
+	s.Client.Add(ms*1e6, calls)
+	return s
+}
+
+func TestJudge(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		now, before *EdgeStats
+		want        Health
+		reasons     []string
+	}{
+		{"nothing", &EdgeStats{}, nil, HealthUnknown, nil},
+		{"too few to say", stats(10, 0, 10, 5), nil, HealthUnknown, nil},
+		{"one error among few calls", stats(10, 1, 10, 5), nil, HealthUnknown, nil},
+		{"one error among many", stats(1000, 1, 1000, 5), nil, HealthOK, nil},
+		{"a few per cent", stats(1000, 30, 1000, 5), nil, HealthWarn, []string{"errors 3 %"}},
+		{"down", stats(20, 20, 20, 5), nil, HealthCritical, []string{"errors 100 %"}},
+		{"retries", stats(1000, 5, 500, 5), nil, HealthWarn, []string{"retries 2x"}},
+		{"slower than before", stats(100, 0, 100, 300), stats(1000, 0, 1000, 100), HealthWarn, []string{"p95 300ms, 3x"}},
+		{"much slower", stats(100, 0, 100, 900), stats(1000, 0, 1000, 100), HealthCritical, []string{"p95 900ms, 9x"}},
+		{"slower by next to nothing", stats(100, 0, 100, 9), stats(1000, 0, 1000, 1), HealthOK, nil},
+	} {
+		got, reasons := Judge(tt.now, tt.before)
+		if diff := cmp.Diff(tt.reasons, reasons); got != tt.want || diff != "" {
+			t.Errorf("%s: %v %v, want %v %v", tt.name, got, reasons, tt.want, tt.reasons)
+		}
+	}
+}
+
+func TestBuildMap(t *testing.T) {
+	node := func(env, name string) Node { return Node{Env: env, Kind: Service, Name: name} }
+	row := func(env, from, to string, n int64) EdgeRow {
+		return EdgeRow{EdgeKey{node(env, from), node(env, to), HTTP}, *stats(n, 0, n, 5)}
+	}
+	windows := []Window{
+		{Edges: []EdgeRow{row("prod", "a", "b", 100), row("test", "a", "b", 7), row("prod", "b", "c", 0)}},
+		{Edges: []EdgeRow{row("prod", "a", "b", 50)}},
+		{Nodes: []NodeRow{{node("prod", "b"), "b-1", "1.0", 3}, {node("prod", "b"), "b-2", "1.0", 4}, {node("idle", "z"), "", "", 1}}},
+	}
+	m := BuildMap(windows, noon, noon.Add(time.Minute), "", true, nil)
+	if m.Env != "prod" || !cmp.Equal(m.Envs, []string{"idle", "prod", "test"}) {
+		t.Errorf("env %q of %v", m.Env, m.Envs)
+	}
+	if len(m.Edges) != 1 || m.Edges[0].Stats.Calls != 150 || m.Edges[0].Health != HealthOK {
+		t.Errorf("edges %+v", m.Edges)
+	}
+	if len(m.Nodes) != 2 || m.Nodes[1].Spans != 7 || !cmp.Equal(m.Nodes[1].Instances, []string{"b-1", "b-2"}) || !cmp.Equal(m.Nodes[1].Versions, []string{"1.0"}) {
+		t.Errorf("nodes %+v", m.Nodes)
+	}
+	if m := BuildMap(windows, noon, noon, "idle", false, nil); len(m.Nodes) != 1 || m.Nodes[0].ID != "z" {
+		t.Errorf("a service that nobody calls is missing: %+v", m.Nodes)
+	}
+}
+
+func TestCleanName(t *testing.T) {
+	long := strings.Repeat("é", 1000)
+	for _, s := range []string{"", "cart", "bad\xffutf8", long, "\x00"} {
+		got := CleanName(s)
+		if !utf8.ValidString(got) || len(got) > MaxName {
+			t.Errorf("CleanName(%.20q…) = %.20q…, %d bytes", s, got, len(got))
+		}
+	}
+	if CleanName("cart") != "cart" {
+		t.Error("a good name was changed")
+	}
+}

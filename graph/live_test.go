@@ -1,0 +1,250 @@
+package graph
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+func testLive(cfg LiveConfig) (*Live, func(from, to string) EdgeRef) {
+	l := NewLive(cfg, 1)
+	return l, func(from, to string) EdgeRef {
+		return EdgeRef{l.Names().Node(Node{Kind: Service, Name: from}), l.Names().Node(Node{Kind: Service, Name: to}), HTTP}
+	}
+}
+
+// total adds up what parts or windows count of each edge.
+type total map[EdgeKey]*EdgeStats
+
+func (t total) add(windows ...Window) {
+	for _, w := range windows {
+		for i := range w.Edges {
+			e := &w.Edges[i]
+			if t[e.Edge] == nil {
+				t[e.Edge] = &EdgeStats{}
+			}
+			t[e.Edge].Add(&e.Stats)
+		}
+	}
+}
+
+// say writes sums in a form that can be compared.
+func (t total) say() map[string]string {
+	out := map[string]string{}
+	for k, s := range t {
+		if s.Zero() {
+			continue
+		}
+		out[k.Source.ID()+" → "+k.Target.ID()] = fmt.Sprintf("calls %d/%d raw %d errors %d/%d %v server %d/%d busy %d client %x server %x",
+			s.Calls, s.LogicalCalls, s.Raw, s.Errors, s.LogicalErrors, s.Failures, s.ServerCalls, s.ServerErrors, s.Busy,
+			s.Client.AppendBinary(nil), s.Server.AppendBinary(nil))
+	}
+	return out
+}
+
+// Whenever it is cut, kept or not kept, and whatever comes late: what the store was told last of every part, and what
+// is still open, add up to what was observed.
+func TestPartsAddUp(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		live, edge := testLive(DefaultLiveConfig())
+		direct, _ := testLive(LiveConfig{MaxNodes: 100, MaxEdges: 100, MaxOperations: 9, Hold: 100 * time.Hour})
+		direct.names = live.names
+		store := map[PartKey]Window{}
+		now := noon
+		for range 400 {
+			now = now.Add(time.Duration(r.IntN(4000)) * time.Millisecond)
+			call := Call{
+				Edge: edge(fmt.Sprint(r.IntN(3)), fmt.Sprint(r.IntN(3))), Weight: 1 + r.Int32N(3), Calls: 1, Logical: 1,
+				End: now.UnixNano() - int64(r.ExpFloat64()*60e9), Duration: int64(r.ExpFloat64() * 3e8), Side: Side(r.IntN(2)), Timed: true,
+			}
+			if r.IntN(5) == 0 {
+				call.Outcome, call.Failure, call.Errors, call.LogicalErrors = Error, Timeout, 1, 1
+			}
+			if r.IntN(9) == 0 {
+				call.Weight = -call.Weight
+			}
+			live.Observe([]Call{call})
+			direct.Observe([]Call{call})
+			if r.IntN(10) == 0 {
+				parts := live.Cut(now)
+				if r.IntN(4) > 0 { // else the store was not there
+					for _, p := range parts {
+						store[p.Key()] = p.Window
+					}
+					live.Kept(parts)
+				}
+			}
+			if r.IntN(20) > 0 {
+				continue
+			}
+			// A reader takes the open parts, and of the store's parts the others.
+			got := total{}
+			open, keys := live.Windows(noon.Add(-time.Hour), now.Add(time.Hour), false)
+			got.add(open...)
+			newer := map[PartKey]bool{}
+			for _, k := range keys {
+				newer[k] = true
+			}
+			for k, w := range store {
+				if !newer[k] {
+					got.add(w)
+				}
+			}
+			want := total{}
+			all, _ := direct.Windows(noon.Add(-time.Hour), now.Add(time.Hour), false)
+			want.add(all...)
+			// Time in flight is spread no further back than the hold, which differs.
+			for _, s := range got {
+				s.Busy = 0
+			}
+			for _, s := range want {
+				s.Busy = 0
+			}
+			if diff := cmp.Diff(want.say(), got.say()); diff != "" {
+				t.Fatal(diff)
+			}
+		}
+	}
+}
+
+func TestPartsShareNoMemoryWithWhatChanges(t *testing.T) {
+	live, edge := testLive(DefaultLiveConfig())
+	call := Call{Edge: edge("a", "b"), Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano(), Duration: 5e6, Timed: true, Operation: live.Names().NewLabel("op")}
+	live.Observe([]Call{call})
+	parts := live.Cut(noon)
+	before := fmt.Sprint(parts)
+	for range 100 {
+		live.Observe([]Call{call})
+	}
+	if after := fmt.Sprint(parts); after != before {
+		t.Errorf("a part that was cut changed from %s to %s", before, after)
+	}
+}
+
+func TestConcurrencyIsTimeInFlight(t *testing.T) {
+	live, edge := testLive(DefaultLiveConfig())
+	// 25 s in flight: 5 s in the first window, 10 s in the next two.
+	live.Observe([]Call{{Edge: edge("a", "b"), Weight: 1, Calls: 1, Logical: 1, End: noon.Add(30 * time.Second).UnixNano(), Duration: 25e9, Timed: true}})
+	got := map[time.Duration]time.Duration{}
+	windows, _ := live.Windows(noon, noon.Add(time.Hour), false)
+	for _, w := range windows {
+		got[w.Start.Sub(noon)] = time.Duration(w.Edges[0].Stats.Busy)
+	}
+	want := map[time.Duration]time.Duration{0: 5 * time.Second, 10 * time.Second: 10 * time.Second, 20 * time.Second: 10 * time.Second, 30 * time.Second: 0}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLimitsGatherInOther(t *testing.T) {
+	live, edge := testLive(LiveConfig{MaxNodes: 1000, MaxEdges: 10, MaxOperations: 3, MaxInstances: 3, MaxVersions: 3, Hold: time.Minute})
+	for i := range 100 {
+		live.Observe([]Call{{Edge: edge("a", fmt.Sprint("b", i)), Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano(), Timed: true}})
+		live.Observe([]Call{{
+			Edge: edge("a", "b0"), Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano(), Timed: true, Duration: 1e6,
+			Operation: live.Names().NewLabel(fmt.Sprint("op", i)),
+		}})
+	}
+	all := total{}
+	windows, _ := live.Windows(noon.Add(-time.Minute), noon.Add(time.Minute), false)
+	all.add(windows...)
+	var calls int64
+	for _, s := range all {
+		calls += s.Calls
+	}
+	if len(all) != 11 || calls != 200 {
+		t.Errorf("%d edges with %d calls; want 10 and one for the others, with all 200", len(all), calls)
+	}
+	minutes, _ := live.Windows(noon.Add(-time.Minute), noon.Add(time.Minute), true)
+	names, detailed := map[string]bool{}, int64(0)
+	for _, w := range minutes {
+		for _, d := range w.Details {
+			names[d.Key.Name] = true
+			detailed += d.Detail.Calls
+		}
+	}
+	if len(names) != 4 || !names[Other] || detailed != 100 {
+		t.Errorf("operations %v with %d calls; want 3 and %q, with all 100", names, detailed, Other)
+	}
+	if d := live.Dropped(); d["edge_limit"] != 90 || d["detail_limit"] != 97 {
+		t.Errorf("dropped %v", d)
+	}
+}
+
+func TestObserveWhileCutting(t *testing.T) {
+	live, edge := testLive(DefaultLiveConfig())
+	refs := []EdgeRef{edge("a", "b"), edge("b", "c"), edge("a", "a")}
+	var wg sync.WaitGroup
+	const each = 5000
+	for i := range refs {
+		wg.Go(func() {
+			for j := range each {
+				at := noon.Add(time.Duration(j) * 50 * time.Millisecond)
+				live.Observe([]Call{{Edge: refs[i], Weight: 1, Calls: 1, Logical: 1, End: at.UnixNano(), Duration: 1e6, Timed: true}})
+				live.ObserveNode(refs[i].Source, 0, 0, 1, at.UnixNano())
+			}
+		})
+	}
+	store := map[PartKey]Window{}
+	for i := range 300 {
+		parts := live.Cut(noon.Add(time.Duration(i) * time.Second))
+		for _, p := range parts {
+			store[p.Key()] = p.Window
+		}
+		live.Kept(parts)
+	}
+	wg.Wait()
+	for _, p := range live.Cut(noon.Add(24 * time.Hour)) {
+		store[p.Key()] = p.Window
+	}
+	got := total{}
+	spans := int64(0)
+	for _, w := range store {
+		got.add(w)
+		for _, n := range w.Nodes {
+			spans += n.Spans
+		}
+	}
+	for k, s := range got {
+		if s.Calls != each {
+			t.Errorf("%v: %d calls, want %d", k, s.Calls, each)
+		}
+	}
+	if spans != 3*each {
+		t.Errorf("%d spans, want %d", spans, 3*each)
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	for _, edges := range []int{20, 5000} {
+		b.Run(fmt.Sprint(edges, " edges"), func(b *testing.B) {
+			live, edge := testLive(DefaultLiveConfig())
+			refs := make([]EdgeRef, edges)
+			for i := range refs {
+				refs[i] = edge(fmt.Sprint(i%1000), fmt.Sprint(i*7%1000))
+			}
+			op := live.Names().NewLabel("GET /")
+			r := rand.New(rand.NewPCG(1, 1))
+			calls := make([]Call, 4096)
+			for i := range calls {
+				calls[i] = Call{
+					Edge: refs[r.IntN(edges)], Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano(), Duration: int64(r.ExpFloat64() * 1e7),
+					Side: Side(i & 1), Timed: true, Operation: op, Instance: op, Version: op,
+				}
+			}
+			live.Observe(calls)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				live.Observe(calls[i&4095 : i&4095+1])
+			}
+		})
+	}
+}
