@@ -161,7 +161,7 @@ function gap(e) {
 }
 
 // On the map the icon says what a data store is; its own name is what tells it from others.
-const label = (n) => (n.kind === 'database' || n.kind === 'cache' ? n.name.replace(/^[^/@]+\/(?=.)/, '') : n.name);
+const label = (n) => (n.kind === 'database' || n.kind === 'cache' ? n.name.replace(/\/\d+(?=@|$)/, '').replace(/^[^/@]+\/(?=.)/, '') : n.name);
 
 /** What a node is called where its id alone is known: without its namespace. */
 export const shortName = (id) => id.replace(/^[^/:@]+\/(?=.)/, '');
