@@ -95,7 +95,7 @@ type process struct {
 // data directory, and waits until it is ready.
 func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	p := &process{exited: make(chan struct{})}
-	addrs, err := freeAddresses(3)
+	addrs, err := freeAddresses(ctx, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	if p.dir, err = os.MkdirTemp("", "faultline-bench-"); err != nil {
 		return nil, err
 	}
-	p.cmd = exec.Command(s.bin, s.args...)
+	p.cmd = exec.CommandContext(ctx, s.bin, s.args...)
 	p.cmd.Env = append(os.Environ(), append(s.env(p), "GOMAXPROCS=1")...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.cmd.Dir = p.dir
@@ -131,14 +131,19 @@ func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	}
 }
 
-func freeAddresses(n int) ([]string, error) {
-	var addrs []string
+func freeAddresses(ctx context.Context, n int) (addrs []string, err error) {
+	var open []net.Listener // until all are found, so that all differ
+	defer func() {
+		for _, lis := range open {
+			err = errors.Join(err, lis.Close())
+		}
+	}()
 	for range n {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		lis, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer lis.Close() // together, so that all differ
+		open = append(open, lis)
 		addrs = append(addrs, lis.Addr().String())
 	}
 	return addrs, nil
