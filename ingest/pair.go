@@ -106,6 +106,8 @@ type shard struct {
 	// failedParents counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
 	failedParents [1024]uint32
 
+	touched uint32 // what touch read, so that it is not left out
+
 	queue queue // all halves, by arrival
 	late  queue // halves that stayed alone, by arrival
 
@@ -135,6 +137,28 @@ func (s *shard) alloc() uint32 {
 }
 
 func key(traceLo, id uint64) uint64 { return fold(traceLo, id) }
+
+// touch reads what inserting the halves will read first. Each of those reads misses the cache; all of them together
+// wait no longer than one of them, where one insert after the other would wait for each.
+func (s *shard) touch(halves []half, order []int32) {
+	var sum uint32
+	for _, i := range order {
+		h := &halves[i]
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		sum += own.span + above.span
+	}
+	for _, i := range order {
+		h := &halves[i]
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		for _, slot := range [...]uint32{own.span, own.child, above.span, above.child} {
+			if slot != 0 {
+				o := s.at(slot)
+				sum += o.nextSame + uint32(o.start)
+			}
+		}
+	}
+	s.touched = sum
+}
 
 // link puts a half into the tables.
 func (s *shard) link(slot uint32) {
