@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func TestPartsAddUp(t *testing.T) {
 		for range 400 {
 			now = now.Add(time.Duration(r.IntN(4000)) * time.Millisecond)
 			call := Call{
-				Edge: edge(fmt.Sprint(r.IntN(3)), fmt.Sprint(r.IntN(3))), Weight: 1 + r.Int32N(3), Calls: 1, Logical: 1,
+				Edge: edge(strconv.Itoa(r.IntN(3)), strconv.Itoa(r.IntN(3))), Weight: 1 + r.Int32N(3), Calls: 1, Logical: 1,
 				End: now.UnixNano() - int64(r.ExpFloat64()*60e9), Duration: int64(r.ExpFloat64() * 3e8), Side: Side(r.IntN(2)), Timed: true,
 			}
 			if r.IntN(5) == 0 {
@@ -228,7 +229,7 @@ func BenchmarkObserve(b *testing.B) {
 			live, edge := testLive(DefaultLiveConfig())
 			refs := make([]EdgeRef, edges)
 			for i := range refs {
-				refs[i] = edge(fmt.Sprint(i%1000), fmt.Sprint(i*7%1000))
+				refs[i] = edge(strconv.Itoa(i%1000), strconv.Itoa(i*7%1000))
 			}
 			op := live.Names().NewLabel("GET /")
 			r := rand.New(rand.NewPCG(1, 1))
