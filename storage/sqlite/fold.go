@@ -13,11 +13,10 @@ const (
 	// settle is how long a part must have been closed before it is folded: nobody then still leaves it out of an
 	// answer because he holds it himself, which he could not once it is in a sum.
 	settle = 30 * time.Second
-	// A minute whose parts do not all close is folded as far as it goes after lateMinute; minutes are folded into
-	// their hour when there are minutesAtOnce, or when the hour has been over for lateHour.
-	lateMinute    = 5 * time.Minute
-	lateHour      = 3 * time.Minute
-	minutesAtOnce = 10
+	// A minute whose parts do not all close is folded as far as it goes after lateMinute; longer windows are folded
+	// when all that make up the next longer one are there, or when that has been over for lateLonger.
+	lateMinute = 5 * time.Minute
+	lateLonger = 3 * time.Minute
 
 	pieceBytes = 192 << 10 // compressed blocks read in one transaction of Maintain, about 10 ms
 	callBytes  = 4 << 20   // in one call
@@ -140,8 +139,8 @@ func (s *Store) foldable(ctx context.Context, now time.Time, k what, from, to in
 	for g, a := range all {
 		age := now.Sub(time.Unix(g.start+to, 0))
 		ready := !a.waiting || age >= lateMinute
-		if to == hour {
-			ready = len(a.starts) >= minutesAtOnce || age >= lateHour
+		if to > minute {
+			ready = int64(len(a.starts)) >= to/from || age >= lateLonger
 		}
 		if ready && len(a.sources) > 0 {
 			due[g] = a.sources
@@ -213,9 +212,9 @@ func (r *blockReader) total(k what, data [][]byte) (*sums, error) {
 // addTo adds blocks, whose sum is given too and is not used afterwards, to the block of a longer window, and to the one
 // that this was folded into already, if it was.
 func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k what, length int64, g group, sum *sums, data [][]byte, until int64) (size int, err error) {
-	fresh := closed
-	if length == hour {
-		fresh = folded // there is nothing longer
+	fresh, next := closed, longer(length)
+	if next == 0 {
+		fresh = folded
 	}
 	id, state, last := int64(0), fresh, int64(0)
 	var old []byte
@@ -242,12 +241,12 @@ func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k wh
 		k, length, g.lane, floor(g.start, length), state, max(until, last), entries, encoded); err != nil {
 		return 0, err
 	}
-	if length < hour && state == folded {
+	if next > 0 && state == folded {
 		again, err := reader.total(k, data)
 		if err != nil {
 			return len(old), errors.Join(bad, err)
 		}
-		n, err := s.addTo(ctx, tx, reader, k, hour, g, again, data, until)
+		n, err := s.addTo(ctx, tx, reader, k, next, g, again, data, until)
 		return len(old) + n, errors.Join(bad, err)
 	}
 	return len(old), bad
@@ -255,13 +254,18 @@ func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k wh
 
 // drop deletes what is older than the retention.
 func (s *Store) drop(ctx context.Context, now time.Time) error {
-	kept := map[int64]time.Duration{fine: s.retention.Fine, minute: s.retention.Minute, hour: s.retention.Hour}
+	kept := map[int64]time.Duration{
+		fine: s.retention.Fine, minute: s.retention.Minute, tenMin: s.retention.Minute, hour: s.retention.Hour, sixHrs: s.retention.Hour,
+	}
 	for k := edges; k <= nodes; k++ {
 		for _, length := range k.lengths() {
 			// Whole longer windows are dropped, so that a question is answered from one tier on each side.
 			align := hour
-			if length == fine {
+			switch {
+			case length == fine:
 				align = minute
+			case length >= hour:
+				align = sixHrs
 			}
 			if err := s.dropBlocks(ctx, k, length, floor(now.Add(-kept[length]).Unix(), align)); err != nil {
 				return err

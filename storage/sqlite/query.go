@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,9 +98,9 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 		return nil, nil
 	}
 	err = s.read(ctx, func(tx *sql.Tx) error {
-		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step, except: map[partID]bool{}}
+		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step}
 		for _, k := range q.Except {
-			r.except[partOf(k)] = true
+			r.except = append(r.except, partOf(k))
 		}
 		if q.Edges != nil {
 			if r.only, err = edgeNumbers(ctx, tx, q.Edges); err != nil {
@@ -136,7 +137,7 @@ type rangeReader struct {
 	tx             *sql.Tx
 	from, to, step int64
 	only           map[int64]bool
-	except         map[partID]bool
+	except         []partID
 	workers        []worker
 	next           int
 	batch          []job
@@ -256,25 +257,37 @@ func (r *rangeReader) read(k what) error {
 		slices.Sort(some)
 		lanes = list(slices.Compact(some))
 	}
-	for _, s := range spans {
-		if err := r.blocks(k, s.length, `SELECT start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, s.from, s.to); err != nil {
+	for _, sp := range spans {
+		if err := r.blocks(k, sp.length, `SELECT start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, []span{sp}); err != nil {
 			return err
 		}
-		for _, l := range lengths {
-			if l >= s.length {
-				break
+	}
+	for _, l := range lengths[:len(lengths)-1] {
+		var within []span
+		for _, sp := range spans {
+			if sp.length > l {
+				within = append(within, sp)
 			}
-			if err := r.blocks(k, l, `SELECT start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND start >= ? AND start < ? AND state < 2 AND lane IN `+lanes, s.from, s.to); err != nil {
-				return err
-			}
+		}
+		if len(within) == 0 {
+			continue
+		}
+		if err := r.blocks(k, l, `SELECT start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 2`, within); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// blocks adds the blocks that a query finds.
-func (r *rangeReader) blocks(k what, length int64, query string, from, to int64) error {
-	base := length == k.lengths()[0]
+// blocks adds the blocks of one length that a query finds in some spans, which are asked for together.
+func (r *rangeReader) blocks(k what, length int64, query string, within []span) error {
+	from, to := within[0].from, within[0].to
+	for _, sp := range within {
+		from, to = min(from, sp.from), max(to, sp.to)
+	}
+	if length == k.lengths()[0] {
+		query += r.excepted(length, from, to)
+	}
 	rows, err := r.tx.QueryContext(r.ctx, query, k, length, from, to)
 	if err != nil {
 		return err
@@ -286,7 +299,7 @@ func (r *rangeReader) blocks(k what, length int64, query string, from, to int64)
 		if err := rows.Scan(&start, &part, &data); err != nil {
 			return err
 		}
-		if base && r.except[partID{start, length, part}] {
+		if !slices.ContainsFunc(within, func(sp span) bool { return sp.from <= start && start < sp.to }) {
 			continue
 		}
 		b := bucket{r.from, r.to - r.from}
@@ -303,6 +316,20 @@ func (r *rangeReader) blocks(k what, length int64, query string, from, to int64)
 		}
 	}
 	return rows.Err()
+}
+
+// excepted returns the condition that leaves out the parts that the caller holds himself.
+func (r *rangeReader) excepted(length, from, to int64) string {
+	var parts strings.Builder
+	for _, p := range r.except {
+		if p.length == length && from <= p.start && p.start < to {
+			fmt.Fprintf(&parts, ",(%d,%d)", p.start, p.part)
+		}
+	}
+	if parts.Len() == 0 {
+		return ""
+	}
+	return " AND (start, part) NOT IN (VALUES " + parts.String()[1:] + ")"
 }
 
 // windows turns the sums into windows, with words for numbers.

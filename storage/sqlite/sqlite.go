@@ -28,7 +28,7 @@ import (
 // File is the name of the database in the data directory.
 const File = "faultline.db"
 
-const schemaVersion = 1
+const schemaVersion = 2
 
 //go:embed schema.sql
 var schema string
@@ -143,6 +143,9 @@ func checkVersion(ctx context.Context, tx *sql.Tx) error {
 	var version int
 	if err := tx.QueryRowContext(ctx, `SELECT version FROM schema`).Scan(&version); err != nil {
 		return fmt.Errorf("%s is not a store of this program: %w", File, err)
+	}
+	if version < schemaVersion {
+		return fmt.Errorf("%s has schema version %d, from before the first release: move it away", File, version)
 	}
 	if version > schemaVersion {
 		return fmt.Errorf("%s has schema version %d, this program knows up to %d: start a newer version", File, version, schemaVersion)
