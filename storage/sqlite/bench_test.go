@@ -373,6 +373,17 @@ func FuzzBlock(f *testing.F) {
 		// What was read can be written and read again, and then is the same.
 		var w blockWriter
 		again, n := got.encode(k, &w)
+		if k == edges { // so it is by way of the cache
+			d, err := reader.decode(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var added sums
+			added.add(d)
+			if other, _ := added.encode(k, &w); !slices.Equal(again, other) {
+				t.Fatal("decoded and added, it is something else")
+			}
+		}
 		var second sums
 		if err := reader.merge(&second, k, again); err != nil {
 			t.Fatalf("%d rows: %v", n, err)

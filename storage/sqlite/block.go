@@ -422,28 +422,10 @@ func (r *blockReader) running(to []int64) []int64 {
 
 // merge adds a block to s. It reads hostile bytes safely; after an error s may hold a part of it.
 func (r *blockReader) merge(s *sums, k what, data []byte) error {
-	raw, err := decompress(r.raw, data)
+	b, err := r.open(k, data)
 	if err != nil {
 		return err
 	}
-	r.raw = raw
-	b := raw
-	if len(b) == 0 || b[0] != blockVersion {
-		return errBlock
-	}
-	n64, w := binary.Uvarint(b[1:])
-	// Every row has at least its flags or, in a block of nodes, comes with others in a few bytes.
-	if w <= 0 || n64 > 1<<22 {
-		return errBlock
-	}
-	n := int(n64)
-	if b = b[1+w:]; k != nodes && n > len(b) || n > 64*len(b)+64 {
-		return errBlock
-	}
-	if b, _, err = r.column(b, n); err != nil {
-		return err
-	}
-	r.ids = r.running(r.ids)
 	switch k {
 	case edges:
 		return r.mergeEdges(s, b)
@@ -454,7 +436,67 @@ func (r *blockReader) merge(s *sums, k what, data []byte) error {
 	}
 }
 
-func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
+// open decompresses a block, reads the first key of each of its rows into r.ids, and returns the bytes behind them.
+func (r *blockReader) open(k what, data []byte) (b []byte, err error) {
+	if r.raw, err = decompress(r.raw, data); err != nil {
+		return nil, err
+	}
+	b = r.raw
+	if len(b) == 0 || b[0] != blockVersion {
+		return nil, errBlock
+	}
+	n64, w := binary.Uvarint(b[1:])
+	// Every row has at least its flags or, in a block of nodes, comes with others in a few bytes.
+	if w <= 0 || n64 > 1<<22 {
+		return nil, errBlock
+	}
+	n := int(n64)
+	if b = b[1+w:]; k != nodes && n > len(b) || n > 64*len(b)+64 {
+		return nil, errBlock
+	}
+	if b, _, err = r.column(b, n); err != nil {
+		return nil, err
+	}
+	r.ids = r.running(r.ids)
+	return b, nil
+}
+
+// decode returns a block of edges, all of it.
+func (r *blockReader) decode(data []byte) (*decoded, error) {
+	b, err := r.open(edges, data)
+	if err != nil {
+		return nil, err
+	}
+	d := &decoded{slices.Clone(r.ids), make([]edgeSum, len(r.ids))}
+	r.es = r.es[:0]
+	for i := range d.rows {
+		r.es = append(r.es, &d.rows[i])
+	}
+	if len(d.rows) == 0 {
+		return d, nil
+	}
+	return d, r.addEdges(b)
+}
+
+// add adds a decoded block.
+func (s *sums) add(d *decoded) {
+	if s.edges == nil {
+		s.edges = make(map[int64]*edgeSum, len(d.ids))
+	}
+	for i, id := range d.ids {
+		from := &d.rows[i]
+		e := s.edge(id)
+		for c, v := range from.counts {
+			e.counts[c] += v
+		}
+		e.client.Downscale(from.client.Scale()) // even if from is empty, as when a block is added directly
+		e.client.Merge(&from.client)
+		e.server.Downscale(from.server.Scale())
+		e.server.Merge(&from.server)
+	}
+}
+
+func (r *blockReader) mergeEdges(s *sums, b []byte) error {
 	r.es = r.es[:0]
 	last := -1
 	for i, id := range r.ids {
@@ -468,6 +510,13 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	if last < 0 {
 		return nil
 	}
+	r.es = r.es[:last+1]
+	return r.addEdges(b)
+}
+
+// addEdges adds the columns behind the keys to the rows r.es, of which those that are nil are passed over; it may be
+// shorter than the block.
+func (r *blockReader) addEdges(b []byte) (err error) {
 	if len(b) == 0 || b[0] > edgeColumns {
 		return errBlock
 	}
@@ -481,16 +530,16 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 		if zero {
 			continue
 		}
-		for i, v := range r.values {
-			if e := r.es[i]; e != nil {
-				e.counts[c] += v
+		for i, e := range r.es {
+			if e != nil {
+				e.counts[c] += r.values[i]
 			}
 		}
 	}
 	if b, err = r.sketches.Open(b); err != nil {
 		return errBlock
 	}
-	for _, e := range r.es[:last+1] {
+	for _, e := range r.es {
 		var into *sketch.Sketch
 		if e != nil {
 			into = &e.client
@@ -502,7 +551,7 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	if _, err = r.sketches.Open(b); err != nil {
 		return errBlock
 	}
-	for _, e := range r.es[:last+1] {
+	for _, e := range r.es {
 		var into *sketch.Sketch
 		if e != nil {
 			into = &e.server

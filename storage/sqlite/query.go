@@ -107,9 +107,14 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 				return err
 			}
 		}
+		var cache *blockCache
+		if r.only == nil && to-from <= cacheRange {
+			cache = s.cache
+			cache.question()
+		}
 		r.workers = make([]worker, min(runtime.GOMAXPROCS(0), maxWorkers))
 		for i := range r.workers {
-			r.workers[i].run(r.only)
+			r.workers[i].run(r.only, cache)
 		}
 		var errs []error
 		for k, want := range map[what]storage.Want{edges: storage.WantEdges, details: storage.WantDetails, nodes: storage.WantNodes} {
@@ -167,7 +172,7 @@ const (
 )
 
 // run starts the worker, which ends when jobs is closed.
-func (w *worker) run(only map[int64]bool) {
+func (w *worker) run(only map[int64]bool, cache *blockCache) {
 	w.out, w.jobs = map[bucket]*sums{}, make(chan []job, 2)
 	w.done.Go(func() {
 		var reader blockReader
@@ -185,12 +190,30 @@ func (w *worker) run(only map[int64]bool) {
 				if j.what == nodes {
 					reader.only = nil
 				}
-				if err := reader.merge(into, j.what, j.data); err != nil {
+				if err := reader.mergeCached(into, j, cache); err != nil {
 					w.err = fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
 				}
 			}
 		}
 	})
+}
+
+// mergeCached adds a job's block, from or by way of the cache if there is one.
+func (r *blockReader) mergeCached(into *sums, j job, cache *blockCache) error {
+	if cache == nil || j.what != edges {
+		return r.merge(into, j.what, j.data)
+	}
+	h := cache.hash(j.data)
+	d := cache.get(h)
+	if d == nil {
+		var err error
+		if d, err = r.decode(j.data); err != nil {
+			return err
+		}
+		cache.put(h, d)
+	}
+	into.add(d)
+	return nil
 }
 
 // hand gives the batch to the next worker.
@@ -354,6 +377,7 @@ func (r *rangeReader) windows(d *dictionary, q storage.Query, sums map[bucket]*s
 	var out []graph.Window
 	for b, s := range sums {
 		win := graph.Window{Start: time.Unix(b.start, 0).UTC(), Length: time.Duration(b.length) * time.Second}
+		win.Edges = make([]graph.EdgeRow, 0, len(s.edges))
 		for id, e := range s.edges {
 			key, ok := w.edges[id]
 			if !ok || other(key.key.Env()) {

@@ -40,6 +40,7 @@ type Store struct {
 	w, r      *sql.DB
 	lock      *os.File
 	words     *dictionary
+	cache     *blockCache
 
 	mu      sync.Mutex // held by whoever writes, one transaction at a time
 	block   blockWriter
@@ -67,7 +68,7 @@ func openStore(ctx context.Context, dir string, retention storage.Retention) (_ 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, retention: retention, words: newDictionary(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
+	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newBlockCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
