@@ -104,9 +104,6 @@ func (s *Sketch) Min() int64 { return s.min }
 // Empty reports whether nothing was ever added.
 func (s *Sketch) Empty() bool { return !s.seen }
 
-// Memory returns how many bytes the sketch holds beside itself.
-func (s *Sketch) Memory() int { return 8 * cap(s.counts) }
-
 // Add counts v nanoseconds w times; a negative w takes back. Values ≤ 0 go into the zero bucket.
 func (s *Sketch) Add(v, w int64) {
 	s.count += w

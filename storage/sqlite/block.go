@@ -461,41 +461,6 @@ func (r *blockReader) open(k what, data []byte) (b []byte, err error) {
 	return b, nil
 }
 
-// decode returns a block of edges, all of it.
-func (r *blockReader) decode(data []byte) (*decoded, error) {
-	b, err := r.open(edges, data)
-	if err != nil {
-		return nil, err
-	}
-	d := &decoded{slices.Clone(r.ids), make([]edgeSum, len(r.ids))}
-	r.es = r.es[:0]
-	for i := range d.rows {
-		r.es = append(r.es, &d.rows[i])
-	}
-	if len(d.rows) == 0 {
-		return d, nil
-	}
-	return d, r.addEdges(b)
-}
-
-// add adds a decoded block.
-func (s *sums) add(d *decoded) {
-	if s.edges == nil {
-		s.edges = make(map[int64]*edgeSum, len(d.ids))
-	}
-	for i, id := range d.ids {
-		from := &d.rows[i]
-		e := s.edge(id)
-		for c, v := range from.counts {
-			e.counts[c] += v
-		}
-		e.client.Downscale(from.client.Scale()) // even if from is empty, as when a block is added directly
-		e.client.Merge(&from.client)
-		e.server.Downscale(from.server.Scale())
-		e.server.Merge(&from.server)
-	}
-}
-
 func (r *blockReader) mergeEdges(s *sums, b []byte) error {
 	r.es = r.es[:0]
 	last := -1

@@ -2,23 +2,89 @@ package sqlite
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
-	"unsafe"
+
+	"faultline/internal/sketch"
 )
 
 // decoded is a block of edges, ready to be added up. Whoever has one only reads it.
 type decoded struct {
-	ids  []int64
-	rows []edgeSum
+	ids            []int64
+	columns        []column // those that are not zero
+	client, server sketch.Packed
+}
+
+// column is one count of every row.
+type column struct {
+	number int
+	values []int64
 }
 
 // size returns about how many bytes d takes.
 func (d *decoded) size() int {
-	n := len(d.ids) * int(8+unsafe.Sizeof(edgeSum{}))
-	for i := range d.rows {
-		n += d.rows[i].client.Memory() + d.rows[i].server.Memory()
+	return 8*len(d.ids)*(1+len(d.columns)) + d.client.Memory() + d.server.Memory()
+}
+
+// add adds a decoded block.
+func (r *blockReader) add(s *sums, d *decoded) {
+	if s.edges == nil {
+		s.edges = make(map[int64]*edgeSum, len(d.ids))
 	}
-	return n
+	r.es = r.es[:0]
+	for i, id := range d.ids {
+		e := s.edge(id)
+		d.client.Merge(i, &e.client)
+		d.server.Merge(i, &e.server)
+		r.es = append(r.es, e)
+	}
+	for _, c := range d.columns {
+		for i, v := range c.values {
+			r.es[i].counts[c.number] += v
+		}
+	}
+}
+
+// decode returns a block of edges; nil when it has counts too large to be worth keeping.
+func (r *blockReader) decode(data []byte) (*decoded, error) {
+	b, err := r.open(edges, data)
+	if err != nil {
+		return nil, err
+	}
+	n := len(r.ids)
+	d := &decoded{ids: slices.Clone(r.ids)}
+	if n == 0 {
+		return d, nil
+	}
+	if len(b) == 0 || b[0] > edgeColumns {
+		return nil, errBlock
+	}
+	columns := int(b[0])
+	b = b[1:]
+	for c := range columns {
+		var zero bool
+		if b, zero, err = r.column(b, n); err != nil {
+			return nil, err
+		}
+		if !zero {
+			d.columns = append(d.columns, column{c, slices.Clone(r.values)})
+		}
+	}
+	for _, to := range [...]*sketch.Packed{&d.client, &d.server} {
+		if b, err = r.sketches.Open(b); err != nil {
+			return nil, errBlock
+		}
+		for range n {
+			one := sketch.New(sketch.MaxScale)
+			if r.sketches.Next(&one) != nil {
+				return nil, errBlock
+			}
+			if !to.Add(&one) {
+				return nil, nil
+			}
+		}
+	}
+	return d, nil
 }
 
 // blockCache keeps recent blocks decoded, because the last minutes are asked for again and again. Blocks are found by

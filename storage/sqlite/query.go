@@ -210,9 +210,12 @@ func (r *blockReader) mergeCached(into *sums, j job, cache *blockCache) error {
 		if d, err = r.decode(j.data); err != nil {
 			return err
 		}
+		if d == nil {
+			return r.merge(into, j.what, j.data)
+		}
 		cache.put(h, d)
 	}
-	into.add(d)
+	r.add(into, d)
 	return nil
 }
 
