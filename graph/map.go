@@ -40,14 +40,13 @@ type MapEdge struct {
 
 // MapNode is a node over a span of time.
 type MapNode struct {
-	ID   string
-	Node Node
-	// Inbound sums the edges that end here; Outbound those that start here.
-	Inbound, Outbound EdgeStats
-	Health            Health // the worst of the node's own inbound edges
-	Instances         []string
-	Versions          []string
-	Spans             int64
+	ID        string
+	Node      Node
+	Inbound   EdgeStats // sums the edges that end here
+	Health    Health    // the worst of the node's own inbound edges
+	Instances []string
+	Versions  []string
+	Spans     int64
 }
 
 // Map is the dependency graph of one environment over [From, To).
@@ -192,7 +191,6 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		e := MapEdge{ID: r.key.ID(), Key: r.key, Stats: *r.stats, Duration: to.Sub(from)}
 		e.Health, e.Reasons = Judge(r.stats, before[e.ID])
 		m.Edges = append(m.Edges, e)
-		r.source.Outbound.Add(r.stats)
 		r.target.Inbound.Add(r.stats)
 		r.target.Health = max(r.target.Health, e.Health)
 	}
