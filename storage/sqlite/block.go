@@ -124,6 +124,7 @@ type blockReader struct {
 	only map[int64]bool
 
 	raw      []byte
+	packed   []byte
 	values   []int64
 	ids      []int64
 	es       []*edgeSum
@@ -421,8 +422,16 @@ func (r *blockReader) running(to []int64) []int64 {
 }
 
 // merge adds a block to s. It reads hostile bytes safely; after an error s may hold a part of it.
-func (r *blockReader) merge(s *sums, k what, data []byte) error {
-	b, err := r.open(k, data)
+func (r *blockReader) merge(s *sums, k what, data []byte) (err error) {
+	if r.raw, err = decompress(r.raw, data); err != nil {
+		return err
+	}
+	return r.mergeRaw(s, k, r.raw)
+}
+
+// mergeRaw adds a block that is not compressed.
+func (r *blockReader) mergeRaw(s *sums, k what, b []byte) error {
+	b, err := r.open(k, b)
 	if err != nil {
 		return err
 	}
@@ -436,12 +445,8 @@ func (r *blockReader) merge(s *sums, k what, data []byte) error {
 	}
 }
 
-// open decompresses a block, reads the first key of each of its rows into r.ids, and returns the bytes behind them.
-func (r *blockReader) open(k what, data []byte) (b []byte, err error) {
-	if r.raw, err = decompress(r.raw, data); err != nil {
-		return nil, err
-	}
-	b = r.raw
+// open reads the first key of each row of a block, which is not compressed, into r.ids, and returns the bytes behind them.
+func (r *blockReader) open(k what, b []byte) (rest []byte, err error) {
 	if len(b) == 0 || b[0] != blockVersion {
 		return nil, errBlock
 	}

@@ -45,9 +45,9 @@ func (r *blockReader) add(s *sums, d *decoded) {
 	}
 }
 
-// decode returns a block of edges; nil when it has counts too large to be worth keeping.
-func (r *blockReader) decode(data []byte) (*decoded, error) {
-	b, err := r.open(edges, data)
+// decode returns a block of edges that is not compressed; nil when it has counts too large to be worth keeping.
+func (r *blockReader) decode(b []byte) (*decoded, error) {
+	b, err := r.open(edges, b)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +103,9 @@ type blockCache struct {
 type blockHash [2]uint64
 
 type cached struct {
-	block *decoded
-	size  int
-	used  int64 // by which question
+	blocks []*decoded
+	size   int
+	used   int64 // by which question
 }
 
 const (
@@ -129,8 +129,8 @@ func (c *blockCache) hash(data []byte) blockHash {
 	return blockHash{maphash.Bytes(c.seeds[0], data), maphash.Bytes(c.seeds[1], data)}
 }
 
-// get returns a block, nil when it is not there.
-func (c *blockCache) get(h blockHash) *decoded {
+// get returns a block, or those of a pack, of which those that are not there are nil. It returns nil when it has none.
+func (c *blockCache) get(h blockHash) []*decoded {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.blocks[h]
@@ -138,12 +138,17 @@ func (c *blockCache) get(h blockHash) *decoded {
 		return nil
 	}
 	b.used = c.asked
-	return b.block
+	return b.blocks
 }
 
 // put keeps a block, if there is room.
-func (c *blockCache) put(h blockHash, d *decoded) {
-	size := d.size()
+func (c *blockCache) put(h blockHash, blocks []*decoded) {
+	size := 0
+	for _, d := range blocks {
+		if d != nil {
+			size += d.size()
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.blocks[h] != nil {
@@ -160,6 +165,6 @@ func (c *blockCache) put(h blockHash, d *decoded) {
 	if c.bytes+size > cacheBytes {
 		return
 	}
-	c.blocks[h] = &cached{d, size, c.asked}
+	c.blocks[h] = &cached{blocks, size, c.asked}
 	c.bytes += size
 }

@@ -152,7 +152,7 @@ func (s *Store) foldable(ctx context.Context, now time.Time, k what, from, to in
 // foldGroup adds sources to the block of their longer window and marks them, and returns how many bytes it read.
 func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g group, sources []source) (size int, err error) {
 	var data [][]byte
-	var ids []int64
+	var ids, starts []int64
 	until := int64(0)
 	for _, src := range sources {
 		var d []byte
@@ -164,7 +164,8 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 		if err != nil {
 			return size, err
 		}
-		data, ids, until, size = append(data, d), append(ids, src.id), max(until, u), size+len(d)
+		data, ids, starts = append(data, d), append(ids, src.id), append(starts, src.start)
+		until, size = max(until, u), size+len(d)
 	}
 	var reader blockReader
 	var bad error
@@ -172,10 +173,10 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 	if err != nil {
 		// Which of them cannot be read? It is set aside; the others count.
 		var good [][]byte
-		var goodIDs []int64
+		var goodIDs, goodStarts []int64
 		for i, d := range data {
 			if _, err := reader.total(k, [][]byte{d}); err == nil {
-				good, goodIDs = append(good, d), append(goodIDs, ids[i])
+				good, goodIDs, goodStarts = append(good, d), append(goodIDs, ids[i]), append(goodStarts, starts[i])
 				continue
 			}
 			bad = errors.Join(bad, fmt.Errorf("block %d: %w", ids[i], err))
@@ -183,7 +184,7 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 				return size, err
 			}
 		}
-		data, ids = good, goodIDs
+		data, ids, starts = good, goodIDs, goodStarts
 		if sum, err = reader.total(k, data); err != nil {
 			return size, err
 		}
@@ -195,7 +196,41 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 		return size, err
 	}
 	n, err := s.addTo(ctx, tx, &reader, k, to, g, sum, data, until)
+	if err == nil && k == edges && to == tenMin {
+		err = s.packMinutes(ctx, tx, g, starts, ids, data, until)
+	}
 	return size + n, errors.Join(bad, err)
+}
+
+// packMinutes replaces the blocks of minutes that were folded into their ten by a pack, unless there is one.
+func (s *Store) packMinutes(ctx context.Context, tx *sql.Tx, g group, starts, ids []int64, data [][]byte, until int64) error {
+	if len(data) < 2 {
+		return nil
+	}
+	var there, entries int64
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM block WHERE what = ? AND length = ? AND lane = ? AND start = ? AND part = ?`,
+		edges, minute, g.lane, g.start, packPart).Scan(&there); err != nil || there > 0 {
+		return err
+	}
+	var p pack
+	for i, start := range starts {
+		p[(start-g.start)/minute] = data[i]
+	}
+	packed, err := p.encode(nil)
+	if err != nil {
+		return err
+	}
+	if err := each(ctx, tx, func(r *sql.Rows) error {
+		var e int64
+		err := r.Scan(&e)
+		entries += e
+		return err
+	}, `DELETE FROM block WHERE id IN `+list(ids)+` RETURNING entries`); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO block (what, length, lane, start, part, state, until, entries, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		edges, minute, g.lane, g.start, packPart, folded, until, entries, packed)
+	return err
 }
 
 // total adds blocks up.

@@ -107,14 +107,13 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 				return err
 			}
 		}
-		var cache *blockCache
 		if r.only == nil && to-from <= cacheRange {
-			cache = s.cache
-			cache.question()
+			r.cache = s.cache
+			r.cache.question()
 		}
 		r.workers = make([]worker, min(runtime.GOMAXPROCS(0), maxWorkers))
 		for i := range r.workers {
-			r.workers[i].run(r.only, cache)
+			r.workers[i].run(r)
 		}
 		var errs []error
 		for k, want := range map[what]storage.Want{edges: storage.WantEdges, details: storage.WantDetails, nodes: storage.WantNodes} {
@@ -142,6 +141,7 @@ type rangeReader struct {
 	tx             *sql.Tx
 	from, to, step int64
 	only           map[int64]bool
+	cache          *blockCache // nil for none
 	except         []partID
 	workers        []worker
 	next           int
@@ -151,11 +151,18 @@ type rangeReader struct {
 
 // job is a block to be added up.
 type job struct {
-	what   what
-	bucket bucket
-	length int64
-	start  int64
-	data   []byte
+	what          what
+	length, start int64
+	pack          bool
+	within        []span // what of a pack is asked for
+	data          []byte
+}
+
+// holds reports whether what starts then is asked for.
+func (j *job) holds(start int64) bool { return contains(j.within, start) }
+
+func contains(spans []span, start int64) bool {
+	return slices.ContainsFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
 }
 
 // worker adds blocks to sums of its own, so that workers share nothing.
@@ -172,7 +179,7 @@ const (
 )
 
 // run starts the worker, which ends when jobs is closed.
-func (w *worker) run(only map[int64]bool, cache *blockCache) {
+func (w *worker) run(r *rangeReader) {
 	w.out, w.jobs = map[bucket]*sums{}, make(chan []job, 2)
 	w.done.Go(func() {
 		var reader blockReader
@@ -181,16 +188,11 @@ func (w *worker) run(only map[int64]bool, cache *blockCache) {
 				if w.err != nil {
 					continue // so that nobody waits for a worker that has given up
 				}
-				into := w.out[j.bucket]
-				if into == nil {
-					into = &sums{}
-					w.out[j.bucket] = into
-				}
-				reader.only = only
+				reader.only = r.only
 				if j.what == nodes {
 					reader.only = nil
 				}
-				if err := reader.mergeCached(into, j, cache); err != nil {
+				if err := w.add(r, &reader, j); err != nil {
 					w.err = fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
 				}
 			}
@@ -198,25 +200,92 @@ func (w *worker) run(only map[int64]bool, cache *blockCache) {
 	})
 }
 
-// mergeCached adds a job's block, from or by way of the cache if there is one.
-func (r *blockReader) mergeCached(into *sums, j job, cache *blockCache) error {
-	if cache == nil || j.what != edges {
-		return r.merge(into, j.what, j.data)
+// sums returns what blocks of a length and start are added to.
+func (w *worker) sums(r *rangeReader, length, start int64) *sums {
+	b := bucket{r.from, r.to - r.from}
+	if r.step > 0 {
+		b.length = max(r.step, length)
+		b.start = floor(start, r.step)
+		if length > r.step {
+			b.start = start
+		}
 	}
-	h := cache.hash(j.data)
-	d := cache.get(h)
-	if d == nil {
-		var err error
-		if d, err = r.decode(j.data); err != nil {
+	into := w.out[b]
+	if into == nil {
+		into = &sums{}
+		w.out[b] = into
+	}
+	return into
+}
+
+// add adds a job's block or pack, from the cache or by way of it where there is one.
+func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
+	if r.cache != nil && j.what == edges {
+		h := r.cache.hash(j.data)
+		blocks := r.cache.get(h)
+		if blocks == nil {
+			var err error
+			if blocks, err = reader.decodeAll(j); err != nil {
+				return err
+			}
+			if blocks != nil {
+				r.cache.put(h, blocks)
+			}
+		}
+		for i, d := range blocks {
+			if start := j.start + int64(i)*minute; d != nil && j.holds(start) {
+				reader.add(w.sums(r, j.length, start), d)
+			}
+		}
+		if blocks != nil {
+			return nil
+		}
+	}
+	if !j.pack {
+		return reader.merge(w.sums(r, j.length, j.start), j.what, j.data)
+	}
+	minutes, err := reader.unpack(j.data)
+	if err != nil {
+		return err
+	}
+	for i, b := range minutes {
+		start := j.start + int64(i)*minute
+		if b == nil || !j.holds(start) {
+			continue
+		}
+		if err := reader.mergeRaw(w.sums(r, j.length, start), edges, b); err != nil {
 			return err
 		}
-		if d == nil {
-			return r.merge(into, j.what, j.data)
-		}
-		cache.put(h, d)
 	}
-	r.add(into, d)
 	return nil
+}
+
+// decodeAll returns a job's block, or the blocks of its pack; nil when one of them is not worth keeping.
+func (r *blockReader) decodeAll(j job) (blocks []*decoded, err error) {
+	if !j.pack {
+		if r.raw, err = decompress(r.raw, j.data); err != nil {
+			return nil, err
+		}
+		d, err := r.decode(r.raw)
+		if d == nil || err != nil {
+			return nil, err
+		}
+		return []*decoded{d}, nil
+	}
+	minutes, err := r.unpack(j.data)
+	if err != nil {
+		return nil, err
+	}
+	blocks = make([]*decoded, len(minutes))
+	for i, b := range minutes {
+		if b == nil {
+			continue
+		}
+		if blocks[i], err = r.decode(b); blocks[i] == nil || err != nil {
+			return nil, err
+		}
+	}
+	return blocks, nil
 }
 
 // hand gives the batch to the next worker.
@@ -267,7 +336,12 @@ func (r *rangeReader) read(k what) error {
 	lengths := k.lengths()
 	spans, err := plan(lengths, before, r.from, r.to, r.step, func(length, start int64) (int64, error) {
 		var end sql.NullInt64
-		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start = ? AND state < 3`, k, length, start).Scan(&end)
+		packStart := start
+		if k == edges && length == minute {
+			packStart = floor(start, tenMin)
+		}
+		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND (start = ? OR start = ? AND part = ?) AND state < 3`,
+			k, length, start, packStart, packPart).Scan(&end)
 		return end.Int64, err
 	})
 	if err != nil {
@@ -314,6 +388,10 @@ func (r *rangeReader) blocks(k what, length int64, query string, within []span) 
 	if length == k.lengths()[0] {
 		query += r.excepted(length, from, to)
 	}
+	packs := k == edges && length == minute
+	if packs {
+		from = floor(from, tenMin) // where the pack begins that holds the first of them
+	}
 	rows, err := r.tx.QueryContext(r.ctx, query, k, length, from, to)
 	if err != nil {
 		return err
@@ -325,18 +403,11 @@ func (r *rangeReader) blocks(k what, length int64, query string, within []span) 
 		if err := rows.Scan(&start, &part, &data); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(within, func(sp span) bool { return sp.from <= start && start < sp.to }) {
+		packed := packs && part == packPart
+		if !packed && !contains(within, start) {
 			continue
 		}
-		b := bucket{r.from, r.to - r.from}
-		if r.step > 0 {
-			b.length = max(r.step, length)
-			b.start = floor(start, r.step)
-			if length > r.step {
-				b.start = start
-			}
-		}
-		r.batch = append(r.batch, job{k, b, length, start, bytes.Clone(data)})
+		r.batch = append(r.batch, job{k, length, start, packed, within, bytes.Clone(data)})
 		if r.pending += len(data); r.pending >= jobBytes {
 			r.hand()
 		}

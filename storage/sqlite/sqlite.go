@@ -2,7 +2,7 @@
 // small tables of words, and example traces. docs/format.md says what lies where.
 //
 // It keeps the contract of package storage. Write is one transaction; Maintain many short ones, in which closed parts are
-// added to the block of their minute and minutes to the block of their hour, each exactly once. A row of an edge takes
+// added to the block of their minute, minutes to that of their ten and so on, each exactly once. A row of an edge takes
 // 15 to 35 bytes at up to ten calls in its window; 5,000 edges cost about a tenth of a second of CPU a minute. It does
 // not promise durability beyond the last checkpoint of the write-ahead log when the machine loses power, and one process
 // at a time owns the file.
