@@ -77,7 +77,9 @@ type Live struct {
 		sync.Mutex
 		numbers map[partID]uint64 // of open parts
 		last    uint64
-		closing []Part // closed and not yet kept; their content does not change any more
+		// nextDetails is when the details of open minutes are cut again.
+		nextDetails time.Time
+		closing     []Part // closed and not yet kept; their content does not change any more
 	}
 }
 
@@ -129,6 +131,14 @@ var detailKeys = [numDetailLists]DetailKey{
 	{Operation, ClientSide, ""}, {Operation, ServerSide, ""}, {Instance, ServerSide, ""}, {Version, ServerSide, ""},
 }
 
+// rows returns how many details a minute holds.
+func (m *edgeMinute) rows() (n int) {
+	for i := range m.details {
+		n += len(m.details[i].labels)
+	}
+	return n
+}
+
 type detailList struct {
 	labels  []Label
 	details []Detail
@@ -149,6 +159,13 @@ type partID struct {
 	start  int64 // nanoseconds since the epoch
 	length time.Duration
 }
+
+// Open details are cut so often that about as many rows a second are, and at the least every maxDetailWait: a process
+// that is killed loses what came since of its operations, instances and versions, never of its edges.
+const (
+	detailRowsPerSecond = 2_000
+	maxDetailWait       = 10 * time.Second
+)
 
 // maxClosing bounds the closed parts that wait for the store: about two hours of windows and minutes.
 const maxClosing = 900
@@ -417,41 +434,63 @@ func (l *Live) Cut(now time.Time) []Part {
 	horizon := now.Add(-l.cfg.Hold).UnixNano()
 	lastWindow, lastMinute := floorDiv(horizon, windowNanos)-1, floorDiv(horizon, minuteNanos)-1
 
-	// A window is cut whole when any of its edges changed, so the changed windows are found first.
-	changed := map[partID]bool{}
+	// A window is cut whole when any of its edges changed, so the changed windows are found first. Details are many and
+	// change slowly: the more there are, the less often those that are still open are cut.
+	details := !now.Before(l.cut.nextDetails)
+	type size struct {
+		changed bool
+		rows    int
+	}
+	sizes := map[partID]*size{}
+	note := func(id partID, changed bool, rows int) {
+		z := sizes[id]
+		if z == nil {
+			z = &size{}
+			sizes[id] = z
+		}
+		z.changed = z.changed || changed
+		z.rows += rows
+	}
 	for i := range l.shards {
 		sh := &l.shards[i]
 		sh.mu.Lock()
 		for _, e := range sh.edges {
 			for _, w := range e.windows {
-				if w.dirty || w.start <= lastWindow {
-					changed[partID{w.start * windowNanos, WindowLength}] = true
-				}
+				note(partID{w.start * windowNanos, WindowLength}, w.dirty || w.start <= lastWindow, 1)
 			}
 			for _, m := range e.minutes {
-				if m.dirty || m.start <= lastMinute {
-					changed[partID{m.start * minuteNanos, DetailLength}] = true
-				}
+				note(partID{m.start * minuteNanos, DetailLength}, m.dirty && details || m.start <= lastMinute, m.rows())
 			}
 		}
 		sh.mu.Unlock()
 	}
 	l.nodes.Lock()
 	for k, n := range l.nodes.m {
-		if n.dirty || k.minute <= lastMinute {
-			changed[partID{k.minute * minuteNanos, DetailLength}] = true
-		}
+		note(partID{k.minute * minuteNanos, DetailLength}, n.dirty && details || k.minute <= lastMinute, 0)
 	}
 	l.nodes.Unlock()
 
-	parts := make(map[partID]*Part, len(changed))
-	for id := range changed {
+	parts := make(map[partID]*Part, len(sizes))
+	detailRows := 0
+	for id, z := range sizes {
+		if !z.changed {
+			continue
+		}
 		p := &Part{Window: Window{Start: time.Unix(0, id.start).UTC(), Length: id.length, Part: l.part(id)}}
 		p.Open = id.start+int64(id.length) > horizon
+		if id.length == WindowLength {
+			p.Edges = make([]EdgeRow, 0, z.rows)
+		} else {
+			p.Details = make([]DetailRow, 0, z.rows)
+			detailRows += z.rows
+		}
 		parts[id] = p
 		if !p.Open {
 			delete(l.cut.numbers, id)
 		}
+	}
+	if details {
+		l.cut.nextDetails = now.Add(min(time.Duration(detailRows/detailRowsPerSecond)*time.Second, maxDetailWait))
 	}
 	l.collect(parts)
 

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -23,6 +24,8 @@ func (r *otlpReceiver) startGRPC(ctx context.Context, host component.Host, cfg *
 	server, err := cfg.ToServer(ctx, host.GetExtensions(), r.telemetry,
 		configgrpc.WithGrpcServerOption(grpc.ForceServerCodecV2(rawCodec{})),
 		configgrpc.WithGrpcServerOption(experimental.BufferPool(&pool)),
+		// Calls run on goroutines whose stacks have grown already.
+		configgrpc.WithGrpcServerOption(grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0)))),
 		configgrpc.WithGrpcServerOption(grpc.MaxHeaderListSize(maxHeaderBytes)),
 		configgrpc.WithGrpcServerOption(grpc.InTapHandle(r.admit)),
 		configgrpc.WithGrpcServerOption(grpc.StatsHandler(transportRefusals{r})),

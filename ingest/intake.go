@@ -11,7 +11,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +50,10 @@ const (
 	maxAhead    = 10 * time.Minute
 	maxDuration = time.Hour
 	// halfSize is the memory that a span in flight takes, tables and queue included.
-	halfSize  = 200
-	numShards = 64
+	halfSize = 160
+	// maxShards bounds the shards. There are a few for each processor: enough that they rarely wait for each other,
+	// few enough that a request has several spans for each.
+	maxShards = 256
 )
 
 // Result says what became of a request's spans. Rejected spans were refused singly, for Message's reason.
@@ -64,7 +68,8 @@ type Intake struct {
 	live   *graph.Live
 	pairer pairer
 	book   *book
-	shards [numShards]shard
+	shards []shard   // a power of two
+	shift  uint      // leads from a hash to a shard
 	pool   sync.Pool // *scratch
 
 	tick     sync.Mutex // one Tick at a time
@@ -118,7 +123,12 @@ var dropNames = [numDrops]string{"duplicate", "invalid_duration", "too_old", "in
 // NewIntake returns an Intake that puts calls into live.
 func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3)}
-	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), numShards)
+	n := 8
+	for n < 4*runtime.GOMAXPROCS(0) && n < maxShards {
+		n *= 2
+	}
+	in.shards, in.shift = make([]shard, n), uint(64-bits.TrailingZeros(uint(n)))
+	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), n)
 	in.pairer.dir = newDirectory(live.Names())
 	in.requests.m = map[string]int64{}
 	for i := range in.shards {
@@ -136,6 +146,28 @@ type scratch struct {
 	raws   []rawRef
 	batch  batch
 	name   []byte
+
+	order []int32 // the halves by shard
+	ends  [maxShards]int32
+}
+
+// sort orders the halves by shard, otherwise as they came: shard i's end at ends[i].
+func (sc *scratch) sort(in *Intake) {
+	clear(sc.ends[:])
+	for i := range sc.halves {
+		sc.ends[in.shardOf(&sc.halves[i])]++
+	}
+	sum := int32(0)
+	for i, n := range sc.ends {
+		sc.ends[i] = sum
+		sum += n
+	}
+	sc.order = slices.Grow(sc.order[:0], len(sc.halves))[:len(sc.halves)]
+	for i := range sc.halves {
+		end := &sc.ends[in.shardOf(&sc.halves[i])]
+		sc.order[*end] = int32(i)
+		*end++
+	}
 }
 
 // group are the halves of one resource in a request.
@@ -353,14 +385,15 @@ func (in *Intake) linked(sc *scratch, s *service, minute uint32) uint32 {
 	return 0
 }
 
-func (in *Intake) shard(h *half) *shard { return &in.shards[mix(h.traceLo^h.traceHi)>>(64-6)] }
+func (in *Intake) shard(h *half) *shard { return &in.shards[in.shardOf(h)] }
+
+func (in *Intake) shardOf(h *half) uint64 { return mix(h.traceLo^h.traceHi) >> in.shift }
 
 // insert pairs what decode read, and counts the calls that come of it.
 func (in *Intake) insert(sc *scratch, at int64) {
 	b := &sc.batch
 	var dropped [numDrops]int64
-	var locked *shard
-	limit := in.cfg.MaxPending / numShards
+	limit := in.cfg.MaxPending / len(in.shards)
 	for _, r := range sc.raws {
 		h := &sc.halves[r.half]
 		var id graph.TraceID
@@ -377,23 +410,28 @@ func (in *Intake) insert(sc *scratch, at int64) {
 			dropped[dropUnsampled]++
 			h.flags |= mute
 		}
-		s := in.shard(h)
-		if s != locked {
-			if locked != nil {
-				locked.mu.Unlock()
-			}
-			s.mu.Lock()
-			locked = s
-		}
-		if s.n >= limit {
-			dropped[dropEvicted] += in.pairer.evict(s, limit-limit/64-1, b)
-		}
-		if !in.pairer.insert(s, h, b) {
-			dropped[dropDuplicate]++
-		}
 	}
-	if locked != nil {
-		locked.mu.Unlock()
+	sc.sort(in)
+	for i, last := range sc.ends[:len(in.shards)] {
+		first := int32(0)
+		if i > 0 {
+			first = sc.ends[i-1]
+		}
+		if first == last {
+			continue
+		}
+		s, order := &in.shards[i], sc.order[first:last]
+		s.mu.Lock()
+		if s.n+len(order) > limit {
+			dropped[dropEvicted] += in.pairer.evict(s, max(limit-limit/64-len(order), 0), b)
+		}
+		s.touch(sc.halves, order)
+		for _, k := range order {
+			if !in.pairer.insert(s, &sc.halves[k], b) {
+				dropped[dropDuplicate]++
+			}
+		}
+		s.mu.Unlock()
 	}
 	for _, g := range sc.groups {
 		g.resource.spans.Add(int64(g.to - g.from))

@@ -26,6 +26,7 @@ type tspan struct {
 	id, parent byte
 	kind       ptrace.SpanKind
 	at, ms     int
+	us         int // microseconds that the span is longer than ms
 	name       string
 	attrs      map[string]any
 	failed     bool
@@ -86,7 +87,7 @@ func each(t testing.TB, spans ...tspan) [][]byte {
 		sp.SetKind(s.kind)
 		sp.SetName(s.name)
 		sp.SetStartTimestamp(pcommon.NewTimestampFromTime(epoch.Add(time.Duration(s.at) * time.Millisecond)))
-		sp.SetEndTimestamp(pcommon.NewTimestampFromTime(epoch.Add(time.Duration(s.at+s.ms) * time.Millisecond)))
+		sp.SetEndTimestamp(pcommon.NewTimestampFromTime(epoch.Add(time.Duration(s.at+s.ms)*time.Millisecond + time.Duration(s.us)*time.Microsecond)))
 		sp.TraceState().FromRaw(s.state)
 		sp.SetFlags(s.flags)
 		putAttributes(sp.Attributes(), s.attrs)
@@ -315,6 +316,17 @@ var scenarios = []struct {
 		"customer → mysql unknown: calls 1, server 1×300ms, client missing 1",
 		"user → customer http: calls 1, server 1×400ms",
 	}},
+	{"the same without any word of a peer", []tspan{
+		{service: "driver", trace: 1, id: 1, kind: kindServer, at: 0, ms: 400, attrs: serve},
+		{service: "redis", trace: 1, id: 2, parent: 1, kind: kindClient, at: 10, ms: 30},
+	}, []string{
+		"driver → redis unknown: calls 1, server 1×30ms, client missing 1",
+		"user → driver http: calls 1, server 1×400ms",
+	}},
+	{"a retry by a clock of whole milliseconds", []tspan{
+		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, us: 900, attrs: get5, failed: true},
+		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 50, ms: 50, us: 900, attrs: get},
+	}, []string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×50ms"}},
 	{"Zipkin's shared span id", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
 		{service: "b", trace: 1, id: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},

@@ -128,7 +128,7 @@ func TestFromJSONMemory(t *testing.T) {
 	}
 }
 
-// FuzzFromJSON checks that what is read at the door is what pdata reads, where both read it.
+// FuzzFromJSON checks that whatever is read becomes well-formed protobuf, bounded in size and depth, the same each time.
 func FuzzFromJSON(f *testing.F) {
 	f.Add(jsonOf(f, someTraces(2)))
 	f.Add(spanJSON(`"traceId":"0102030405060708090a0b0c0d0e0f10","kind":"SPAN_KIND_CLIENT","flags":1`))

@@ -106,6 +106,8 @@ type shard struct {
 	// failedParents counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
 	failedParents [1024]uint32
 
+	touched uint32 // what touch read, so that it is not left out
+
 	queue queue // all halves, by arrival
 	late  queue // halves that stayed alone, by arrival
 
@@ -135,6 +137,28 @@ func (s *shard) alloc() uint32 {
 }
 
 func key(traceLo, id uint64) uint64 { return fold(traceLo, id) }
+
+// touch reads what inserting the halves will read first. Each of those reads misses the cache; all of them together
+// wait no longer than one of them, where one insert after the other would wait for each.
+func (s *shard) touch(halves []half, order []int32) {
+	var sum uint32
+	for _, i := range order {
+		h := &halves[i]
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		sum += own.span + above.span
+	}
+	for _, i := range order {
+		h := &halves[i]
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		for _, slot := range [...]uint32{own.span, own.child, above.span, above.child} {
+			if slot != 0 {
+				o := s.at(slot)
+				sum += o.nextSame + uint32(o.start)
+			}
+		}
+	}
+	s.touched = sum
+}
 
 // link puts a half into the tables.
 func (s *shard) link(slot uint32) {
@@ -565,8 +589,8 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return none
 	}
 	if pe == nil {
-		if h.flags&waited == 0 {
-			return none
+		if above := s.parentOf(h); h.flags&waited == 0 || above != nil && above.node != h.node {
+			return none // one that names no peer, below another service's span, stands for the callee
 		}
 		fact.target = p.dir.byRef(h.node).unknown
 		return fact
@@ -604,10 +628,10 @@ func (p *pairer) siblings(s *shard, h *half, b *batch) {
 			if i == j {
 				continue
 			}
-			if o.end() <= c.start && (before == nil || o.end() > before.end() || o.end() == before.end() && o.id > before.id) {
+			if o.start < c.start && o.end() <= latestStart(c) && (before == nil || o.end() > before.end() || o.end() == before.end() && o.id > before.id) {
 				before = o
 			}
-			if c.end() <= o.start && (after == nil || o.start < after.start || o.start == after.start && o.id < after.id) {
+			if c.start < o.start && c.end() <= latestStart(o) && (after == nil || o.start < after.start || o.start == after.start && o.id < after.id) {
 				after = o
 			}
 		}
@@ -620,6 +644,15 @@ func (p *pairer) siblings(s *shard, h *half, b *batch) {
 		}
 		p.outgoing(s, c, b)
 	}
+}
+
+// latestStart returns when h began at the latest. Some SDKs (JavaScript's) read the start from a clock of whole
+// milliseconds and the length from a finer one: the true start may be almost a millisecond later.
+func latestStart(h *half) int64 {
+	if h.start%1e6 == 0 {
+		return h.start + 1e6 - 1
+	}
+	return h.start
 }
 
 // maxRetryGap is how long after a failed attempt another one is still taken for its retry, or thrice the attempt's

@@ -181,7 +181,7 @@ func showReader(t *testing.T, r storage.Reader, change ...func(*Settings)) (addr
 	t.Helper()
 	s = newServer(t, r, append([]func(*Settings){func(s *Settings) {
 		s.Now, s.Started, s.Listen = time.Now, time.Now(), ""
-		s.Endpoints = page.Endpoints{GRPC: "http://127.0.0.1:4317", HTTP: "http://127.0.0.1:4318"}
+		s.Endpoints = func() Endpoints { return Endpoints{GRPC: "http://127.0.0.1:4317", HTTP: "http://127.0.0.1:4318"} }
 	}}, change...)...)
 	server := httptest.NewServer(s.Handler())
 	s.Start()
@@ -411,7 +411,9 @@ var hostileNames = []string{
 
 func TestHostileNamesInBrowser(t *testing.T) {
 	w := &world{now: time.Now}
-	db := func(name string) graph.Node { return graph.Node{Env: hostileNames[0], Kind: graph.Database, Name: name} }
+	db := func(name string) graph.Node {
+		return graph.Node{Env: hostileNames[0], Kind: graph.Database, Name: name}
+	}
 	for i, name := range hostileNames {
 		from, to := graph.Node{Env: hostileNames[0], Kind: graph.Service, Name: name}, graph.Node{Env: hostileNames[0], Kind: graph.Service, Namespace: name, Name: hostileNames[(i+1)%len(hostileNames)]}
 		w.calls = append(w.calls,

@@ -38,7 +38,7 @@ func (s *Server) mapPage(w http.ResponseWriter, r *http.Request) {
 		sp = liveAt(now)
 	}
 	q := r.URL.Query()
-	p := page.Map{Shell: shell("Faultline", "/"), Live: live, Endpoints: s.Endpoints, Received: s.Counters()}
+	p := page.Map{Shell: shell("Faultline", "/"), Live: live, Endpoints: s.Endpoints(), Received: s.Counters()}
 	m, err := s.mapOf(ctx, sp, q.Get("env"), !q.Has("env"))
 	if err != nil {
 		s.log.LogAttrs(ctx, slog.LevelError, "map page failed", slog.Any("error", err))
@@ -75,7 +75,7 @@ func (s *Server) statusPage(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	p := page.Status{
 		Shell: shell("Status · Faultline", "/status"), Version: s.Version, Started: s.Started, Now: s.now(),
-		Received: s.Counters(), Limits: s.InForce, Endpoints: s.Endpoints,
+		Received: s.Counters(), Limits: s.InForce, Endpoints: s.Endpoints(),
 	}
 	info, err := s.reader.Info(ctx)
 	if err != nil {

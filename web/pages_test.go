@@ -9,12 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"faultline/web/page"
 	"faultline/web/static"
 )
 
 func TestPages(t *testing.T) {
-	s := newServer(t, shopStore(t), func(s *Settings) { s.Endpoints = page.Endpoints{GRPC: "http://127.0.0.1:4317"} })
+	s := newServer(t, shopStore(t), func(s *Settings) { s.Endpoints = func() Endpoints { return Endpoints{GRPC: "http://127.0.0.1:4317"} } })
 	for _, test := range []struct {
 		path   string
 		status int

@@ -36,8 +36,9 @@ type Settings struct {
 	ExternalURL string
 	// Hosts are further host names, without port, that requests may name.
 	Hosts []string
-	// Endpoints are where this process takes spans in, for telling people who have sent none.
-	Endpoints page.Endpoints
+	// Endpoints returns where this process takes spans in, for telling people who have sent none; nil in a process
+	// that takes none in.
+	Endpoints func() Endpoints
 	// AuthToken, when set, is asked for by everything but the probes.
 	AuthToken Secret
 	// Limits bounds the server; zero fields are those of DefaultLimits.
@@ -48,6 +49,9 @@ type Settings struct {
 	InForce map[string]int64
 	Logger  *slog.Logger
 }
+
+// Endpoints are the addresses where spans are taken in, as an exporter wants them: "http://127.0.0.1:4317".
+type Endpoints = page.Endpoints
 
 // Limits bounds what one server does for its clients.
 type Limits struct {
@@ -93,6 +97,9 @@ func (s Settings) withDefaults() (Settings, error) {
 	}
 	if s.History == nil {
 		s.History = func() History { return History{} }
+	}
+	if s.Endpoints == nil {
+		s.Endpoints = func() Endpoints { return Endpoints{} }
 	}
 	if s.Ready == nil {
 		s.Ready = func() error { return nil }

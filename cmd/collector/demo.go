@@ -94,8 +94,7 @@ func listening(ctx context.Context, addr string) bool {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 		if err == nil {
-			conn.Close()
-			return true
+			return conn.Close() == nil
 		}
 		select {
 		case <-ctx.Done():

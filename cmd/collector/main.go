@@ -18,10 +18,11 @@ func main() {
 	// Signals are minded from the beginning, not only once the Collector runs. A SIGHUP before that means nothing: what
 	// it would read again has just been read.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	err := newCommand().ExecuteContext(ctx)
-	if err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) { // stopped while it started
+	early := ctx.Err() != nil && errors.Is(err, context.Canceled) // stopped while it started
+	stop()
+	if err != nil && !early {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -72,7 +72,7 @@ func (s *syncBuffer) String() string {
 // freeAddr returns an address that nothing listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func newCollector(t *testing.T) *collector {
 func (c *collector) start(t *testing.T, args ...string) {
 	t.Helper()
 	c.out, c.err = &syncBuffer{}, &syncBuffer{}
-	c.cmd = exec.Command(os.Args[0], args...)
+	c.cmd = exec.CommandContext(context.Background(), os.Args[0], args...) // which the test ends itself
 	c.cmd.Env = append(os.Environ(), runMain+"=1", "FAULTLINE_HTTP="+c.http, "FAULTLINE_OTLP_GRPC="+c.grpc,
 		"FAULTLINE_OTLP_HTTP="+c.otlp, "FAULTLINE_DATA_DIR="+c.dir)
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.err
@@ -192,11 +192,11 @@ func (c *collector) edges(t *testing.T) []edge {
 	return g.Edges
 }
 
-// calls returns the calls from one service to another.
-func (c *collector) calls(t *testing.T, source, target string) (n int64) {
+// calls returns the calls from web to cart.
+func (c *collector) calls(t *testing.T) (n int64) {
 	t.Helper()
 	for _, e := range c.edges(t) {
-		if e.Source == source && e.Target == target {
+		if e.Source == "web" && e.Target == "cart" {
 			n += e.Calls
 		}
 	}
@@ -269,7 +269,7 @@ func TestSpansToMap(t *testing.T) {
 		t.Errorf("listens on %d ports, want 3", got)
 	}
 	c.call(t, 10)
-	eventually(t, "10 calls from web to cart", func() bool { return c.calls(t, "web", "cart") == 10 })
+	eventually(t, "10 calls from web to cart", func() bool { return c.calls(t) == 10 })
 	if status, body := c.get("/api/v1/traces?limit=10"); status != http.StatusOK {
 		t.Errorf("traces: %d %s", status, body)
 	}
@@ -277,7 +277,7 @@ func TestSpansToMap(t *testing.T) {
 
 	c.start(t)
 	c.ready(t)
-	if got := c.calls(t, "web", "cart"); got != 10 {
+	if got := c.calls(t); got != 10 {
 		t.Errorf("after a stop: %d calls, want 10", got)
 	}
 	c.call(t, 5)
@@ -285,11 +285,11 @@ func TestSpansToMap(t *testing.T) {
 
 	c.start(t)
 	c.ready(t)
-	if got := c.calls(t, "web", "cart"); got != 15 {
+	if got := c.calls(t); got != 15 {
 		t.Errorf("after spans and a stop: %d calls, want 15", got)
 	}
 	c.call(t, 3)
-	eventually(t, "18 calls", func() bool { return c.calls(t, "web", "cart") == 18 })
+	eventually(t, "18 calls", func() bool { return c.calls(t) == 18 })
 	written := time.Now()
 	eventually(t, "it is on disk", func() bool {
 		_, body := c.get("/api/v1/status")
@@ -306,7 +306,7 @@ func TestSpansToMap(t *testing.T) {
 	c.start(t)
 	c.ready(t)
 	t.Logf("ready %s after a kill", time.Since(began).Round(time.Millisecond))
-	if got := c.calls(t, "web", "cart"); got != 18 {
+	if got := c.calls(t); got != 18 {
 		t.Errorf("after a kill: %d calls, want 18", got)
 	}
 
@@ -325,7 +325,7 @@ func TestSpansToMap(t *testing.T) {
 	})
 	c.ready(t)
 	c.call(t, 2)
-	eventually(t, "20 calls", func() bool { return c.calls(t, "web", "cart") == 20 })
+	eventually(t, "20 calls", func() bool { return c.calls(t) == 20 })
 	c.terminate(t)
 }
 
@@ -349,7 +349,13 @@ func TestTerminatedUnderLoad(t *testing.T) {
 						return
 					default:
 					}
-					resp, err := client.Post("http://"+c.otlp+"/v1/traces", "application/x-protobuf", bytes.NewReader(oneCall(t)))
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.otlp+"/v1/traces", bytes.NewReader(oneCall(t)))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					req.Header.Set("Content-Type", "application/x-protobuf")
+					resp, err := client.Do(req)
 					switch {
 					case errors.Is(err, syscall.ECONNREFUSED): // not taken
 					case err != nil:
@@ -370,7 +376,7 @@ func TestTerminatedUnderLoad(t *testing.T) {
 	}
 	c.start(t)
 	c.ready(t)
-	if got := c.calls(t, "web", "cart"); got < acked.Load() || got > acked.Load()+unknown.Load() {
+	if got := c.calls(t); got < acked.Load() || got > acked.Load()+unknown.Load() {
 		t.Errorf("%d calls, want %d to %d", got, acked.Load(), acked.Load()+unknown.Load())
 	}
 	c.terminate(t)
@@ -538,7 +544,7 @@ service:
 	c.ready(t)
 	eventually(t, "banner", func() bool { return strings.Contains(c.out.String(), "OTLP/gRPC   "+c.grpc) })
 	c.call(t, 4)
-	eventually(t, "4 calls from web to cart", func() bool { return c.calls(t, "web", "cart") == 4 })
+	eventually(t, "4 calls from web to cart", func() bool { return c.calls(t) == 4 })
 	c.terminate(t)
 }
 

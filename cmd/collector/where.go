@@ -173,7 +173,7 @@ func faults(text string) []fault {
 			path := slices.Concat(context, keys)
 			switch {
 			case inComponent.MatchString(rest):
-				context = append(path, inComponent.FindStringSubmatch(rest)[1])
+				context = slices.Concat(path, inComponent.FindStringSubmatch(rest)[1:2])
 				if _, inner, _ := strings.Cut(rest, `": `); !strings.HasPrefix(inner, "decoding failed") {
 					out = append(out, fault{context, inner})
 				}
@@ -297,6 +297,7 @@ func find(node *yaml.Node, path []string) (key, value *yaml.Node) {
 // findValue returns the first scalar that is text or holds ${text}, and its path.
 func findValue(node *yaml.Node, path []string, text string) ([]string, *yaml.Node) {
 	switch node.Kind {
+	case yaml.DocumentNode, yaml.AliasNode: // what an alias stands for is found where it is written
 	case yaml.ScalarNode:
 		if node.Value == text || strings.Contains(node.Value, "${"+text+"}") {
 			return path, node

@@ -74,16 +74,26 @@ func TestLocateNamesEnvironmentAndFlags(t *testing.T) {
 		args             []string
 		want             string
 	}{
-		{name: "address", env: "FAULTLINE_HTTP", value: "nonsense",
-			want: `extensions::faultline::http: "nonsense" is not host:port (from FAULTLINE_HTTP)`},
-		{name: "store", env: "FAULTLINE_STORAGE", value: "clickhouse://me:hidden@db/x",
-			want: `extensions::faultline::storage: ClickHouse is not built yet: use "sqlite" (from FAULTLINE_STORAGE)`},
-		{name: "url", env: "FAULTLINE_EXTERNAL_URL", value: "ftp://x",
-			want: `extensions::faultline::external_url: "ftp://x" is not an http or https URL (from FAULTLINE_EXTERNAL_URL)`},
-		{name: "exposed ingestion", env: "FAULTLINE_OTLP_GRPC", value: "0.0.0.0:4317",
-			want: `(from FAULTLINE_OTLP_GRPC)`},
-		{name: "flag", args: []string{"--set", "extensions.faultline.htpp=3"},
-			want: "command line: extensions::faultline::htpp: unknown key"},
+		{
+			name: "address", env: "FAULTLINE_HTTP", value: "nonsense",
+			want: `extensions::faultline::http: "nonsense" is not host:port (from FAULTLINE_HTTP)`,
+		},
+		{
+			name: "store", env: "FAULTLINE_STORAGE", value: "clickhouse://me:hidden@db/x",
+			want: `extensions::faultline::storage: ClickHouse is not built yet: use "sqlite" (from FAULTLINE_STORAGE)`,
+		},
+		{
+			name: "url", env: "FAULTLINE_EXTERNAL_URL", value: "ftp://x",
+			want: `extensions::faultline::external_url: "ftp://x" is not an http or https URL (from FAULTLINE_EXTERNAL_URL)`,
+		},
+		{
+			name: "exposed ingestion", env: "FAULTLINE_OTLP_GRPC", value: "0.0.0.0:4317",
+			want: `(from FAULTLINE_OTLP_GRPC)`,
+		},
+		{
+			name: "flag", args: []string{"--set", "extensions.faultline.htpp=3"},
+			want: "command line: extensions::faultline::htpp: unknown key",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

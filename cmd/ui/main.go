@@ -22,10 +22,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	switch err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -43,9 +42,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 		return err
 	}
 	a.Start()
-	fmt.Fprintf(out, "Faultline %s\n  UI and API  %s\n  reads %s, which a collector writes\n", app.BuildVersion(), a.URL(), cfg.DataDir)
-	<-ctx.Done()
-	return a.Stop()
+	_, err = fmt.Fprintf(out, "Faultline %s\n  UI and API  %s\n  reads %s, which a collector writes\n", app.BuildVersion(), a.URL(), cfg.DataDir)
+	if err == nil {
+		<-ctx.Done()
+	}
+	return errors.Join(err, a.Stop())
 }
 
 // configure reads the environment and, over it, the flags.

@@ -30,10 +30,14 @@ func TestConfigure(t *testing.T) {
 		err  string
 	}{
 		{name: "defaults", want: "127.0.0.1:8420 ./faultline-data 512MiB false"},
-		{name: "environment", env: map[string]string{"FAULTLINE_HTTP": "[::1]:1", "FAULTLINE_DATA_DIR": "d", "FAULTLINE_MEMORY_LIMIT": "1GiB", "FAULTLINE_ALLOW_INSECURE": "true"},
-			want: "[::1]:1 d 1GiB true"},
-		{name: "flags over environment", env: map[string]string{"FAULTLINE_HTTP": "[::1]:1", "FAULTLINE_DATA_DIR": "d"},
-			args: []string{"--http", "127.0.0.1:2", "--memory-limit=64MiB", "--allow-insecure", "true"}, want: "127.0.0.1:2 d 64MiB true"},
+		{
+			name: "environment", env: map[string]string{"FAULTLINE_HTTP": "[::1]:1", "FAULTLINE_DATA_DIR": "d", "FAULTLINE_MEMORY_LIMIT": "1GiB", "FAULTLINE_ALLOW_INSECURE": "true"},
+			want: "[::1]:1 d 1GiB true",
+		},
+		{
+			name: "flags over environment", env: map[string]string{"FAULTLINE_HTTP": "[::1]:1", "FAULTLINE_DATA_DIR": "d"},
+			args: []string{"--http", "127.0.0.1:2", "--memory-limit=64MiB", "--allow-insecure", "true"}, want: "127.0.0.1:2 d 64MiB true",
+		},
 		{name: "bad environment", env: map[string]string{"FAULTLINE_MEMORY_LIMIT": "lots"}, err: `FAULTLINE_MEMORY_LIMIT: "lots" is not a number of bytes`},
 		{name: "bad flag", args: []string{"--allow-insecure", "maybe"}, err: "allow-insecure"},
 		{name: "unknown flag", args: []string{"--htpp", "x"}, err: "htpp"},
@@ -101,7 +105,11 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close() // open meanwhile, as by a collector
+	t.Cleanup(func() { // open meanwhile, as by a collector
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -123,7 +131,11 @@ func TestRun(t *testing.T) {
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, path := range []string{"/readyz", "/api/v1/graph", "/api/v1/status"} {
-		resp, err := client.Get(url + path)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,6 +60,7 @@ type App struct {
 	http     *http.Server
 	listener net.Listener
 	addr     string
+	receives atomic.Pointer[web.Endpoints]
 
 	phase    atomic.Int32
 	releases []release // undone from the last to the first
@@ -137,6 +138,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 			return a.engine.Flush(ctx, now)
 		})
 		site.Reader, site.Counters, site.History = engine.NewView(store, live), a.feed.Counters, a.history
+		site.Endpoints = a.endpoints
 	}
 
 	a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP)
@@ -233,6 +235,16 @@ func (a *App) ready() error {
 		return errors.New("stopping")
 	}
 	return nil
+}
+
+// ReceivesAt tells the pages where OTLP is taken in, for people who have sent nothing yet; "" is not known.
+func (a *App) ReceivesAt(grpc, http string) { a.receives.Store(&web.Endpoints{GRPC: grpc, HTTP: http}) }
+
+func (a *App) endpoints() web.Endpoints {
+	if e := a.receives.Load(); e != nil {
+		return *e
+	}
+	return web.Endpoints{}
 }
 
 // URL returns where the pages are to be opened on this machine, with the port that was given where port 0 was asked for.

@@ -100,7 +100,11 @@ func stop(t *testing.T, a *App) {
 func get(t *testing.T, a *App, path string) (int, string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	resp, err := client.Get(a.URL() + path)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL()+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +255,7 @@ func TestReaderBesideAWriter(t *testing.T) {
 // What New acquired before it failed is given back.
 func TestNewFails(t *testing.T) {
 	dir := t.TempDir()
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

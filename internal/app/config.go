@@ -148,8 +148,11 @@ func (c *LimitsConfig) validate() (errs []error) {
 		key         string
 		value, most int
 	}{
-		{"nodes", c.Nodes, 1_000_000}, {"edges", c.Edges, 1_000_000}, {"operations", c.Operations, 10_000},
-		{"instances", c.Instances, 10_000}, {"versions", c.Versions, 10_000},
+		{"nodes", c.Nodes, 1_000_000},
+		{"edges", c.Edges, 1_000_000},
+		{"operations", c.Operations, 10_000},
+		{"instances", c.Instances, 10_000},
+		{"versions", c.Versions, 10_000},
 	}
 	for _, l := range limits {
 		if l.value < 1 || l.value > l.most {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -174,7 +176,7 @@ func flatten(windows []graph.Window, q storage.Query) map[string]string {
 		lines[k] = fmt.Sprint(d.Calls, d.Errors, d.Raw, d.RawErrors, latencies(&d.Latency))
 	}
 	for k, n := range nodes {
-		lines[k] = fmt.Sprint(n)
+		lines[k] = strconv.FormatInt(n, 10)
 	}
 	return lines
 }
@@ -309,7 +311,7 @@ func TestViewWhileTheEngineTicks(t *testing.T) {
 				began.Add(1)
 				observe(p.live, fact{edge: edge, call: graph.Call{End: end, Duration: 1, Weight: 1, Calls: 1, Timed: true}, operation: "op"})
 				done.Add(1)
-				time.Sleep(100 * time.Microsecond) // pacing, not waiting for anything
+				runtime.Gosched()
 			}
 		})
 	}
@@ -389,7 +391,9 @@ func TestFloor(t *testing.T) {
 		step time.Duration
 		want string
 	}{
-		{"12:34:56", time.Minute, "12:34:00"}, {"12:34:56", 10 * time.Second, "12:34:50"}, {"12:34:56", 5 * time.Minute, "12:30:00"},
+		{"12:34:56", time.Minute, "12:34:00"},
+		{"12:34:56", 10 * time.Second, "12:34:50"},
+		{"12:34:56", 5 * time.Minute, "12:30:00"},
 		{"12:34:00", time.Minute, "12:34:00"},
 	} {
 		at, err := time.Parse(time.TimeOnly, test.at)

@@ -3,7 +3,7 @@ package sketch
 import "encoding/binary"
 
 // Columns encodes many sketches together, each property in a column of its own, which a general compressor then halves:
-// a tenth of a second's calls take about a third less than AppendBinary's rows. Its zero value is empty and ready to use.
+// ten seconds of calls take about a third less than in rows of AppendBinary. Its zero value is empty and ready to use.
 type Columns struct {
 	columns [numColumns][]byte
 }

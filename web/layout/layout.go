@@ -177,34 +177,44 @@ func (g *graph) rankNodes() {
 	}
 }
 
-// mergeRanks joins neighbouring ranks when there are more than a screen has columns for, so that none is nearly empty: a
-// chain of hundreds of calls would be a line too thin to read. The first rank stays by itself.
+// mergeRanks joins neighbouring ranks while there are more than a screen has columns for, always the two that have the
+// fewest nodes and calls between them, the deeper ones first: a chain of hundreds of calls would be a line too thin to
+// read. The first rank stays by itself.
 func (g *graph) mergeRanks(deepest int) {
-	n := len(g.nodes)
-	limit := max(8, int(1.2*math.Sqrt(float64(n)*aspect*StepY/StepX)))
-	if deepest < limit {
-		return
-	}
-	count := make([]int, deepest+1)
-	for _, r := range g.rank {
-		count[r]++
-	}
-	column := make([]int, deepest+1)
-	for most := max(1, n/limit); ; most += (most + 9) / 10 {
-		at, filled := 0, 0
-		for r := 1; r <= deepest; r++ {
-			if r == 1 || filled+count[r] > most {
-				at, filled = at+1, 0
+	limit := max(9, int(1.2*math.Sqrt(float64(len(g.nodes))*aspect*StepY/StepX)))
+	for columns := deepest + 1; columns > limit; {
+		cost := make([]int, columns) // of joining a column with the one left of it
+		for v, r := range g.rank {
+			cost[r]++
+			if r+1 < columns {
+				cost[r+1]++
 			}
-			filled += count[r]
-			column[r] = at
+			for _, w := range g.out[v] {
+				if g.rank[w] == r+1 {
+					cost[r+1] += 3
+				}
+			}
 		}
-		if at < limit {
-			break
+		least := slices.Min(cost[2:])
+		// All pairs that cost no more, from the right, none twice.
+		joined := make([]bool, columns)
+		for c, left := columns-1, columns-limit; c >= 2 && left > 0; c-- {
+			if cost[c] == least && (c+1 == columns || !joined[c+1]) {
+				joined[c] = true
+				left--
+			}
 		}
-	}
-	for i, r := range g.rank {
-		g.rank[i] = column[r]
+		column, at := make([]int, columns), 0
+		for c := range columns {
+			if c > 0 && !joined[c] {
+				at++
+			}
+			column[c] = at
+		}
+		for v, r := range g.rank {
+			g.rank[v] = column[r]
+		}
+		columns = at + 1
 	}
 }
 

@@ -89,6 +89,7 @@ func (e *Extension) Shutdown(context.Context) error {
 
 // Ready says that the receivers take spans in, and prints where.
 func (e *Extension) Ready() error {
+	e.app.ReceivesAt(e.exporterURL("OTLP/gRPC"), e.exporterURL("OTLP/HTTP"))
 	e.app.Ready(true)
 	_, err := io.WriteString(e.out, e.banner())
 	return err
@@ -106,6 +107,16 @@ func (e *Extension) NotReady() error {
 func (e *Extension) NotifyConfigSnapshot(_ context.Context, snapshot extensioncapabilities.ConfigSnapshot) error {
 	e.endpoints = otlpEndpoints(snapshot.Effective().ToStringMap())
 	return nil
+}
+
+// exporterURL returns the first address of a protocol as an exporter's configuration wants it, "" when there is none.
+func (e *Extension) exporterURL(name string) string {
+	for _, p := range e.endpoints {
+		if p.name == name {
+			return "http://" + strings.TrimPrefix(p.url, "http://")
+		}
+	}
+	return ""
 }
 
 // banner is what a person who started the program needs to know.

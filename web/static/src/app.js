@@ -103,6 +103,7 @@ function start() {
   function inset(now) {
     const open = !!(now.service || now.edge || now.trace), low = innerWidth <= 720;
     $('#stage').classList.toggle('with-panel', open);
+    $('#stage').classList.toggle('with-trace', !!now.trace);
     map.inset = { right: open && !low ? 440 : 0, bottom: open && low ? Math.round($('#stage').clientHeight * 0.62) : 0 };
   }
 

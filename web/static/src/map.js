@@ -44,7 +44,7 @@ export class MapView extends EventTarget {
   /** Takes colours from the style sheet again, after a change of theme. */
   restyle() {
     const style = getComputedStyle(document.documentElement);
-    for (const name of ['bg', 'surface', 'ink', 'ink-2', 'line', 'accent', 'ok', 'warn', 'critical', 'unknown', 'edge', 'warn-soft', 'critical-soft']) {
+    for (const name of ['bg', 'surface', 'ink', 'ink-2', 'line', 'accent', 'ok', 'warn', 'critical', 'unknown', 'edge', 'warn-soft', 'critical-soft', 'warn-text', 'critical-text']) {
       this.#colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
     this.refresh();
@@ -480,7 +480,7 @@ export class MapView extends EventTarget {
     if (it.health !== 'unknown' || this.#unsure(it)) this.#shape(ctx, it.health, x + w - pad - 5, cy, 5);
     ctx.fillStyle = colours.ink;
     ctx.font = nameFont;
-    ctx.fillText(this.#fit(it.name, nameFont, w - 2 * pad - 34), x + pad + 18, cy + 0.5);
+    ctx.fillText(this.#fit(it.label, nameFont, w - 2 * pad - 34), x + pad + 18, cy + 0.5);
 
     const shown = this.#figures(it);
     if (full) {
@@ -491,7 +491,7 @@ export class MapView extends EventTarget {
       columns.forEach(([value, word], c) => {
         const cx = x + pad + (w - 2 * pad) * c / 3;
         ctx.font = `500 ${size}px ${font}`;
-        ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[it.health] : colours.ink;
+        ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[`${it.health}-text`] : colours.ink;
         ctx.fillText(value, cx, y + 42 * k);
         ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
         ctx.fillStyle = colours['ink-2'];
@@ -569,7 +569,7 @@ export class MapView extends EventTarget {
       const it = items[i], bad = faulty(it.health);
       if (room-- <= 0 || (near.length > 700 && !bad && !all)) break;
       const fontOf = `${bad ? 600 : 400} 11px ${font}`;
-      const text = this.#fit(it.name, fontOf, Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8));
+      const text = this.#fit(it.label, fontOf, Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8));
       const w = this.#measure(text, fontOf) + 4, r = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
       const places = [[sx - w / 2, sy + r], [sx + r, sy - 7], [sx - w / 2, sy - r - 13], [sx - r - w, sy - 7]].map(([l, t]) => [l, t, l + w, t + 13]);
       const inside = places.filter((p) => p[0] > box.l && p[2] < box.r);

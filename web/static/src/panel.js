@@ -188,7 +188,7 @@ export class Panel {
   #when(span) {
     const { at, range } = this.state.now;
     if (at) return `${f.span(span.seconds)} up to ${f.clock(new Date(at))}`;
-    return range === 'live' ? 'last 5 min' : `last ${f.span(span.seconds)}`;
+    return range === 'live' ? 'last minute' : `last ${f.span(span.seconds)}`;
   }
 
   #tiles(tiles) {

@@ -59,10 +59,10 @@ export class State extends EventTarget {
     this.dispatchEvent(new CustomEvent('change', { detail: { before, now: next } }));
   }
 
-  /** The span of time that is shown, as from and to of the API; live takes the last five minutes for series. */
+  /** The span of time that is shown, as from and to of the API; live takes the minute that the live map covers. */
   span() {
     const { range, at } = this.now;
-    const seconds = ranges[range] || (at ? 900 : 300);
+    const seconds = ranges[range] || (at ? 900 : 60);
     if (at) {
       const to = new Date(at);
       return { from: new Date(to - seconds * 1000).toISOString(), to: to.toISOString(), seconds };

@@ -94,12 +94,12 @@ export function select(data, state, screen) {
     const name = collapse ? groupOf(n) : null;
     if (!collapse || open.has(name) || members.get(name) === 1 || n.id === state.service) {
       index.set(n.id, items.length);
-      items.push({ id: n.id, name: n.name, kind: n.kind, health: n.health, x: n.x ?? 0, y: n.y ?? 0, node: n });
+      items.push({ id: n.id, name: n.name, label: label(n), kind: n.kind, health: n.health, x: n.x ?? 0, y: n.y ?? 0, node: n });
       continue;
     }
     let g = groups.get(name);
     if (!g) {
-      g = { id: `group ${name}`, name, kind: 'group', health: 'unknown', x: 0, y: 0, group: { name, nodes: [], rate: 0, errors: 0, bad: 0 } };
+      g = { id: `group ${name}`, name, label: name, kind: 'group', health: 'unknown', x: 0, y: 0, group: { name, nodes: [], rate: 0, errors: 0, bad: 0 } };
       groups.set(name, g);
       g.index = items.length;
       items.push(g);
@@ -159,6 +159,9 @@ function gap(e) {
   if (e.client_missing > e.calls / 2) return 'client';
   return '';
 }
+
+// On the map the icon says what a data store is; its own name is what tells it from others.
+const label = (n) => (n.kind === 'database' || n.kind === 'cache' ? n.name.replace(/\/\d+(?=@|$)/, '').replace(/^[^/@]+\/(?=.)/, '') : n.name);
 
 /** What a node is called where its id alone is known: without its namespace. */
 export const shortName = (id) => id.replace(/^[^/:@]+\/(?=.)/, '');
