@@ -111,7 +111,7 @@ type cached struct {
 const (
 	cacheBytes = 48 << 20
 	cacheUnuse = 16   // questions after which a block that none of them used makes room
-	cacheRange = 3600 // seconds; longer questions are asked rarely and would fill the cache
+	cacheRange = 3600 // seconds before a question's end; what is longer ago would fill the cache
 )
 
 func newBlockCache() *blockCache {

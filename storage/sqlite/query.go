@@ -107,7 +107,7 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 				return err
 			}
 		}
-		if r.only == nil && to-from <= cacheRange {
+		if r.only == nil {
 			r.cache = s.cache
 			r.cache.question()
 		}
@@ -220,7 +220,7 @@ func (w *worker) sums(r *rangeReader, length, start int64) *sums {
 
 // add adds a job's block or pack, from the cache or by way of it where there is one.
 func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
-	if r.cache != nil && j.what == edges {
+	if r.cache != nil && j.what == edges && r.to-j.start <= cacheRange {
 		h := r.cache.hash(j.data)
 		blocks := r.cache.get(h)
 		if blocks == nil {
@@ -340,8 +340,8 @@ func (r *rangeReader) read(k what) error {
 		if k == edges && length == minute {
 			packStart = floor(start, tenMin)
 		}
-		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND (start = ? OR start = ? AND part = ?) AND state < 3`,
-			k, length, start, packStart, packPart).Scan(&end)
+		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`,
+			k, length, start, packStart, start, packPart).Scan(&end)
 		return end.Int64, err
 	})
 	if err != nil {
