@@ -249,3 +249,25 @@ func BenchmarkObserve(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCut cuts a second's worth of a map of 5,000 edges: two windows that changed, without their details.
+func BenchmarkCut(b *testing.B) {
+	live, edge := testLive(DefaultLiveConfig())
+	r := rand.New(rand.NewPCG(1, 1))
+	calls := make([]Call, 50_000)
+	for i := range calls {
+		calls[i] = Call{
+			Edge: edge(strconv.Itoa(i%1000), strconv.Itoa(i*7%997)), Weight: 1, Calls: 1, Logical: 1, Timed: true,
+			End: noon.Add(time.Duration(i%2) * WindowLength).UnixNano(), Duration: int64(r.ExpFloat64() * 1e7), Side: Side(i & 1),
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		live.Observe(calls)
+		b.StartTimer()
+		if parts := live.Cut(noon.Add(time.Minute)); len(parts) < 2 {
+			b.Fatal("nothing was cut")
+		}
+	}
+}
