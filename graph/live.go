@@ -518,6 +518,7 @@ func (l *Live) Cut(now time.Time) []Part {
 
 // collect fills the parts: copies of what is open, and what is closed itself, which it takes out of the edges.
 func (l *Live) collect(parts map[partID]*Part) {
+	var arena sketch.Arena
 	for i := range l.shards {
 		sh := &l.shards[i]
 		sh.mu.Lock()
@@ -531,7 +532,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				if p.Open {
 					w.dirty = false
 				}
-				p.Edges = append(p.Edges, EdgeRow{key, w.stats.take(p.Open)})
+				p.Edges = append(p.Edges, EdgeRow{key, w.stats.take(p.Open, &arena)})
 			}
 			for _, m := range e.minutes {
 				p := parts[partID{m.start * minuteNanos, DetailLength}]
@@ -541,7 +542,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				if p.Open {
 					m.dirty = false
 				}
-				p.Details = l.appendDetails(p.Details, key, m, p.Open)
+				p.Details = l.appendDetails(p.Details, key, m, p.Open, &arena)
 			}
 			// What was opened since the parts were chosen is in none of them and stays for the next cut.
 			e.windows = slices.DeleteFunc(e.windows, func(w *edgeWindow) bool {
@@ -575,10 +576,10 @@ func (l *Live) collect(parts map[partID]*Part) {
 }
 
 // take returns the stats, as a copy when they may still change.
-func (s *EdgeStats) take(shared bool) EdgeStats {
+func (s *EdgeStats) take(shared bool, arena *sketch.Arena) EdgeStats {
 	c := *s
 	if shared {
-		c.Client, c.Server = s.Client.Clone(), s.Server.Clone()
+		c.Client, c.Server = s.Client.CloneInto(arena), s.Server.CloneInto(arena)
 	}
 	return c
 }
@@ -591,7 +592,7 @@ func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
 	return NodeRow{l.names.LookupNode(k.node), l.names.Label(k.instance), l.names.Label(k.version), n.spans}
 }
 
-func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool) []DetailRow {
+func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
 	for list := range m.details {
 		d := &m.details[list]
 		for i, label := range d.labels {
@@ -602,7 +603,7 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 			}
 			detail := d.details[i]
 			if shared {
-				detail.Latency = detail.Latency.Clone()
+				detail.Latency = detail.Latency.CloneInto(arena)
 			}
 			rows = append(rows, DetailRow{edge, key, detail})
 		}
@@ -644,6 +645,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 			keys = append(keys, p.Key())
 		}
 	}
+	var arena sketch.Arena
 	open := map[partID]*Window{}
 	at := func(start int64) *Window {
 		id := partID{start, length}
@@ -663,7 +665,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 				for _, w := range e.windows {
 					if start := w.start * windowNanos; in(start) {
 						o := at(start)
-						o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true)})
+						o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true, &arena)})
 					}
 				}
 				continue
@@ -671,7 +673,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 			for _, m := range e.minutes {
 				if start := m.start * minuteNanos; in(start) {
 					o := at(start)
-					o.Details = l.appendDetails(o.Details, key, m, true)
+					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
 				}
 			}
 		}

@@ -257,7 +257,7 @@ func BenchmarkCut(b *testing.B) {
 	calls := make([]Call, 50_000)
 	for i := range calls {
 		calls[i] = Call{
-			Edge: edge(strconv.Itoa(i%1000), strconv.Itoa(i*7%997)), Weight: 1, Calls: 1, Logical: 1, Timed: true,
+			Edge: edge(strconv.Itoa(i%1000), strconv.Itoa(i%5000)), Weight: 1, Calls: 1, Logical: 1, Timed: true,
 			End: noon.Add(time.Duration(i%2) * WindowLength).UnixNano(), Duration: int64(r.ExpFloat64() * 1e7), Side: Side(i & 1),
 		}
 	}
