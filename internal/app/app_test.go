@@ -323,7 +323,7 @@ func TestStopDuringATick(t *testing.T) {
 		failures int64
 	}{
 		{"finishes", time.Minute, 0},
-		{"is abandoned", 500 * time.Millisecond, 1},
+		{"is abandoned", 3 * time.Second, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
