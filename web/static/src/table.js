@@ -2,7 +2,7 @@
 
 import { badge, h } from './dom.js';
 import * as f from './format.js';
-import { pretty, severity } from './view.js';
+import { severity } from './view.js';
 
 const page = 300; // rows at first; the rest on demand, so that a huge graph opens at once
 
@@ -20,7 +20,7 @@ const edgeColumns = [
     name: q, n: true, sort: (e) => -(e[`${q}_ms`] ?? e.server?.[`${q}_ms`] ?? -1),
     cell: (e) => { const v = e[`${q}_ms`] ?? e.server?.[`${q}_ms`]; return h('td', { class: 'n', title: `${f.exact(v, 'ms')}${e[`${q}_ms`] == null && v != null ? ', as the callee sees it' : ''}` }, f.duration(v)); },
   })),
-  { name: 'What is wrong', sort: (e) => (e.reasons?.[0] ?? '~'), cell: (e) => h('td', null, (e.reasons ?? []).map(pretty).join('; ')) },
+  { name: 'What is wrong', sort: (e) => (e.reasons?.[0] ?? '~'), cell: (e) => h('td', null, (e.reasons ?? []).map(f.reason).join('; ')) },
 ];
 
 const nodeColumns = [
