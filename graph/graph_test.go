@@ -86,6 +86,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{"nothing", &EdgeStats{}, nil, HealthUnknown, nil},
 		{"too few to say", stats(10, 0, 10, 5), nil, HealthUnknown, nil},
+		{"one call that failed", stats(1, 1, 1, 5), nil, HealthUnknown, nil},
 		{"one error among few calls", stats(10, 1, 10, 5), nil, HealthUnknown, nil},
 		{"one error among many", stats(1000, 1, 1000, 5), nil, HealthOK, nil},
 		{"a few per cent", stats(1000, 30, 1000, 5), nil, HealthWarn, []string{"errors 3 %"}},
