@@ -75,11 +75,13 @@ fuzz: ## every fuzz target for FUZZTIME
 		go test -run '^$$' -fuzz "^$${decl#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"
 	done
 
-# Go's own benchmarks, then CPU time per span beside two Collectors, alternating, as ratios of one run.
-bench: build ## the benchmarks, then the cost per span against the peers'
+# Go's own benchmarks, then CPU time per span beside two Collectors, alternating, as ratios of one run; then how old the
+# live map is, and memory under a steady load and under names without end.
+bench: build ## the benchmarks, the cost per span against the peers', freshness and memory
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 	go -C bench/peers build -o $(BIN)/peers .
 	go run ./bench -peers $(BIN)/peers -collector $(COLLECTOR)
+	for mode in fresh steady hostile; do go run ./bench -mode $$mode -collector $(COLLECTOR); done
 
 # What the machine must have, and what only the end-to-end tests need: HotROD from its Go module, the JavaScript SDK by
 # its lock file. Both are pinned with checksums and fetched once.

@@ -1,9 +1,11 @@
 //go:build linux
 
 // Command bench measures what a span costs Faultline, and what it costs an OpenTelemetry Collector that only decodes it
-// (nop) or that makes a service graph of it with its own connector (servicegraph).
+// (nop) or that makes a service graph of it with its own connector (servicegraph). With -mode it measures instead how
+// old the live map is, how memory grows under a steady load, or how much of it names without end can take; those modes
+// fail on wrong figures, never on slow ones, and need neither a core of their own nor peers.
 //
-// Server and load generator each have a core of their own and the server runs with GOMAXPROCS=1. The figure is the
+// For the cost, server and load generator each have a core of their own and the server runs with GOMAXPROCS=1. The figure is the
 // server process's CPU time (user and system) per million spans, the median over rounds in which the servers take
 // turns. Only ratios within one run mean anything; a busy machine spoils even those. It needs Linux, two cores and
 // nothing else; `make bench` builds the servers and runs it.
@@ -39,6 +41,11 @@ type options struct {
 	streams                int
 	clientCore, serverCore int
 	limitNop, limitSG      float64
+
+	probes  int           // calls whose way to the live map is timed
+	steady  time.Duration // of the load under which memory is watched
+	hostile int           // distinct names and ids of each kind
+	rate    float64       // spans per second of a steady load
 }
 
 func main() {
@@ -47,6 +54,12 @@ func main() {
 	var o options
 	var services string
 	var quick bool
+	var mode string
+	flag.StringVar(&mode, "mode", "cost", "what to measure: `cost`, fresh (from a span to the live map), steady (memory over time) or hostile (memory under names without end)")
+	flag.IntVar(&o.probes, "probes", 120, "fresh: calls to time")
+	flag.DurationVar(&o.steady, "for", 3*time.Minute, "steady: how long, at most 50m")
+	flag.IntVar(&o.hostile, "names", 1_000_000, "hostile: distinct span names, service names and trace ids")
+	flag.Float64Var(&o.rate, "rate", 5000, "fresh, steady, hostile: spans per second")
 	flag.StringVar(&o.collector, "collector", "", "Faultline's collector `binary`; without it only the peers are measured")
 	flag.StringVar(&o.peers, "peers", "", "the peers' `binary`; without it only Faultline is measured")
 	flag.StringVar(&services, "services", "10,100,1000", "comma-separated `numbers` of services")
@@ -62,6 +75,11 @@ func main() {
 	if quick {
 		o.rounds, o.spans = 1, 200_000
 	}
+	modes := map[string]func(context.Context, options, io.Writer) error{"cost": run, "fresh": measureFreshness, "steady": measureSteady, "hostile": measureHostile}
+	measure, ok := modes[mode]
+	if !ok {
+		log.Fatalf("mode: %q is not cost, fresh, steady or hostile", mode)
+	}
 	for s := range strings.SplitSeq(services, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 2 {
@@ -70,7 +88,7 @@ func main() {
 		o.services = append(o.services, n)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, o, os.Stdout)
+	err := measure(ctx, o, os.Stdout)
 	stop()
 	if err != nil {
 		log.Fatal(err)
@@ -87,9 +105,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return fmt.Errorf("pin load generator to core %d: %w", o.clientCore, err)
 	}
 	fmt.Fprintf(out, "CPU seconds per million spans of the server process, median of %d rounds (lowest to highest)\n", o.rounds)
-	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
-		fmt.Fprintf(out, "load average before: %s\n", strings.Join(strings.Fields(string(avg))[:3], " "))
-	}
+	fmt.Fprintf(out, "load average before: %s\n", loadAverage())
 	var exceeded []string
 	for _, n := range o.services {
 		cfg := sim.DefaultLoad(n)
@@ -118,6 +134,15 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return errors.New(strings.Join(exceeded, "; "))
 	}
 	return nil
+}
+
+// loadAverage returns the machine's, over 1, 5 and 15 minutes.
+func loadAverage() string {
+	avg, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(avg))[:3], " ")
 }
 
 func chooseServers(o options) ([]server, error) {
@@ -167,7 +192,7 @@ func measure(ctx context.Context, s server, load *sim.Load, o options) (c cost, 
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	passes := 1
-	if _, err := drive(ctx, client, load, 1, o.streams); err != nil {
+	if _, err := drive(ctx, client, load, 1, o.streams, 0); err != nil {
 		return c, err
 	}
 	before, err := p.cpu()
@@ -177,7 +202,7 @@ func measure(ctx context.Context, s server, load *sim.Load, o options) (c cost, 
 	began := time.Now()
 	counted := max(1, (o.spans+load.Spans()-1)/load.Spans())
 	passes += counted
-	sent, err := drive(ctx, client, load, counted, o.streams)
+	sent, err := drive(ctx, client, load, counted, o.streams, 0)
 	if err != nil {
 		return c, err
 	}
@@ -211,8 +236,8 @@ func measure(ctx context.Context, s server, load *sim.Load, o options) (c cost, 
 	return c, nil
 }
 
-func drive(ctx context.Context, e sim.Exporter, load *sim.Load, passes, streams int) (sim.Sent, error) {
-	sent, err := sim.Drive(ctx, e, load, sim.DriveConfig{Streams: streams, Requests: passes * load.Requests()})
+func drive(ctx context.Context, e sim.Exporter, load *sim.Load, passes, streams int, rate float64) (sim.Sent, error) {
+	sent, err := sim.Drive(ctx, e, load, sim.DriveConfig{Streams: streams, Requests: passes * load.Requests(), Rate: rate})
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -91,8 +91,11 @@ type process struct {
 	waited               error // valid once exited is closed
 }
 
-// start runs the server on the core, with one thread for Go code and an empty
-// data directory, and waits until it is ready.
+// anyCore lets a server use every core, with as many threads as it likes.
+const anyCore = -1
+
+// start runs the server on the core, with one thread for Go code, or on
+// anyCore, with an empty data directory, and waits until it is ready.
 func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	p := &process{exited: make(chan struct{})}
 	addrs, err := freeAddresses(ctx, 3)
@@ -104,7 +107,10 @@ func start(ctx context.Context, s server, core int) (_ *process, err error) {
 		return nil, err
 	}
 	p.cmd = exec.CommandContext(ctx, s.bin, s.args...)
-	p.cmd.Env = append(os.Environ(), append(s.env(p), "GOMAXPROCS=1")...)
+	p.cmd.Env = append(os.Environ(), s.env(p)...)
+	if core != anyCore {
+		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS=1")
+	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.cmd.Dir = p.dir
 	if err := startOn(core, p.cmd); err != nil {
@@ -171,18 +177,23 @@ func (p *process) cpu() (time.Duration, error) {
 }
 
 // peakMemory returns the most resident memory the process has had, in bytes.
-func (p *process) peakMemory() (int64, error) {
+func (p *process) peakMemory() (int64, error) { return p.memory("VmHWM:") }
+
+// residentMemory returns what is resident now, in bytes.
+func (p *process) residentMemory() (int64, error) { return p.memory("VmRSS:") }
+
+func (p *process) memory(field string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if kb, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if kb, ok := strings.CutPrefix(line, field); ok {
 			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(kb), " kB"), 10, 64)
 			return n << 10, err
 		}
 	}
-	return 0, errors.New("/proc/PID/status: no VmHWM")
+	return 0, errors.New("/proc/PID/status: no " + field)
 }
 
 // stop asks the process to end, waits for it, and returns the CPU time of its
@@ -217,6 +228,9 @@ func (p *process) kill() error {
 // startOn starts the command on the core: a child inherits the affinity of the
 // thread that starts it.
 func startOn(core int, cmd *exec.Cmd) error {
+	if core == anyCore {
+		return cmd.Start()
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var own cpuSet

@@ -21,15 +21,7 @@ func countWrongEdges(ctx context.Context, url string, truth *sim.Truth, passes i
 		if err != nil {
 			return 0, err
 		}
-		wrong := 0
-		for _, e := range truth.Edges() {
-			want := truth.Edge(e)
-			if shown[e] != (counts{want.Calls * passes, want.Errors * passes, want.Retries * passes}) {
-				wrong++
-			}
-			delete(shown, e)
-		}
-		wrong += len(shown)
+		wrong := wrongEdges(shown, truth, passes)
 		if wrong == 0 || time.Now().After(deadline) {
 			return wrong, nil
 		}
@@ -41,10 +33,27 @@ func countWrongEdges(ctx context.Context, url string, truth *sim.Truth, passes i
 	}
 }
 
+func wrongEdges(shown map[sim.Edge]counts, truth *sim.Truth, passes int64) int {
+	wrong := 0
+	for _, e := range truth.Edges() {
+		want := truth.Edge(e)
+		if shown[e] != (counts{want.Calls * passes, want.Errors * passes, want.Retries * passes}) {
+			wrong++
+		}
+		delete(shown, e)
+	}
+	for e := range shown {
+		if e.Source != probeCaller {
+			wrong++
+		}
+	}
+	return wrong
+}
+
 type counts struct{ calls, errors, retries int64 }
 
 func fetchGraph(ctx context.Context, url string) (map[sim.Edge]counts, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"?from=now-15m&to=now&env=production", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"?from=now-1h&to=now&env="+environment, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ type Counters struct {
 	Received int64            // spans in requests that could be read
 	Accepted int64            // spans that count
 	Refused  map[string]int64 // spans refused, by reason
-	Requests map[string]int64 // requests by outcome: ok, partial, malformed, too_large, unsupported, unauthenticated, overloaded
+	Requests map[string]int64 // requests by outcome: ok, partial, malformed, too_large, unsupported, unauthenticated, overloaded, incomplete, stopping
 	Dropped  map[string]int64 // spans or facts dropped after they were accepted, by reason
 	Unpaired map[string]int64 // halves that stayed alone, by kind of half
 	Late     int64            // halves paired after their edge had been shown provisionally

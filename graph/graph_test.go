@@ -1,7 +1,9 @@
 package graph
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +86,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{"nothing", &EdgeStats{}, nil, HealthUnknown, nil},
 		{"too few to say", stats(10, 0, 10, 5), nil, HealthUnknown, nil},
+		{"one call that failed", stats(1, 1, 1, 5), nil, HealthUnknown, nil},
 		{"one error among few calls", stats(10, 1, 10, 5), nil, HealthUnknown, nil},
 		{"one error among many", stats(1000, 1, 1000, 5), nil, HealthOK, nil},
 		{"a few per cent", stats(1000, 30, 1000, 5), nil, HealthWarn, []string{"errors 3 %"}},
@@ -135,5 +138,52 @@ func TestCleanName(t *testing.T) {
 	}
 	if CleanName("cart") != "cart" {
 		t.Error("a good name was changed")
+	}
+}
+
+func TestBuildMapKeepsTheBusiest(t *testing.T) {
+	service := func(i int) Node { return Node{Env: "prod", Kind: Service, Name: fmt.Sprintf("s%02d", i)} }
+	var w Window
+	for i := range 20 { // a ring, busier the further on
+		s := stats(int64(10+i), 0, int64(10+i), 5)
+		w.Edges = append(w.Edges, EdgeRow{EdgeKey{service(i), service((i + 1) % 20), HTTP}, *s})
+	}
+	nodes := Window{Nodes: []NodeRow{{Node: service(40), Spans: 1}, {Node: service(41), Spans: 1_000_000}}}
+	for _, tt := range []struct {
+		name               string
+		maxNodes, maxEdges int
+		nodes, edges       []string
+		truncated          bool
+	}{
+		{"all of it", 22, 20, nil, nil, false},
+		{"edges", 22, 2, nil, []string{"s18", "s19"}, true},
+		{"nodes and the edges between them", 3, 20, []string{"s17", "s18", "s19"}, []string{"s17", "s18"}, true},
+		{"of those that nobody calls the one with more spans", 21, 20, nil, nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := buildMap([]Window{w, nodes}, time.Unix(0, 0), time.Unix(60, 0), "prod", false, nil, tt.maxNodes, tt.maxEdges)
+			if m.Truncated != tt.truncated || len(m.Nodes) > tt.maxNodes || len(m.Edges) > tt.maxEdges {
+				t.Fatalf("%d nodes, %d edges, truncated %v", len(m.Nodes), len(m.Edges), m.Truncated)
+			}
+			var gotNodes, gotEdges []string
+			for _, n := range m.Nodes {
+				gotNodes = append(gotNodes, n.ID)
+			}
+			for _, e := range m.Edges {
+				gotEdges = append(gotEdges, e.Key.Source.ID())
+				if !slices.Contains(gotNodes, e.Key.Source.ID()) || !slices.Contains(gotNodes, e.Key.Target.ID()) {
+					t.Errorf("edge %v without its ends", e.Key)
+				}
+			}
+			if tt.nodes != nil && !slices.Equal(gotNodes, tt.nodes) {
+				t.Errorf("nodes %v, want %v", gotNodes, tt.nodes)
+			}
+			if tt.edges != nil && !slices.Equal(gotEdges, tt.edges) {
+				t.Errorf("edges %v, want %v", gotEdges, tt.edges)
+			}
+			if tt.maxNodes == 21 && (slices.Contains(gotNodes, "s40") || !slices.Contains(gotNodes, "s41")) {
+				t.Errorf("nodes %v", gotNodes)
+			}
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 // the lower bound of an interval over raw counts, so that one error among a few calls alarms nobody.
 const (
 	minRaw         = 30   // calls before anything but a high error rate can be said
+	minErrors      = 3    // failed calls before an error rate is worth a word; never one
 	errorWarn      = 0.01 // share of calls that fail
 	errorCritical  = 0.05
 	retryBudget    = 0.10 // retries per logical call
@@ -33,7 +34,7 @@ func Judge(now, before *EdgeStats) (Health, []string) {
 		health = max(health, h)
 		reasons = append(reasons, fmt.Sprintf(format, args...))
 	}
-	if now.Calls > 0 && now.Errors > 0 {
+	if now.Calls > 0 && now.RawErrors >= minErrors {
 		lower, _ := Wilson(now.RawErrors, now.Raw, z95)
 		rate := 100 * float64(now.Errors) / float64(now.Calls)
 		switch {

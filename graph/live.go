@@ -96,12 +96,13 @@ var dropNames = [numDrops]string{"edge_limit", "detail_limit", "store_unavailabl
 
 type liveShard struct {
 	mu    sync.Mutex
-	edges map[EdgeRef]*liveEdge
-	_     [40]byte // a cache line each
+	edges map[uint64]*liveEdge // by EdgeRef.pack: a number is found faster than a struct
+	_     [40]byte             // a cache line each
 }
 
 // liveEdge is an edge with its open windows, newest last.
 type liveEdge struct {
+	ref     EdgeRef
 	windows []*edgeWindow
 	minutes []*edgeMinute
 }
@@ -175,7 +176,7 @@ const maxClosing = 900
 func NewLive(cfg LiveConfig, epoch uint64) *Live {
 	l := &Live{cfg: cfg, names: NewNames(cfg.MaxNodes)}
 	for i := range l.shards {
-		l.shards[i].edges = map[EdgeRef]*liveEdge{}
+		l.shards[i].edges = map[uint64]*liveEdge{}
 	}
 	l.nodes.m = map[liveNodeKey]*liveNode{}
 	l.cut.numbers = map[partID]uint64{}
@@ -191,10 +192,12 @@ func (l *Live) Names() *Names { return l.names }
 // Config returns the limits.
 func (l *Live) Config() LiveConfig { return l.cfg }
 
-func (e EdgeRef) shard() uint32 {
-	h := uint32(e.Source)*0x9E3779B1 ^ uint32(e.Target)*0x85EBCA77 ^ uint32(e.Protocol)
-	return h >> (32 - 6)
+// pack makes one number of an edge. Nodes have numbers far below 2^28: Names is bounded.
+func (e EdgeRef) pack() uint64 {
+	return uint64(e.Source)<<36 | uint64(e.Target)<<8 | uint64(e.Protocol)
 }
+
+func (e EdgeRef) shard() uint64 { return e.pack() * 0x9E3779B97F4A7C15 >> (64 - 6) }
 
 const (
 	windowNanos = int64(WindowLength)
@@ -208,7 +211,8 @@ func (l *Live) Observe(calls []Call) {
 		c := &calls[i]
 		sh := &l.shards[c.Edge.shard()]
 		sh.mu.Lock()
-		e := sh.edges[c.Edge]
+		k := c.Edge.pack()
+		e := sh.edges[k]
 		if e == nil {
 			if l.edges.Load() >= int64(l.cfg.MaxEdges) && c.Edge != l.other {
 				sh.mu.Unlock()
@@ -218,8 +222,8 @@ func (l *Live) Observe(calls []Call) {
 				l.Observe([]Call{moved})
 				continue
 			}
-			e = &liveEdge{}
-			sh.edges[c.Edge] = e
+			e = &liveEdge{ref: c.Edge}
+			sh.edges[k] = e
 			l.edges.Add(1)
 		}
 		l.add(e, c)
@@ -514,11 +518,12 @@ func (l *Live) Cut(now time.Time) []Part {
 
 // collect fills the parts: copies of what is open, and what is closed itself, which it takes out of the edges.
 func (l *Live) collect(parts map[partID]*Part) {
+	var arena sketch.Arena
 	for i := range l.shards {
 		sh := &l.shards[i]
 		sh.mu.Lock()
-		for ref, e := range sh.edges {
-			key := l.edgeKey(ref)
+		for k, e := range sh.edges {
+			key := l.edgeKey(e.ref)
 			for _, w := range e.windows {
 				p := parts[partID{w.start * windowNanos, WindowLength}]
 				if p == nil {
@@ -527,7 +532,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				if p.Open {
 					w.dirty = false
 				}
-				p.Edges = append(p.Edges, EdgeRow{key, w.stats.take(p.Open)})
+				p.Edges = append(p.Edges, EdgeRow{key, w.stats.take(p.Open, &arena)})
 			}
 			for _, m := range e.minutes {
 				p := parts[partID{m.start * minuteNanos, DetailLength}]
@@ -537,7 +542,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				if p.Open {
 					m.dirty = false
 				}
-				p.Details = l.appendDetails(p.Details, key, m, p.Open)
+				p.Details = l.appendDetails(p.Details, key, m, p.Open, &arena)
 			}
 			// What was opened since the parts were chosen is in none of them and stays for the next cut.
 			e.windows = slices.DeleteFunc(e.windows, func(w *edgeWindow) bool {
@@ -549,7 +554,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				return p != nil && !p.Open
 			})
 			if len(e.windows) == 0 && len(e.minutes) == 0 {
-				delete(sh.edges, ref)
+				delete(sh.edges, k)
 				l.edges.Add(-1)
 			}
 		}
@@ -571,10 +576,10 @@ func (l *Live) collect(parts map[partID]*Part) {
 }
 
 // take returns the stats, as a copy when they may still change.
-func (s *EdgeStats) take(shared bool) EdgeStats {
+func (s *EdgeStats) take(shared bool, arena *sketch.Arena) EdgeStats {
 	c := *s
 	if shared {
-		c.Client, c.Server = s.Client.Clone(), s.Server.Clone()
+		c.Client, c.Server = s.Client.CloneInto(arena), s.Server.CloneInto(arena)
 	}
 	return c
 }
@@ -587,7 +592,7 @@ func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
 	return NodeRow{l.names.LookupNode(k.node), l.names.Label(k.instance), l.names.Label(k.version), n.spans}
 }
 
-func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool) []DetailRow {
+func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
 	for list := range m.details {
 		d := &m.details[list]
 		for i, label := range d.labels {
@@ -598,7 +603,7 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 			}
 			detail := d.details[i]
 			if shared {
-				detail.Latency = detail.Latency.Clone()
+				detail.Latency = detail.Latency.CloneInto(arena)
 			}
 			rows = append(rows, DetailRow{edge, key, detail})
 		}
@@ -640,6 +645,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 			keys = append(keys, p.Key())
 		}
 	}
+	var arena sketch.Arena
 	open := map[partID]*Window{}
 	at := func(start int64) *Window {
 		id := partID{start, length}
@@ -653,13 +659,13 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 	for i := range l.shards {
 		sh := &l.shards[i]
 		sh.mu.Lock()
-		for ref, e := range sh.edges {
-			key := l.edgeKey(ref)
+		for _, e := range sh.edges {
+			key := l.edgeKey(e.ref)
 			if !details {
 				for _, w := range e.windows {
 					if start := w.start * windowNanos; in(start) {
 						o := at(start)
-						o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true)})
+						o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true, &arena)})
 					}
 				}
 				continue
@@ -667,7 +673,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 			for _, m := range e.minutes {
 				if start := m.start * minuteNanos; in(start) {
 					o := at(start)
-					o.Details = l.appendDetails(o.Details, key, m, true)
+					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
 				}
 			}
 		}
@@ -691,7 +697,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 }
 
 func comparePart(a, b Part) int {
-	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Length, b.Length), cmp.Compare(a.Window.Part, b.Window.Part))
+	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Length, b.Length), cmp.Compare(a.Part, b.Part))
 }
 
 // floorDiv divides rounding down, also below zero.

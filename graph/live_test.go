@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func TestPartsAddUp(t *testing.T) {
 		for range 400 {
 			now = now.Add(time.Duration(r.IntN(4000)) * time.Millisecond)
 			call := Call{
-				Edge: edge(fmt.Sprint(r.IntN(3)), fmt.Sprint(r.IntN(3))), Weight: 1 + r.Int32N(3), Calls: 1, Logical: 1,
+				Edge: edge(strconv.Itoa(r.IntN(3)), strconv.Itoa(r.IntN(3))), Weight: 1 + r.Int32N(3), Calls: 1, Logical: 1,
 				End: now.UnixNano() - int64(r.ExpFloat64()*60e9), Duration: int64(r.ExpFloat64() * 3e8), Side: Side(r.IntN(2)), Timed: true,
 			}
 			if r.IntN(5) == 0 {
@@ -228,7 +229,7 @@ func BenchmarkObserve(b *testing.B) {
 			live, edge := testLive(DefaultLiveConfig())
 			refs := make([]EdgeRef, edges)
 			for i := range refs {
-				refs[i] = edge(fmt.Sprint(i%1000), fmt.Sprint(i*7%1000))
+				refs[i] = edge(strconv.Itoa(i%1000), strconv.Itoa(i*7%1000))
 			}
 			op := live.Names().NewLabel("GET /")
 			r := rand.New(rand.NewPCG(1, 1))
@@ -246,5 +247,27 @@ func BenchmarkObserve(b *testing.B) {
 				live.Observe(calls[i&4095 : i&4095+1])
 			}
 		})
+	}
+}
+
+// BenchmarkCut cuts a second's worth of a map of 5,000 edges: two windows that changed, without their details.
+func BenchmarkCut(b *testing.B) {
+	live, edge := testLive(DefaultLiveConfig())
+	r := rand.New(rand.NewPCG(1, 1))
+	calls := make([]Call, 50_000)
+	for i := range calls {
+		calls[i] = Call{
+			Edge: edge(strconv.Itoa(i%1000), strconv.Itoa(i%5000)), Weight: 1, Calls: 1, Logical: 1, Timed: true,
+			End: noon.Add(time.Duration(i%2) * WindowLength).UnixNano(), Duration: int64(r.ExpFloat64() * 1e7), Side: Side(i & 1),
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		live.Observe(calls)
+		b.StartTimer()
+		if parts := live.Cut(noon.Add(time.Minute)); len(parts) < 2 {
+			b.Fatal("nothing was cut")
+		}
 	}
 }

@@ -40,14 +40,13 @@ type MapEdge struct {
 
 // MapNode is a node over a span of time.
 type MapNode struct {
-	ID   string
-	Node Node
-	// Inbound sums the edges that end here; Outbound those that start here.
-	Inbound, Outbound EdgeStats
-	Health            Health // the worst of the node's own inbound edges
-	Instances         []string
-	Versions          []string
-	Spans             int64
+	ID        string
+	Node      Node
+	Inbound   EdgeStats // sums the edges that end here
+	Health    Health    // the worst of the node's own inbound edges
+	Instances []string
+	Versions  []string
+	Spans     int64
 }
 
 // Map is the dependency graph of one environment over [From, To).
@@ -69,20 +68,40 @@ const (
 // BuildMap makes the map of one environment from any number of windows that together cover [from, to). env "" stands
 // for the environment named so only when all is false; with all set and env "" the busiest environment is taken.
 // Baseline, when given, holds the same edges over an earlier, quieter span, for comparison.
-// Nodes and edges come sorted by id, so that the same windows give the same map.
+// Nodes and edges come sorted by id, so that the same windows give the same map. Of what is more than MaxMapEdges and
+// MaxMapNodes the busiest are kept, by calls, and the map says that it is truncated. The map's sketches may share the
+// windows' memory, which must not change while the map is in use.
 func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, baseline *Map) Map {
-	edges := map[EdgeKey]*EdgeStats{}
+	return buildMap(windows, from, to, env, anyEnv, baseline, MaxMapNodes, MaxMapEdges)
+}
+
+func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, baseline *Map, maxNodes, maxEdges int) Map {
+	type sum struct {
+		stats *EdgeStats
+		own   bool // not a row's
+	}
+	most := 0
+	for wi := range windows {
+		most = max(most, len(windows[wi].Edges))
+	}
+	edges := make(map[EdgeKey]sum, most)
 	calls := map[string]int64{}
 	for wi := range windows {
 		for i := range windows[wi].Edges {
 			row := &windows[wi].Edges[i]
 			calls[row.Edge.Env()] += max(row.Stats.Calls, 0)
-			s := edges[row.Edge]
-			if s == nil {
-				s = &EdgeStats{}
+			s, seen := edges[row.Edge]
+			if !seen {
+				edges[row.Edge] = sum{stats: &row.Stats}
+				continue
+			}
+			if !s.own {
+				first := s.stats
+				s = sum{&EdgeStats{}, true}
+				s.stats.Add(first)
 				edges[row.Edge] = s
 			}
-			s.Add(&row.Stats)
+			s.stats.Add(&row.Stats)
 		}
 		for i := range windows[wi].Nodes {
 			calls[windows[wi].Nodes[i].Node.Env] += 0
@@ -124,20 +143,54 @@ func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	}
 	shown := make([]ranked, 0, len(edges))
 	for k, s := range edges {
-		if k.Env() == m.Env && !s.Zero() {
-			shown = append(shown, ranked{k, node(k.Source), node(k.Target), s})
+		if k.Env() == m.Env && !s.stats.Zero() {
+			shown = append(shown, ranked{k, node(k.Source), node(k.Target), s.stats})
 		}
 	}
-	slices.SortFunc(shown, func(a, b ranked) int {
+	byID := func(a, b ranked) int {
 		return cmp.Or(strings.Compare(a.source.ID, b.source.ID), strings.Compare(a.target.ID, b.target.ID),
 			cmp.Compare(a.key.Protocol, b.key.Protocol))
-	})
+	}
+	spans := map[Node]int64{} // of the nodes that no edge touches; only their order matters
+	for wi := range windows {
+		for i := range windows[wi].Nodes {
+			if row := &windows[wi].Nodes[i]; row.Node.Env == m.Env && nodes[row.Node] == nil {
+				spans[row.Node] += row.Spans
+			}
+		}
+	}
+	if len(shown) > maxEdges {
+		slices.SortFunc(shown, func(a, b ranked) int { return cmp.Or(cmp.Compare(b.stats.Calls, a.stats.Calls), byID(a, b)) })
+		shown, m.Truncated = shown[:maxEdges], true
+	}
+	if len(nodes)+len(spans) > maxNodes {
+		m.Truncated = true
+		touched := map[*MapNode]int64{}
+		for _, r := range shown {
+			touched[r.source] += r.stats.Calls
+			touched[r.target] += r.stats.Calls
+		}
+		order := make([]*MapNode, 0, len(nodes)+len(spans))
+		for _, mn := range nodes {
+			order = append(order, mn)
+		}
+		for n := range spans {
+			order = append(order, node(n))
+		}
+		slices.SortFunc(order, func(a, b *MapNode) int {
+			return cmp.Or(cmp.Compare(touched[b], touched[a]), cmp.Compare(spans[b.Node], spans[a.Node]), strings.Compare(a.ID, b.ID))
+		})
+		for _, mn := range order[maxNodes:] {
+			delete(nodes, mn.Node)
+		}
+		shown = slices.DeleteFunc(shown, func(r ranked) bool { return nodes[r.key.Source] == nil || nodes[r.key.Target] == nil })
+	}
+	slices.SortFunc(shown, byID)
 	m.Edges = slices.Grow(m.Edges, len(shown))
 	for _, r := range shown {
 		e := MapEdge{ID: r.key.ID(), Key: r.key, Stats: *r.stats, Duration: to.Sub(from)}
 		e.Health, e.Reasons = Judge(r.stats, before[e.ID])
 		m.Edges = append(m.Edges, e)
-		r.source.Outbound.Add(r.stats)
 		r.target.Inbound.Add(r.stats)
 		r.target.Health = max(r.target.Health, e.Health)
 	}
@@ -147,16 +200,27 @@ func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 			if row.Node.Env != m.Env {
 				continue
 			}
-			mn := node(row.Node)
+			mn := nodes[row.Node]
+			if mn == nil && m.Truncated && len(nodes) >= maxNodes {
+				continue
+			}
+			if mn == nil {
+				mn = node(row.Node)
+			}
 			mn.Spans += row.Spans
 			mn.Instances = addName(mn.Instances, row.Instance)
 			mn.Versions = addName(mn.Versions, row.Version)
 		}
 	}
+	ids := make([]*MapNode, 0, len(nodes))
 	for _, mn := range nodes {
+		ids = append(ids, mn)
+	}
+	slices.SortFunc(ids, func(a, b *MapNode) int { return strings.Compare(a.ID, b.ID) })
+	m.Nodes = slices.Grow(m.Nodes, len(ids))
+	for _, mn := range ids {
 		m.Nodes = append(m.Nodes, *mn)
 	}
-	slices.SortFunc(m.Nodes, func(a, b MapNode) int { return strings.Compare(a.ID, b.ID) })
 	return m
 }
 

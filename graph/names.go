@@ -1,18 +1,18 @@
 package graph
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 )
 
-// NodeRef and Label stand for a Node and a string within one process: what the hot path carries instead of strings.
-// Zero is none.
-type (
-	NodeRef uint32
-	Label   uint32
-)
+// NodeRef stands for a Node within one process: what the hot path carries instead of strings. Zero is none.
+type NodeRef uint32
+
+// Label stands for a string within one process. Zero is none.
+type Label uint32
 
 // MaxName bounds every name in bytes; what is longer is cut, with an ellipsis, at a rune.
 const MaxName = 256
@@ -123,7 +123,7 @@ func (t *table[T]) add(v T) uint32 {
 		pages = *p
 	}
 	if int(i/pageSize) == len(pages) {
-		grown := append(pages[:len(pages):len(pages)], new([pageSize]atomic.Pointer[T]))
+		grown := append(slices.Clip(slices.Clone(pages)), new([pageSize]atomic.Pointer[T]))
 		t.pages.Store(&grown)
 	}
 	t.set(i, v)

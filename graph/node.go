@@ -167,12 +167,13 @@ var edgeEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPa
 // ID returns the edge's id: sixteen characters that are safe in a URL, the same for the same edge for ever, by the
 // first 80 bits of a SHA-256 over environment, ends and protocol.
 func (k EdgeKey) ID() string {
-	h := sha256.New()
-	for _, s := range []string{k.Source.Env, k.Source.ID(), k.Target.ID(), k.Protocol.String()} {
-		h.Write([]byte(s))
-		h.Write([]byte{0})
+	var buf [256]byte
+	b := buf[:0]
+	for _, s := range [...]string{k.Source.Env, k.Source.ID(), k.Target.ID(), k.Protocol.String()} {
+		b = append(append(b, s...), 0)
 	}
-	return edgeEncoding.EncodeToString(h.Sum(nil)[:10])
+	h := sha256.Sum256(b)
+	return edgeEncoding.EncodeToString(h[:10])
 }
 
 // Env returns the environment that the edge belongs to.

@@ -177,4 +177,4 @@ type PartKey struct {
 }
 
 // Key returns the part's name.
-func (p *Part) Key() PartKey { return PartKey{p.Start, p.Length, p.Window.Part} }
+func (p *Part) Key() PartKey { return PartKey{p.Start, p.Length, p.Part} }

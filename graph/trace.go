@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// TraceID is a W3C trace id. SpanID is a span id.
-type (
-	TraceID [16]byte
-	SpanID  [8]byte
-)
+// TraceID is a W3C trace id.
+type TraceID [16]byte
+
+// SpanID is a W3C span id.
+type SpanID [8]byte
 
 // String returns the id in lower-case hex.
 func (t TraceID) String() string { return hex.EncodeToString(t[:]) }

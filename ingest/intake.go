@@ -348,7 +348,7 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
 			h.peer = p.id
 		} else if sp.NumLinks > 0 && h.role == processes {
-			h.peer = in.linked(sc, res.service, minute)
+			h.peer = in.linked(sc)
 		}
 		for _, k := range [...]otlpwire.Key{otlpwire.HTTPResendCount, otlpwire.RetryCount} {
 			if n, ok := number(sp.Get(k)); ok && n > 0 {
@@ -365,7 +365,7 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 }
 
 // linked finds the queue of a consumer that does not name it by the producer that it links to.
-func (in *Intake) linked(sc *scratch, s *service, minute uint32) uint32 {
+func (in *Intake) linked(sc *scratch) uint32 {
 	for _, l := range sc.span.Links[:min(sc.span.NumLinks, otlpwire.MaxLinks)] {
 		if len(l.Trace) != 16 || len(l.Span) != 8 {
 			continue

@@ -74,8 +74,7 @@ func judgeHTTP(status int64, sp *otlpwire.Span) verdict {
 	if status < 500 {
 		return verdict{graph.ClientError, graph.None}
 	}
-	switch status {
-	case 504:
+	if status == 504 {
 		return failed(graph.Timeout)
 	}
 	if f := classify(sp); f != graph.None && f != cancelled {

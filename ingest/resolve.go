@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -154,12 +155,7 @@ func messagingRoleOf(sp *otlpwire.Span, protocol graph.Protocol) messagingRole {
 	}
 	op := sp.Text(messagingOpKeys...)
 	in := func(ops []string) bool {
-		for _, o := range ops {
-			if string(op) == o {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(ops, func(o string) bool { return o == string(op) })
 	}
 	switch {
 	case in(messagingSendOps):

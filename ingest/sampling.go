@@ -19,7 +19,7 @@ const maxWeight = 1_000_000
 // Source: OpenTelemetry, TraceState probability sampling: p = (2^56 − T)/2^56, adjusted count 1/p.
 func weight(sp *otlpwire.Span) float64 {
 	if len(sp.TraceState) > 0 {
-		if w, ok := traceStateWeight(sp.TraceState, sp.Trace); ok {
+		if w, ok := traceStateWeight(sp.TraceState); ok {
 			return w
 		}
 	}
@@ -52,7 +52,7 @@ func real(v otlpwire.Value) (float64, bool) {
 }
 
 // traceStateWeight reads the entry "ot" of a W3C trace state.
-func traceStateWeight(state, trace []byte) (w float64, ok bool) {
+func traceStateWeight(state []byte) (w float64, ok bool) {
 	for entry := range bytes.SplitSeq(state, []byte{','}) {
 		entry = bytes.TrimSpace(entry)
 		value, found := bytes.CutPrefix(entry, []byte("ot="))

@@ -562,6 +562,11 @@ func TestUnitsInBrowser(t *testing.T) {
 			t.Fatalf("%v is %q in the browser and %q on the server", v, got[i], want)
 		}
 	}
+	for _, reason := range []string{"errors 4.1 %", "errors 3.48 %", "errors 100 %", "errors x %", "retries 2.93x", "p95 82ms, 14x", "p95 1.234s, 2.1x", "p95 1m2.5s, 1.2e+02x", "p95 1h0m0.001s, 3x", "p95 ?, 3x", ""} {
+		if got, want := value[string](b, fmt.Sprintf("faultline.format.reason(%q)", reason)), page.Reason(reason); got != want {
+			t.Errorf("%q is %q in the browser and %q on the server", reason, got, want)
+		}
+	}
 	// The empty map says what to do.
 	text := value[string](b, "document.querySelector('#empty').innerText")
 	for _, want := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"} {

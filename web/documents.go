@@ -19,7 +19,21 @@ var documentsHTML string
 //go:embed documents.css
 var documentsCSS []byte
 
-var documentsPage = template.Must(template.New("documents").Parse(documentsHTML))
+// phrase is a part of a sentence; Code ones stood between backticks.
+type phrase struct {
+	Text string
+	Code bool
+}
+
+func prose(s string) []phrase {
+	var phrases []phrase
+	for i, part := range strings.Split(s, "`") {
+		phrases = append(phrases, phrase{part, i%2 == 1})
+	}
+	return phrases
+}
+
+var documentsPage = template.Must(template.New("documents").Funcs(template.FuncMap{"prose": prose}).Parse(documentsHTML))
 
 // documents mounts the API's description: for programs at /api/openapi.json, for people at /api/docs. Both are written
 // once, and load nothing from elsewhere.

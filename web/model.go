@@ -2,7 +2,6 @@ package web
 
 import (
 	"math"
-	"strconv"
 	"time"
 
 	"faultline/graph"
@@ -228,7 +227,26 @@ func number(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil
 	}
-	var buf [32]byte
-	v, _ = strconv.ParseFloat(string(strconv.AppendFloat(buf[:0], v, 'g', 6, 64)), 64)
+	if v != 0 {
+		v = significant(v)
+	}
 	return &v
+}
+
+// tens are the powers of ten that a float64 holds exactly.
+var tens = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
+
+// significant returns v, which is finite and not zero, with six significant digits: a whole number and a power of ten that
+// are exact, so that their quotient is the float64 nearest to the decimal number and is written with its digits alone.
+func significant(v float64) float64 {
+	e := 5 - int(math.Floor(math.Log10(math.Abs(v))))
+	switch {
+	case e > 22: // too small for anything that is measured in milliseconds, seconds or calls
+		return 0
+	case e >= 0:
+		return math.RoundToEven(v*tens[e]) / tens[e]
+	case e >= -22:
+		return math.RoundToEven(v/tens[-e]) * tens[-e]
+	}
+	return v
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -276,5 +278,24 @@ func BenchmarkDelta(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		m := &maps[i%2]
 		v.update(testNow, m, s.places.of(m, true))
+	}
+}
+
+func TestSignificantDigits(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 100_000 {
+		v := math.Ldexp(r.Float64()-.5, r.IntN(80)-40)
+		if v == 0 {
+			continue
+		}
+		want := strconv.FormatFloat(v, 'g', 6, 64)
+		if parsed, err := strconv.ParseFloat(want, 64); err != nil || significant(v) != parsed {
+			t.Fatalf("significant(%v) = %v, want %s", v, significant(v), want)
+		}
+	}
+	for v, want := range map[float64]float64{1e-30: 0, 1e300: 1e300, 999999.5: 1e6, -1234567: -1.23457e6, .1: .1, 1: 1} {
+		if got := significant(v); got != want {
+			t.Errorf("significant(%v) = %v, want %v", v, got, want)
+		}
 	}
 }

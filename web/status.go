@@ -17,10 +17,17 @@ type Status struct {
 	Now       time.Time        `json:"now"`
 	Ready     bool             `json:"ready"`
 	Reason    string           `json:"reason,omitempty" doc:"Why it is not ready"`
+	Endpoints EndpointStatus   `json:"endpoints" doc:"Where spans are taken in, as an exporter wants it; empty in a process that takes none in"`
 	Ingestion Ingestion        `json:"ingestion"`
 	Store     StoreStatus      `json:"store"`
 	Live      LiveStatus       `json:"live"`
 	Limits    map[string]int64 `json:"limits" doc:"Limits in force; those of time in seconds"`
+}
+
+// EndpointStatus are the addresses where spans are taken in: "http://127.0.0.1:4317".
+type EndpointStatus struct {
+	GRPC string `json:"grpc" example:"http://127.0.0.1:4317"`
+	HTTP string `json:"http" example:"http://127.0.0.1:4318"`
 }
 
 // Ingestion is what became of the spans that were offered since the process started: received = accepted + refused;
@@ -95,7 +102,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 	now := s.now()
 	st := Status{
 		Version: s.Version, StartedAt: s.Started.UTC(), UptimeS: now.Sub(s.Started).Seconds(), Now: now.UTC(), Ready: true,
-		Ingestion: newIngestion(s.Counters()), Live: s.hub.status(), Limits: s.inForce(),
+		Endpoints: EndpointStatus(s.Endpoints()), Ingestion: newIngestion(s.Counters()), Live: s.hub.status(), Limits: s.inForce(),
 	}
 	if err := s.Ready(); err != nil {
 		st.Ready, st.Reason = false, err.Error()

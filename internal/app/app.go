@@ -3,9 +3,9 @@
 // stopping. The spans come from a Feed that it is given, so that it knows nothing of the Collector; without one it only
 // shows what a store holds.
 //
-// New acquires, Start lets run, Stop flushes and gives back in reverse order, within ten seconds, and may be called more
-// than once. Several Apps may live in one process, on different ports and directories; only the memory limit is the
-// process's.
+// New acquires, Start lets run, Stop flushes and gives back in reverse order, within 25 seconds however slow the machine
+// is, and may be called more than once. Several Apps may live in one process, on different ports and directories; only
+// the memory limit is the process's.
 package app
 
 import (
@@ -48,8 +48,14 @@ type Settings struct {
 	Logger  *slog.Logger // nil discards
 }
 
-// stopTimeout bounds Stop, for a service manager that waits ten seconds.
-const stopTimeout = 9 * time.Second
+// stopTimeout bounds Stop. Service managers wait for ten seconds, which is many times what it takes; on a machine that
+// hardly gives it any time, to be killed while it flushes loses no more than to give up, and not to be killed loses
+// nothing.
+const stopTimeout = 25 * time.Second
+
+// tickShare is the part of the time to stop in that a tick in progress has to finish. After it the tick is abandoned: its
+// transaction is rolled back, and what was in it is in the last flush.
+const tickShare = 5
 
 // App is one process.
 type App struct {
@@ -208,12 +214,18 @@ func (a *App) Start() {
 		a.Ready(true)
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ending, end := context.WithCancel(context.Background())
+	working, abandon := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
-	loops.Go(func() { a.feedLoop(ctx) })
-	loops.Go(func() { a.storeLoop(ctx) })
+	loops.Go(func() { a.feedLoop(ending) })
+	loops.Go(func() { a.storeLoop(ending, working) })
 	a.onStop("ticks", func(ctx context.Context) error {
-		cancel()
+		end()
+		defer abandon()
+		if deadline, ok := ctx.Deadline(); ok {
+			late := time.AfterFunc(time.Until(deadline)/tickShare, abandon)
+			defer late.Stop()
+		}
 		return wait(ctx, &loops)
 	})
 }
@@ -263,7 +275,7 @@ func Reachable(addr string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// Stop flushes what was taken in and gives everything back, within ten seconds. Spans must no longer come in. It may be
+// Stop flushes what was taken in and gives everything back, within stopTimeout. Spans must no longer come in. It may be
 // called again, and returns the same then.
 func (a *App) Stop() error {
 	a.stopOnce.Do(func() {

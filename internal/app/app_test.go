@@ -28,6 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type feed struct {
 	live *graph.Live
 
+	slow    func() // what a tick of the engine waits for; nil: nothing
 	mu      sync.Mutex
 	waiting int
 	ticks   int
@@ -59,9 +60,15 @@ func (f *feed) Flush(time.Time) {
 	}
 }
 
-func (f *feed) Examples(time.Time) []graph.KeptTrace { return nil }
-func (f *feed) Counters() graph.Counters             { return graph.Counters{Received: 7, Accepted: 7} }
-func (f *feed) State() []byte                        { return []byte("learned") }
+func (f *feed) Examples(time.Time) []graph.KeptTrace {
+	if f.slow != nil {
+		f.slow()
+	}
+	return nil
+}
+
+func (f *feed) Counters() graph.Counters { return graph.Counters{Received: 7, Accepted: 7} }
+func (f *feed) State() []byte            { return []byte("learned") }
 
 func (f *feed) Restore(_ time.Time, state []byte) error {
 	f.state = state
@@ -304,6 +311,65 @@ func TestMemoryLimit(t *testing.T) {
 	stop(t, a) // without Start
 	if got := debug.SetMemoryLimit(-1); got != before || before != math.MaxInt64 {
 		t.Errorf("afterwards the limit is %d, before it was %d", got, before)
+	}
+}
+
+// A tick that a stop finds in progress finishes, or, when it takes too long, is abandoned; either way what it should have
+// written is kept, and the stop is a clean one.
+func TestStopDuringATick(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		budget   time.Duration // of the ticks' end
+		failures int64
+	}{
+		{"finishes", time.Minute, 0},
+		{"is abandoned", 3 * time.Second, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			began, goOn := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			f := &feed{slow: func() {
+				once.Do(func() { close(began) })
+				<-goOn
+			}}
+			a, err := New(t.Context(), testConfig(dir), Settings{NewFeed: func(live *graph.Live) Feed {
+				f.live = live
+				return f
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Start()
+			f.call(3)
+			<-began
+			end := a.releases[len(a.releases)-1]
+			if end.name != "ticks" {
+				t.Fatalf("%s is undone first", end.name)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), test.budget)
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() { ended <- end.do(ctx) }()
+			if test.failures > 0 {
+				time.AfterFunc(test.budget/2, func() { close(goOn) }) // after its share
+			} else {
+				time.AfterFunc(50*time.Millisecond, func() { close(goOn) })
+			}
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			if s := a.engine.Status(); s.Failures != test.failures || s.Writes != 1-test.failures {
+				t.Errorf("the tick: %d failures and %d batches, want %d and %d", s.Failures, s.Writes, test.failures, 1-test.failures)
+			}
+			stop(t, a)
+
+			a, _ = open(t, dir)
+			if got := calls(t, a); got != 3 {
+				t.Errorf("after a restart: %d calls, want 3", got)
+			}
+			stop(t, a)
+		})
 	}
 }
 

@@ -32,21 +32,22 @@ func (a *App) feedLoop(ctx context.Context) {
 	}
 }
 
-// storeLoop runs the engine, once a second or as often as the store can bear.
-func (a *App) storeLoop(ctx context.Context) {
+// storeLoop runs the engine, once a second or as often as the store can bear, until ending is over. A tick that has
+// begun then finishes, unless working is over too.
+func (a *App) storeLoop(ending, working context.Context) {
 	timer := time.NewTimer(storeEvery)
 	defer timer.Stop()
 	var failing bool
 	for {
 		var now time.Time
 		select {
-		case <-ctx.Done():
+		case <-ending.Done():
 			return
 		case now = <-timer.C:
 		}
-		err := a.engine.Tick(ctx, now)
+		err := a.engine.Tick(working, now)
 		switch {
-		case ctx.Err() != nil: // the last flush tries again
+		case working.Err() != nil: // the last flush tries again
 		case err != nil && !failing:
 			a.log.Error("history is delayed: the store fails, what it misses is kept in memory", "error", err)
 			failing = true

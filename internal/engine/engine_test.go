@@ -298,8 +298,55 @@ func TestBatchOf(t *testing.T) {
 		for _, n := range test.rows {
 			parts = append(parts, part(n))
 		}
-		if got := batchOf(parts); got != test.want {
+		if got := batchOf(parts, batchRows); got != test.want {
 			t.Errorf("%v: %d, want %d", fmt.Sprint(test.rows), got, test.want)
 		}
 	}
+}
+
+// impatient is a store under a context that ends after a number of batches.
+type impatient struct {
+	*sqlite.Store
+	left int
+	end  context.CancelFunc
+}
+
+func (s *impatient) Write(ctx context.Context, b storage.Batch) error {
+	if s.left--; s.left < 0 {
+		s.end()
+	}
+	return s.Store.Write(ctx, b)
+}
+
+// A last flush that time runs out for keeps what it has written, and it writes the calls first.
+func TestFlushKeepsTheCallsFirst(t *testing.T) {
+	dir := t.TempDir()
+	p := newProcess(t, dir, noon)
+	want := int64(0)
+	var facts []fact
+	for i := range 3 * lastBatchRows / 2 { // more than a batch of details, and their calls in less than one
+		f := oneCall(noon.Add(time.Duration(i%60) * time.Second))
+		f.edge.Target.Name = fmt.Sprint("callee-", i%3000)
+		f.operation = fmt.Sprint("op-", i%7)
+		facts = append(facts, f)
+		want++
+	}
+	for _, f := range facts {
+		observe(p.live, f)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p.engine.Store = &impatient{Store: p.store, left: 1, end: cancel}
+	if err := p.engine.Flush(ctx, noon.Add(time.Minute)); !errors.Is(err, context.Canceled) {
+		t.Fatalf("flush: %v, want that it was cut short", err)
+	}
+	if got := p.engine.Status().Writes; got != 1 {
+		t.Errorf("%d batches were written, want 1", got)
+	}
+	p.close(t)
+	p = newProcess(t, dir, noon.Add(time.Hour))
+	if got := calls(t, p.view); got != want {
+		t.Errorf("%d calls are kept, want %d", got, want)
+	}
+	p.close(t)
 }

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"faultline/graph"
@@ -13,24 +15,29 @@ import (
 // Tick stores what changed since the last one and maintains the store when it is time to. An error says that the store
 // did not take everything, or could not be maintained; what it did not take is tried again by the next tick.
 func (e *Engine) Tick(ctx context.Context, now time.Time) error {
-	if err := e.store(ctx, now, now.Sub(e.stateAt) >= e.Config.StateEvery); err != nil {
+	if err := e.store(ctx, now, false); err != nil {
 		return err
 	}
 	return e.maintain(ctx, now)
 }
 
 // Flush stores everything that is there, the learned state included. It is the last call before the store is closed.
+// When ctx ends early, what was written until then is kept: calls first, then the details of edges.
 func (e *Engine) Flush(ctx context.Context, now time.Time) error { return e.store(ctx, now, true) }
 
 // batchRows is how many rows go into one batch while catching up, so that no batch grows with the length of an outage.
-const batchRows = 100_000
+// The last batches are smaller: those that are done when time runs out are kept.
+const (
+	batchRows     = 100_000
+	lastBatchRows = 10_000
+)
 
-// batchOf returns how many parts from the first on make one batch: at least one, when there is any.
-func batchOf(parts []graph.Part) int {
+// batchOf returns how many parts from the first on make one batch of at most limit rows: at least one, when there is any.
+func batchOf(parts []graph.Part, limit int) int {
 	rows := 0
 	for i := range parts {
 		rows += len(parts[i].Edges) + len(parts[i].Details) + len(parts[i].Nodes)
-		if rows > batchRows && i > 0 {
+		if rows > limit && i > 0 {
 			return i
 		}
 	}
@@ -38,10 +45,15 @@ func batchOf(parts []graph.Part) int {
 }
 
 // store cuts and writes, in batches of bounded size.
-func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error {
+func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
+	withState, limit := last || now.Sub(e.stateAt) >= e.Config.StateEvery, batchRows
 	e.traces = append(e.traces, e.Feed.Examples(now)...)
 	parts := supersede(e.missed, e.Live.Cut(now))
 	e.missed = nil
+	if last {
+		limit = lastBatchRows
+		slices.SortStableFunc(parts, func(a, b graph.Part) int { return cmp.Compare(a.Length, b.Length) })
+	}
 	var state map[string][]byte
 	if withState {
 		if s := e.Feed.State(); !bytes.Equal(s, e.state) {
@@ -49,7 +61,7 @@ func (e *Engine) store(ctx context.Context, now time.Time, withState bool) error
 		}
 	}
 	for len(parts) > 0 || len(e.traces) > 0 || state != nil {
-		n := batchOf(parts)
+		n := batchOf(parts, limit)
 		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, State: state}
 		if err := e.Store.Write(ctx, batch); err != nil {
 			e.wait(parts, now, err)

@@ -228,6 +228,27 @@ func (s *Sketch) Clone() Sketch {
 	return c
 }
 
+// Arena is memory for many clones at once, given back together. Its zero value is ready to use.
+type Arena struct{ free []int64 }
+
+// CloneInto is Clone with memory from an arena.
+func (s *Sketch) CloneInto(a *Arena) Sketch {
+	c := *s
+	first, last := s.occupied()
+	n := int(last-first) + 1
+	if n <= 0 {
+		c.counts = nil
+		return c
+	}
+	if n > len(a.free) {
+		a.free = make([]int64, max(n, 16<<10))
+	}
+	c.counts, a.free = a.free[:n:n], a.free[n:]
+	c.lo += first
+	copy(c.counts, s.counts[first:last+1])
+	return c
+}
+
 // Quantile estimates the q-quantile (0 ≤ q ≤ 1) in nanoseconds, by geometric interpolation inside the bucket that holds
 // rank q·n, clamped to the smallest and largest value seen. NaN when the sketch counts nothing.
 func (s *Sketch) Quantile(q float64) float64 {

@@ -140,6 +140,25 @@ func TestTakingBackLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestClonesShareNothing(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	var arena Arena
+	for range 300 {
+		s := randomSketch(r)
+		plain, packed := s.Clone(), s.CloneInto(&arena)
+		before := string(s.AppendBinary(nil))
+		for range 50 {
+			s.Add(int64(math.Exp2(r.Float64()*40)), 1)
+		}
+		next := randomSketch(r)
+		_ = next.CloneInto(&arena)
+		if string(plain.AppendBinary(nil)) != before || string(packed.AppendBinary(nil)) != before {
+			t.Fatal("a clone changed")
+		}
+		packed.Add(1e9, 1) // a clone may grow
+	}
+}
+
 func TestBinaryRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 300 {

@@ -373,6 +373,24 @@ func FuzzBlock(f *testing.F) {
 		// What was read can be written and read again, and then is the same.
 		var w blockWriter
 		again, n := got.encode(k, &w)
+		if k == edges { // so it is by way of the cache
+			raw, err := decompress(nil, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := reader.decode(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d == nil {
+				return
+			}
+			var added sums
+			reader.add(&added, d)
+			if other, _ := added.encode(k, &w); !slices.Equal(again, other) {
+				t.Fatal("decoded and added, it is something else")
+			}
+		}
 		var second sums
 		if err := reader.merge(&second, k, again); err != nil {
 			t.Fatalf("%d rows: %v", n, err)
@@ -381,4 +399,145 @@ func FuzzBlock(f *testing.F) {
 			t.Fatal("written and read, it is something else")
 		}
 	})
+}
+
+func FuzzPack(f *testing.F) {
+	es := loadEdges(3)
+	r := rand.New(rand.NewPCG(5, 5))
+	var p pack
+	var w blockWriter
+	for i := range p {
+		if i == 3 {
+			continue
+		}
+		one := &sums{edges: map[int64]*edgeSum{}}
+		for j := range es {
+			row := es[j].row(r, .2)
+			one.edges[int64(i+j)] = &edgeSum{countsOf(&row.Stats), row.Stats.Client, row.Stats.Server}
+		}
+		p[i], _ = one.encode(edges, &w)
+	}
+	data, err := p.encode(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	raw, err := decompress(nil, data)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(append([]byte{plain}, raw...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var reader blockReader
+		minutes, err := reader.unpack(data)
+		if err != nil {
+			return
+		}
+		var again pack
+		for i, b := range minutes {
+			if b != nil {
+				again[i] = append([]byte{plain}, b...)
+				var s sums
+				_ = reader.mergeRaw(&s, edges, b)
+			}
+		}
+		packed, err := again.encode(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var second blockReader
+		twice, err := second.unpack(packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range minutes {
+			if !slices.Equal(minutes[i], twice[i]) {
+				t.Fatalf("minute %d is something else", i)
+			}
+		}
+	})
+}
+
+// TestPacks sees that folded minutes are packed, that what comes late is beside the pack, and that both count.
+func TestPacks(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	es := loadEdges(40)
+	r := rand.New(rand.NewPCG(6, 6))
+	want := map[time.Time]int64{} // calls by minute
+	write := func(number uint64, at time.Time) {
+		t.Helper()
+		p := graph.Part{Window: graph.Window{Start: at, Length: graph.WindowLength, Part: number}}
+		for i := range es {
+			p.Edges = append(p.Edges, es[i].row(r, 1))
+			want[at.Truncate(time.Minute)] += p.Edges[i].Stats.Calls
+		}
+		if err := s.Write(t.Context(), storage.Batch{Windows: []graph.Part{p}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle := func(at time.Time) {
+		t.Helper()
+		for i := range 30 {
+			if err := s.Maintain(t.Context(), at.Add(time.Duration(i)*15*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	rows := func(part int) (n int) {
+		t.Helper()
+		if err := s.r.QueryRowContext(t.Context(), `SELECT count(*) FROM block WHERE what = 0 AND length = 60 AND part = ?`, part).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	check := func(from, to time.Duration) {
+		t.Helper()
+		for _, step := range []time.Duration{0, time.Minute} {
+			for range 2 { // the second answer comes from the cache
+				ws, err := s.Windows(t.Context(), storage.Query{From: begin.Add(from), To: begin.Add(to), Step: step, Want: storage.WantEdges})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, expected := int64(0), int64(0)
+				for i := range ws {
+					n := int64(0)
+					for j := range ws[i].Edges {
+						n += ws[i].Edges[j].Stats.Calls
+					}
+					if step > 0 && n != want[ws[i].Start] {
+						t.Errorf("minute %s: %d calls, want %d", ws[i].Start, n, want[ws[i].Start])
+					}
+					got += n
+				}
+				for at, n := range want {
+					if d := at.Sub(begin); d >= from && d < to {
+						expected += n
+					}
+				}
+				if got != expected {
+					t.Errorf("%v to %v by %v: %d calls, want %d", from, to, step, got, expected)
+				}
+			}
+		}
+	}
+	for i := range 25 * 6 {
+		write(1, begin.Add(time.Duration(i)*graph.WindowLength))
+	}
+	settle(begin.Add(40 * time.Minute))
+	if n, single := rows(packPart), rows(0); n != 3*8 || single != 0 {
+		t.Fatalf("%d packs and %d single minutes, want a pack for each of 8 lanes and 3 times ten minutes, and no more", n, single)
+	}
+	check(0, 25*time.Minute)
+	check(3*time.Minute, 14*time.Minute)
+	for _, m := range []int{0, 4, 10, 24} {
+		write(2, begin.Add(time.Duration(m)*time.Minute+20*time.Second))
+	}
+	check(0, 25*time.Minute)
+	settle(begin.Add(50 * time.Minute))
+	if n := rows(0); n != 4*8 {
+		t.Errorf("%d minutes beside packs, want 4 in each of 8 lanes", n)
+	}
+	check(0, 25*time.Minute)
+	check(4*time.Minute, 5*time.Minute)
+	check(9*time.Minute, 11*time.Minute)
 }

@@ -124,6 +124,7 @@ type blockReader struct {
 	only map[int64]bool
 
 	raw      []byte
+	packed   []byte
 	values   []int64
 	ids      []int64
 	es       []*edgeSum
@@ -421,29 +422,19 @@ func (r *blockReader) running(to []int64) []int64 {
 }
 
 // merge adds a block to s. It reads hostile bytes safely; after an error s may hold a part of it.
-func (r *blockReader) merge(s *sums, k what, data []byte) error {
-	raw, err := decompress(r.raw, data)
+func (r *blockReader) merge(s *sums, k what, data []byte) (err error) {
+	if r.raw, err = decompress(r.raw, data); err != nil {
+		return err
+	}
+	return r.mergeRaw(s, k, r.raw)
+}
+
+// mergeRaw adds a block that is not compressed.
+func (r *blockReader) mergeRaw(s *sums, k what, b []byte) error {
+	b, err := r.open(k, b)
 	if err != nil {
 		return err
 	}
-	r.raw = raw
-	b := raw
-	if len(b) == 0 || b[0] != blockVersion {
-		return errBlock
-	}
-	n64, w := binary.Uvarint(b[1:])
-	// Every row has at least its flags or, in a block of nodes, comes with others in a few bytes.
-	if w <= 0 || n64 > 1<<22 {
-		return errBlock
-	}
-	n := int(n64)
-	if b = b[1+w:]; k != nodes && n > len(b) || n > 64*len(b)+64 {
-		return errBlock
-	}
-	if b, _, err = r.column(b, n); err != nil {
-		return err
-	}
-	r.ids = r.running(r.ids)
 	switch k {
 	case edges:
 		return r.mergeEdges(s, b)
@@ -454,7 +445,28 @@ func (r *blockReader) merge(s *sums, k what, data []byte) error {
 	}
 }
 
-func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
+// open reads the first key of each row of a block, which is not compressed, into r.ids, and returns the bytes behind them.
+func (r *blockReader) open(k what, b []byte) (rest []byte, err error) {
+	if len(b) == 0 || b[0] != blockVersion {
+		return nil, errBlock
+	}
+	n64, w := binary.Uvarint(b[1:])
+	// Every row has at least its flags or, in a block of nodes, comes with others in a few bytes.
+	if w <= 0 || n64 > 1<<22 {
+		return nil, errBlock
+	}
+	n := int(n64)
+	if b = b[1+w:]; k != nodes && n > len(b) || n > 64*len(b)+64 {
+		return nil, errBlock
+	}
+	if b, _, err = r.column(b, n); err != nil {
+		return nil, err
+	}
+	r.ids = r.running(r.ids)
+	return b, nil
+}
+
+func (r *blockReader) mergeEdges(s *sums, b []byte) error {
 	r.es = r.es[:0]
 	last := -1
 	for i, id := range r.ids {
@@ -468,6 +480,13 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	if last < 0 {
 		return nil
 	}
+	r.es = r.es[:last+1]
+	return r.addEdges(b)
+}
+
+// addEdges adds the columns behind the keys to the rows r.es, of which those that are nil are passed over; it may be
+// shorter than the block.
+func (r *blockReader) addEdges(b []byte) (err error) {
 	if len(b) == 0 || b[0] > edgeColumns {
 		return errBlock
 	}
@@ -481,16 +500,16 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 		if zero {
 			continue
 		}
-		for i, v := range r.values {
-			if e := r.es[i]; e != nil {
-				e.counts[c] += v
+		for i, e := range r.es {
+			if e != nil {
+				e.counts[c] += r.values[i]
 			}
 		}
 	}
 	if b, err = r.sketches.Open(b); err != nil {
 		return errBlock
 	}
-	for _, e := range r.es[:last+1] {
+	for _, e := range r.es {
 		var into *sketch.Sketch
 		if e != nil {
 			into = &e.client
@@ -502,7 +521,7 @@ func (r *blockReader) mergeEdges(s *sums, b []byte) (err error) {
 	if _, err = r.sketches.Open(b); err != nil {
 		return errBlock
 	}
-	for _, e := range r.es[:last+1] {
+	for _, e := range r.es {
 		var into *sketch.Sketch
 		if e != nil {
 			into = &e.server

@@ -13,11 +13,10 @@ const (
 	// settle is how long a part must have been closed before it is folded: nobody then still leaves it out of an
 	// answer because he holds it himself, which he could not once it is in a sum.
 	settle = 30 * time.Second
-	// A minute whose parts do not all close is folded as far as it goes after lateMinute; minutes are folded into
-	// their hour when there are minutesAtOnce, or when the hour has been over for lateHour.
-	lateMinute    = 5 * time.Minute
-	lateHour      = 3 * time.Minute
-	minutesAtOnce = 10
+	// A minute whose parts do not all close is folded as far as it goes after lateMinute; longer windows are folded
+	// when all that make up the next longer one are there, or when that has been over for lateLonger.
+	lateMinute = 5 * time.Minute
+	lateLonger = 3 * time.Minute
 
 	pieceBytes = 192 << 10 // compressed blocks read in one transaction of Maintain, about 10 ms
 	callBytes  = 4 << 20   // in one call
@@ -140,8 +139,8 @@ func (s *Store) foldable(ctx context.Context, now time.Time, k what, from, to in
 	for g, a := range all {
 		age := now.Sub(time.Unix(g.start+to, 0))
 		ready := !a.waiting || age >= lateMinute
-		if to == hour {
-			ready = len(a.starts) >= minutesAtOnce || age >= lateHour
+		if to > minute {
+			ready = int64(len(a.starts)) >= to/from || age >= lateLonger
 		}
 		if ready && len(a.sources) > 0 {
 			due[g] = a.sources
@@ -153,7 +152,7 @@ func (s *Store) foldable(ctx context.Context, now time.Time, k what, from, to in
 // foldGroup adds sources to the block of their longer window and marks them, and returns how many bytes it read.
 func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g group, sources []source) (size int, err error) {
 	var data [][]byte
-	var ids []int64
+	var ids, starts []int64
 	until := int64(0)
 	for _, src := range sources {
 		var d []byte
@@ -165,7 +164,8 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 		if err != nil {
 			return size, err
 		}
-		data, ids, until, size = append(data, d), append(ids, src.id), max(until, u), size+len(d)
+		data, ids, starts = append(data, d), append(ids, src.id), append(starts, src.start)
+		until, size = max(until, u), size+len(d)
 	}
 	var reader blockReader
 	var bad error
@@ -173,10 +173,10 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 	if err != nil {
 		// Which of them cannot be read? It is set aside; the others count.
 		var good [][]byte
-		var goodIDs []int64
+		var goodIDs, goodStarts []int64
 		for i, d := range data {
 			if _, err := reader.total(k, [][]byte{d}); err == nil {
-				good, goodIDs = append(good, d), append(goodIDs, ids[i])
+				good, goodIDs, goodStarts = append(good, d), append(goodIDs, ids[i]), append(goodStarts, starts[i])
 				continue
 			}
 			bad = errors.Join(bad, fmt.Errorf("block %d: %w", ids[i], err))
@@ -184,7 +184,7 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 				return size, err
 			}
 		}
-		data, ids = good, goodIDs
+		data, ids, starts = good, goodIDs, goodStarts
 		if sum, err = reader.total(k, data); err != nil {
 			return size, err
 		}
@@ -196,7 +196,41 @@ func (s *Store) foldGroup(ctx context.Context, tx *sql.Tx, k what, to int64, g g
 		return size, err
 	}
 	n, err := s.addTo(ctx, tx, &reader, k, to, g, sum, data, until)
+	if err == nil && k == edges && to == tenMin {
+		err = s.packMinutes(ctx, tx, g, starts, ids, data, until)
+	}
 	return size + n, errors.Join(bad, err)
+}
+
+// packMinutes replaces the blocks of minutes that were folded into their ten by a pack, unless there is one.
+func (s *Store) packMinutes(ctx context.Context, tx *sql.Tx, g group, starts, ids []int64, data [][]byte, until int64) error {
+	if len(data) < 2 {
+		return nil
+	}
+	var there, entries int64
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM block WHERE what = ? AND length = ? AND lane = ? AND start = ? AND part = ?`,
+		edges, minute, g.lane, g.start, packPart).Scan(&there); err != nil || there > 0 {
+		return err
+	}
+	var p pack
+	for i, start := range starts {
+		p[(start-g.start)/minute] = data[i]
+	}
+	packed, err := p.encode(nil)
+	if err != nil {
+		return err
+	}
+	if err := each(ctx, tx, func(r *sql.Rows) error {
+		var e int64
+		err := r.Scan(&e)
+		entries += e
+		return err
+	}, `DELETE FROM block WHERE id IN `+list(ids)+` RETURNING entries`); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO block (what, length, lane, start, part, state, until, entries, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		edges, minute, g.lane, g.start, packPart, folded, until, entries, packed)
+	return err
 }
 
 // total adds blocks up.
@@ -213,9 +247,9 @@ func (r *blockReader) total(k what, data [][]byte) (*sums, error) {
 // addTo adds blocks, whose sum is given too and is not used afterwards, to the block of a longer window, and to the one
 // that this was folded into already, if it was.
 func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k what, length int64, g group, sum *sums, data [][]byte, until int64) (size int, err error) {
-	fresh := closed
-	if length == hour {
-		fresh = folded // there is nothing longer
+	fresh, next := closed, longer(length)
+	if next == 0 {
+		fresh = folded
 	}
 	id, state, last := int64(0), fresh, int64(0)
 	var old []byte
@@ -242,12 +276,12 @@ func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k wh
 		k, length, g.lane, floor(g.start, length), state, max(until, last), entries, encoded); err != nil {
 		return 0, err
 	}
-	if length < hour && state == folded {
+	if next > 0 && state == folded {
 		again, err := reader.total(k, data)
 		if err != nil {
 			return len(old), errors.Join(bad, err)
 		}
-		n, err := s.addTo(ctx, tx, reader, k, hour, g, again, data, until)
+		n, err := s.addTo(ctx, tx, reader, k, next, g, again, data, until)
 		return len(old) + n, errors.Join(bad, err)
 	}
 	return len(old), bad
@@ -255,13 +289,18 @@ func (s *Store) addTo(ctx context.Context, tx *sql.Tx, reader *blockReader, k wh
 
 // drop deletes what is older than the retention.
 func (s *Store) drop(ctx context.Context, now time.Time) error {
-	kept := map[int64]time.Duration{fine: s.retention.Fine, minute: s.retention.Minute, hour: s.retention.Hour}
+	kept := map[int64]time.Duration{
+		fine: s.retention.Fine, minute: s.retention.Minute, tenMin: s.retention.Minute, hour: s.retention.Hour, sixHrs: s.retention.Hour,
+	}
 	for k := edges; k <= nodes; k++ {
 		for _, length := range k.lengths() {
 			// Whole longer windows are dropped, so that a question is answered from one tier on each side.
 			align := hour
-			if length == fine {
+			switch {
+			case length == fine:
 				align = minute
+			case length >= hour:
+				align = sixHrs
 			}
 			if err := s.dropBlocks(ctx, k, length, floor(now.Add(-kept[length]).Unix(), align)); err != nil {
 				return err

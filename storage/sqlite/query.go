@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -97,18 +98,22 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 		return nil, nil
 	}
 	err = s.read(ctx, func(tx *sql.Tx) error {
-		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step, except: map[partID]bool{}}
+		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step}
 		for _, k := range q.Except {
-			r.except[partOf(k)] = true
+			r.except = append(r.except, partOf(k))
 		}
 		if q.Edges != nil {
 			if r.only, err = edgeNumbers(ctx, tx, q.Edges); err != nil {
 				return err
 			}
 		}
+		if r.only == nil {
+			r.cache = s.cache
+			r.cache.question()
+		}
 		r.workers = make([]worker, min(runtime.GOMAXPROCS(0), maxWorkers))
 		for i := range r.workers {
-			r.workers[i].run(r.only)
+			r.workers[i].run(r)
 		}
 		var errs []error
 		for k, want := range map[what]storage.Want{edges: storage.WantEdges, details: storage.WantDetails, nodes: storage.WantNodes} {
@@ -136,7 +141,8 @@ type rangeReader struct {
 	tx             *sql.Tx
 	from, to, step int64
 	only           map[int64]bool
-	except         map[partID]bool
+	cache          *blockCache // nil for none
+	except         []partID
 	workers        []worker
 	next           int
 	batch          []job
@@ -145,11 +151,18 @@ type rangeReader struct {
 
 // job is a block to be added up.
 type job struct {
-	what   what
-	bucket bucket
-	length int64
-	start  int64
-	data   []byte
+	what          what
+	length, start int64
+	pack          bool
+	within        []span // what of a pack is asked for
+	data          []byte
+}
+
+// holds reports whether what starts then is asked for.
+func (j *job) holds(start int64) bool { return contains(j.within, start) }
+
+func contains(spans []span, start int64) bool {
+	return slices.ContainsFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
 }
 
 // worker adds blocks to sums of its own, so that workers share nothing.
@@ -166,7 +179,7 @@ const (
 )
 
 // run starts the worker, which ends when jobs is closed.
-func (w *worker) run(only map[int64]bool) {
+func (w *worker) run(r *rangeReader) {
 	w.out, w.jobs = map[bucket]*sums{}, make(chan []job, 2)
 	w.done.Go(func() {
 		var reader blockReader
@@ -175,21 +188,104 @@ func (w *worker) run(only map[int64]bool) {
 				if w.err != nil {
 					continue // so that nobody waits for a worker that has given up
 				}
-				into := w.out[j.bucket]
-				if into == nil {
-					into = &sums{}
-					w.out[j.bucket] = into
-				}
-				reader.only = only
+				reader.only = r.only
 				if j.what == nodes {
 					reader.only = nil
 				}
-				if err := reader.merge(into, j.what, j.data); err != nil {
+				if err := w.add(r, &reader, j); err != nil {
 					w.err = fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
 				}
 			}
 		}
 	})
+}
+
+// sums returns what blocks of a length and start are added to.
+func (w *worker) sums(r *rangeReader, length, start int64) *sums {
+	b := bucket{r.from, r.to - r.from}
+	if r.step > 0 {
+		b.length = max(r.step, length)
+		b.start = floor(start, r.step)
+		if length > r.step {
+			b.start = start
+		}
+	}
+	into := w.out[b]
+	if into == nil {
+		into = &sums{}
+		w.out[b] = into
+	}
+	return into
+}
+
+// add adds a job's block or pack, from the cache or by way of it where there is one.
+func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
+	if r.cache != nil && j.what == edges && r.to-j.start <= cacheRange {
+		h := r.cache.hash(j.data)
+		blocks := r.cache.get(h)
+		if blocks == nil {
+			var err error
+			if blocks, err = reader.decodeAll(j); err != nil {
+				return err
+			}
+			if blocks != nil {
+				r.cache.put(h, blocks)
+			}
+		}
+		for i, d := range blocks {
+			if start := j.start + int64(i)*minute; d != nil && j.holds(start) {
+				reader.add(w.sums(r, j.length, start), d)
+			}
+		}
+		if blocks != nil {
+			return nil
+		}
+	}
+	if !j.pack {
+		return reader.merge(w.sums(r, j.length, j.start), j.what, j.data)
+	}
+	minutes, err := reader.unpack(j.data)
+	if err != nil {
+		return err
+	}
+	for i, b := range minutes {
+		start := j.start + int64(i)*minute
+		if b == nil || !j.holds(start) {
+			continue
+		}
+		if err := reader.mergeRaw(w.sums(r, j.length, start), edges, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeAll returns a job's block, or the blocks of its pack; nil when one of them is not worth keeping.
+func (r *blockReader) decodeAll(j job) (blocks []*decoded, err error) {
+	if !j.pack {
+		if r.raw, err = decompress(r.raw, j.data); err != nil {
+			return nil, err
+		}
+		d, err := r.decode(r.raw)
+		if d == nil || err != nil {
+			return nil, err
+		}
+		return []*decoded{d}, nil
+	}
+	minutes, err := r.unpack(j.data)
+	if err != nil {
+		return nil, err
+	}
+	blocks = make([]*decoded, len(minutes))
+	for i, b := range minutes {
+		if b == nil {
+			continue
+		}
+		if blocks[i], err = r.decode(b); blocks[i] == nil || err != nil {
+			return nil, err
+		}
+	}
+	return blocks, nil
 }
 
 // hand gives the batch to the next worker.
@@ -240,7 +336,12 @@ func (r *rangeReader) read(k what) error {
 	lengths := k.lengths()
 	spans, err := plan(lengths, before, r.from, r.to, r.step, func(length, start int64) (int64, error) {
 		var end sql.NullInt64
-		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start = ? AND state < 3`, k, length, start).Scan(&end)
+		packStart := start
+		if k == edges && length == minute {
+			packStart = floor(start, tenMin)
+		}
+		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`,
+			k, length, start, packStart, start, packPart).Scan(&end)
 		return end.Int64, err
 	})
 	if err != nil {
@@ -256,25 +357,41 @@ func (r *rangeReader) read(k what) error {
 		slices.Sort(some)
 		lanes = list(slices.Compact(some))
 	}
-	for _, s := range spans {
-		if err := r.blocks(k, s.length, `SELECT start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, s.from, s.to); err != nil {
+	for _, sp := range spans {
+		if err := r.blocks(k, sp.length, `SELECT start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, []span{sp}); err != nil {
 			return err
 		}
-		for _, l := range lengths {
-			if l >= s.length {
-				break
+	}
+	for _, l := range lengths[:len(lengths)-1] {
+		var within []span
+		for _, sp := range spans {
+			if sp.length > l {
+				within = append(within, sp)
 			}
-			if err := r.blocks(k, l, `SELECT start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND start >= ? AND start < ? AND state < 2 AND lane IN `+lanes, s.from, s.to); err != nil {
-				return err
-			}
+		}
+		if len(within) == 0 {
+			continue
+		}
+		if err := r.blocks(k, l, `SELECT start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 2`, within); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// blocks adds the blocks that a query finds.
-func (r *rangeReader) blocks(k what, length int64, query string, from, to int64) error {
-	base := length == k.lengths()[0]
+// blocks adds the blocks of one length that a query finds in some spans, which are asked for together.
+func (r *rangeReader) blocks(k what, length int64, query string, within []span) error {
+	from, to := within[0].from, within[0].to
+	for _, sp := range within {
+		from, to = min(from, sp.from), max(to, sp.to)
+	}
+	if length == k.lengths()[0] {
+		query += r.excepted(length, from, to)
+	}
+	packs := k == edges && length == minute
+	if packs {
+		from = floor(from, tenMin) // where the pack begins that holds the first of them
+	}
 	rows, err := r.tx.QueryContext(r.ctx, query, k, length, from, to)
 	if err != nil {
 		return err
@@ -286,23 +403,30 @@ func (r *rangeReader) blocks(k what, length int64, query string, from, to int64)
 		if err := rows.Scan(&start, &part, &data); err != nil {
 			return err
 		}
-		if base && r.except[partID{start, length, part}] {
+		packed := packs && part == packPart
+		if !packed && !contains(within, start) {
 			continue
 		}
-		b := bucket{r.from, r.to - r.from}
-		if r.step > 0 {
-			b.length = max(r.step, length)
-			b.start = floor(start, r.step)
-			if length > r.step {
-				b.start = start
-			}
-		}
-		r.batch = append(r.batch, job{k, b, length, start, bytes.Clone(data)})
+		r.batch = append(r.batch, job{k, length, start, packed, within, bytes.Clone(data)})
 		if r.pending += len(data); r.pending >= jobBytes {
 			r.hand()
 		}
 	}
 	return rows.Err()
+}
+
+// excepted returns the condition that leaves out the parts that the caller holds himself.
+func (r *rangeReader) excepted(length, from, to int64) string {
+	var parts strings.Builder
+	for _, p := range r.except {
+		if p.length == length && from <= p.start && p.start < to {
+			fmt.Fprintf(&parts, ",(%d,%d)", p.start, p.part)
+		}
+	}
+	if parts.Len() == 0 {
+		return ""
+	}
+	return " AND (start, part) NOT IN (VALUES " + parts.String()[1:] + ")"
 }
 
 // windows turns the sums into windows, with words for numbers.
@@ -327,6 +451,7 @@ func (r *rangeReader) windows(d *dictionary, q storage.Query, sums map[bucket]*s
 	var out []graph.Window
 	for b, s := range sums {
 		win := graph.Window{Start: time.Unix(b.start, 0).UTC(), Length: time.Duration(b.length) * time.Second}
+		win.Edges = make([]graph.EdgeRow, 0, len(s.edges))
 		for id, e := range s.edges {
 			key, ok := w.edges[id]
 			if !ok || other(key.key.Env()) {

@@ -2,7 +2,7 @@
 // small tables of words, and example traces. docs/format.md says what lies where.
 //
 // It keeps the contract of package storage. Write is one transaction; Maintain many short ones, in which closed parts are
-// added to the block of their minute and minutes to the block of their hour, each exactly once. A row of an edge takes
+// added to the block of their minute, minutes to that of their ten and so on, each exactly once. A row of an edge takes
 // 15 to 35 bytes at up to ten calls in its window; 5,000 edges cost about a tenth of a second of CPU a minute. It does
 // not promise durability beyond the last checkpoint of the write-ahead log when the machine loses power, and one process
 // at a time owns the file.
@@ -28,7 +28,7 @@ import (
 // File is the name of the database in the data directory.
 const File = "faultline.db"
 
-const schemaVersion = 1
+const schemaVersion = 2
 
 //go:embed schema.sql
 var schema string
@@ -40,6 +40,7 @@ type Store struct {
 	w, r      *sql.DB
 	lock      *os.File
 	words     *dictionary
+	cache     *blockCache
 
 	mu      sync.Mutex // held by whoever writes, one transaction at a time
 	block   blockWriter
@@ -67,7 +68,7 @@ func openStore(ctx context.Context, dir string, retention storage.Retention) (_ 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, retention: retention, words: newDictionary(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
+	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newBlockCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -143,6 +144,9 @@ func checkVersion(ctx context.Context, tx *sql.Tx) error {
 	var version int
 	if err := tx.QueryRowContext(ctx, `SELECT version FROM schema`).Scan(&version); err != nil {
 		return fmt.Errorf("%s is not a store of this program: %w", File, err)
+	}
+	if version < schemaVersion {
+		return fmt.Errorf("%s has schema version %d, from before the first release: move it away", File, version)
 	}
 	if version > schemaVersion {
 		return fmt.Errorf("%s has schema version %d, this program knows up to %d: start a newer version", File, version, schemaVersion)

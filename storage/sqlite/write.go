@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"faultline/graph"
@@ -15,15 +16,32 @@ import (
 const (
 	fine   = int64(graph.WindowLength / time.Second)
 	minute = int64(graph.DetailLength / time.Second)
+	tenMin = int64(600)
 	hour   = int64(3600)
+	sixHrs = int64(21600)
+)
+
+// The lengths of blocks by kind. Those that storage.Retention does not name lie between or above those that it does and
+// make long questions cheap: a day is some forty blocks of an edge instead of a hundred.
+var (
+	edgeLengths = []int64{fine, minute, tenMin, hour, sixHrs}
+	restLengths = edgeLengths[1:]
 )
 
 // lengths returns the lengths of blocks of a kind, from the finest, which is the one that is written.
 func (k what) lengths() []int64 {
 	if k == edges {
-		return []int64{fine, minute, hour}
+		return edgeLengths
 	}
-	return []int64{minute, hour}
+	return restLengths
+}
+
+// longer returns the length into which blocks of a length are folded, 0 for the longest.
+func longer(length int64) int64 {
+	if i := slices.Index(edgeLengths, length); i < len(edgeLengths)-1 {
+		return edgeLengths[i+1]
+	}
+	return 0
 }
 
 // The states of blocks; the numbers are on disk.

@@ -181,7 +181,7 @@ func (g *graph) rankNodes() {
 // fewest nodes and calls between them, the deeper ones first: a chain of hundreds of calls would be a line too thin to
 // read. The first rank stays by itself.
 func (g *graph) mergeRanks(deepest int) {
-	limit := max(9, int(1.2*math.Sqrt(float64(len(g.nodes))*aspect*StepY/StepX)))
+	limit := max(8, int(1.2*math.Sqrt(float64(len(g.nodes))*aspect*StepY/StepX)))
 	for columns := deepest + 1; columns > limit; {
 		cost := make([]int, columns) // of joining a column with the one left of it
 		for v, r := range g.rank {

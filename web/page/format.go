@@ -2,6 +2,7 @@ package page
 
 import (
 	"math"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -79,6 +80,36 @@ func Share(ratio float64) string {
 	default:
 		return digits(p) + " %"
 	}
+}
+
+// The reasons of graph.Judge: "p95 82ms, 14x", "errors 3.48 %", "retries 2.93x".
+var (
+	slowReason  = regexp.MustCompile(`^(p\d+) (\S+), (\S+)x$`)
+	errorReason = regexp.MustCompile(`^errors (\S+) %$`)
+	retryReason = regexp.MustCompile(`^retries (\S+)x$`)
+)
+
+// Reason writes a reason of graph.Judge as people do: "p95 82ms, 14x" becomes "p95 82 ms, ↑14x". What it does not know it
+// leaves alone.
+func Reason(reason string) string {
+	if m := slowReason.FindStringSubmatch(reason); m != nil {
+		took, err := time.ParseDuration(m[2])
+		times, err2 := strconv.ParseFloat(m[3], 64)
+		if err == nil && err2 == nil {
+			return m[1] + " " + Duration(float64(took)/1e6) + ", ↑" + digits(times) + "x"
+		}
+	}
+	if m := errorReason.FindStringSubmatch(reason); m != nil {
+		if percent, err := strconv.ParseFloat(m[1], 64); err == nil {
+			return "errors " + Share(percent/100)
+		}
+	}
+	if m := retryReason.FindStringSubmatch(reason); m != nil {
+		if times, err := strconv.ParseFloat(m[1], 64); err == nil {
+			return "retries " + digits(times) + "x"
+		}
+	}
+	return reason
 }
 
 // Bytes writes a size as "1.2 MB".

@@ -93,7 +93,7 @@ func worstFirst(edges []graph.MapEdge) []*graph.MapEdge {
 	return rows
 }
 
-// verdict says in one sentence how the map is. The browser says the same of what comes later (verdict.js).
+// verdict says in one sentence how the map is. The browser says the same of what comes later (sayVerdict in app.js).
 func verdict(m *graph.Map) (graph.Health, string) {
 	var failing, degraded, unknown int
 	for i := range m.Edges {
@@ -133,7 +133,7 @@ func verdict(m *graph.Map) (graph.Health, string) {
 	worst := worstFirst(m.Edges)[0]
 	s := fmt.Sprintf("%s of %s. Worst: %s → %s", strings.Join(parts, ", "), plural(n, "connection"), worst.Key.Source.ID(), worst.Key.Target.ID())
 	if len(worst.Reasons) > 0 {
-		s += ", " + worst.Reasons[0]
+		s += ", " + Reason(worst.Reasons[0])
 	}
 	return worst.Health, s + "."
 }

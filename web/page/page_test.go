@@ -143,6 +143,7 @@ func TestUnits(t *testing.T) {
 		{Duration(999.6), "1 s"}, {Duration(1234), "1.2 s"}, {Duration(59_940), "60 s"}, {Duration(90_000), "1.5 min"}, {Duration(7_200_000), "2 h"},
 		{Rate(0), "0/s"}, {Rate(.0001), "0.4/h"}, {Rate(.5), "30/min"}, {Rate(1.24), "1.2/s"}, {Rate(123), "123/s"}, {Rate(1234), "1.2 k/s"}, {Rate(2.5e6), "2.5 M/s"},
 		{Share(0), "0 %"}, {Share(.00001), "<0.01 %"}, {Share(.0004), "0.04 %"}, {Share(.041), "4.1 %"}, {Share(.5), "50 %"}, {Share(1), "100 %"},
+		{Reason("p95 82ms, 14x"), "p95 82 ms, ↑14x"}, {Reason("p95 1m2.5s, 1.2e+02x"), "p95 1 min, ↑120x"}, {Reason("p95 1.234s, 2.1x"), "p95 1.2 s, ↑2.1x"}, {Reason("errors 3.48 %"), "errors 3.5 %"}, {Reason("errors 100 %"), "errors 100 %"}, {Reason("retries 2.93x"), "retries 2.9x"}, {Reason("p95 <b>, x"), "p95 <b>, x"},
 		{Bytes(999), "999 B"}, {Bytes(48_300_000), "48 MB"}, {Bytes(5e12), "5 TB"}, {Count(1234567), "1 234 567"}, {Count(-1234), "-1 234"}, {Count(12), "12"},
 		{Ago(time.Time{}, testNow), "never"}, {Ago(testNow, testNow), "now"}, {Ago(testNow.Add(-80*time.Second), testNow), "80 s ago"}, {Ago(testNow.Add(-2*time.Hour), testNow), "2 h ago"}, {Ago(testNow.Add(-72*time.Hour), testNow), "3 d ago"},
 	} {

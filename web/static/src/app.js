@@ -99,9 +99,10 @@ function start() {
     if (l) map.reveal([l.s, l.t]);
   }
 
-  /** The panel lies over the map, so that the picture does not change when it opens. */
+  /** The panel lies over the map; the picture moves only as far as what is selected has to be seen. */
   function inset(now) {
     const open = !!(now.service || now.edge || now.trace), low = innerWidth <= 720;
+    if (!open) map.release();
     $('#stage').classList.toggle('with-panel', open);
     $('#stage').classList.toggle('with-trace', !!now.trace);
     map.inset = { right: open && !low ? 440 : 0, bottom: open && low ? Math.round($('#stage').clientHeight * 0.62) : 0 };

@@ -55,6 +55,18 @@ export function count(n) {
 /** A factor as "2.9x". */
 export const factor = (x) => (x == null || !isFinite(x) ? none : `${digits(x)}x`);
 
+/** A reason as the server gives it, "p95 82ms, 14x", as people write it: "p95 82 ms, ↑14x". */
+export function reason(text) {
+  const [, quantile, took, times] = /^(p\d+) ((?:[\d.]+(?:h|ms|m|µs|s))+), ([\d.e+]+)x$/.exec(text) ?? [];
+  if (quantile) {
+    const unit = { h: 3600e3, m: 60e3, s: 1e3, ms: 1, µs: 1e-3 };
+    let ms = 0;
+    for (const [, n, u] of took.matchAll(/([\d.]+)(h|ms|m|µs|s)/g)) ms += n * unit[u];
+    return `${quantile} ${duration(ms)}, ↑${factor(Number(times))}`;
+  }
+  return text.replace(/^errors ([\d.e+]+) %$/, (_, percent) => `errors ${share(percent / 100)}`).replace(/^retries ([\d.e+]+)x$/, (_, by) => `retries ${factor(Number(by))}`);
+}
+
 /** Bytes as "1.2 MB". */
 export function bytes(n) {
   if (n == null || !isFinite(n)) return none;

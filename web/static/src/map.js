@@ -2,9 +2,10 @@
 // what is pointed at is drawn over it, so that neither costs the whole graph.
 
 import * as f from './format.js';
-import { card, faulty, severity, wrong } from './view.js';
+import { faulty, frame, severity, wrong } from './view.js';
 
-const fullCard = 0.85, smallCard = 0.54; // scales from which cards are drawn, with all figures or the two most telling
+const smallCard = 0.7; // the scale from which cards are drawn, below it discs
+const fullCard = 172; // px: the width from which a card has its figures in columns, with words
 const margin = 0.35; // how much more than the screen the bitmap holds, on each side
 const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
 const font = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif';
@@ -13,7 +14,7 @@ const calm = matchMedia('(prefers-reduced-motion: reduce)');
 const ease = (t) => 1 - (1 - t) ** 3;
 
 export class MapView extends EventTarget {
-  view = { items: [], links: [], pitch: { x: 1, y: 1 }, portrait: false, hidden: 0, grouped: 0 };
+  view = { items: [], links: [], pitch: { x: 1, y: 1 }, size: { w: 1, h: 1 }, portrait: false, hidden: 0, grouped: 0 };
   inset = { right: 0, bottom: 0 }; // what of the screen the panel covers
   camera = { x: 0, y: 0, k: 1 }; // screen = world·k + (x, y)
   hover = null; // {item} or {link}
@@ -25,7 +26,7 @@ export class MapView extends EventTarget {
   drawn = 0; // ms that the last base picture took
   #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
   #colours = {}; #text = new Map(); #pulses = new Map(); #flight = null; #shown = new Map(); #tween = 0;
-  #index = new Map(); #out = []; #touched = false; #labels = [];
+  #index = new Map(); #out = []; #touched = false; #held = false; #labels = [];
 
   constructor(canvas, tip) {
     super();
@@ -62,7 +63,7 @@ export class MapView extends EventTarget {
     this.hover = null;
     this.tip.hidden = true;
     this.#tweenFigures();
-    if (fit || !this.#touched) this.fit(!fit || !this.#baseCamera);
+    if (fit || !(this.#touched || this.#held)) this.fit(!fit || !this.#baseCamera);
     this.refresh();
   }
 
@@ -87,25 +88,32 @@ export class MapView extends EventTarget {
 
   /** The whole picture into the screen, at once or in a short flight. */
   fit(instant = false) {
-    this.#touched = false;
+    this.#touched = this.#held = false;
     this.#fly(this.#fitted(this.view.items), instant);
   }
 
-  /** Brings an item into sight, gently, and only when it is not. */
+  /** Brings items into sight, gently, and only as far as they are not. */
   reveal(indices) {
     const items = indices.map((i) => this.view.items[i]).filter(Boolean);
     if (!items.length) return;
-    const { x, y, k } = this.camera;
-    const seen = items.every((it) => {
-      const sx = it.x * k + x, sy = it.y * k + y;
-      return sx > 60 && sy > 40 && sx < this.width - this.inset.right - 60 && sy < this.height - this.inset.bottom - 40;
-    });
-    if (seen) return;
-    const cx = items.reduce((a, it) => a + it.x, 0) / items.length, cy = items.reduce((a, it) => a + it.y, 0) / items.length;
-    this.#touched = true;
-    const scale = Math.max(k, smallCard);
-    this.#fly({ k: scale, x: (this.width - this.inset.right) / 2 - cx * scale, y: (this.height - this.inset.bottom) / 2 - cy * scale });
+    const { w, h } = this.view.size;
+    let { x, y, k } = this.#flight?.to ?? this.camera;
+    const span = (key, half) => [Math.min(...items.map((it) => it[key])) - half, Math.max(...items.map((it) => it[key])) + half];
+    const [l, r] = span('x', w / 2), [t, b] = span('y', h / 2);
+    const width = this.width - this.inset.right, height = this.height - this.inset.bottom, edge = 16;
+    const fits = Math.min((width - 2 * edge) / (r - l), (height - 2 * edge) / (b - t));
+    const seen = (low, high, from, most) => low * k + from >= 0 && high * k + from <= most;
+    if (seen(l, r, x, width) && seen(t, b, y, height)) return;
+    const to = Math.min(Math.max(k, smallCard), Math.max(fits, k * 0.5));
+    if (to !== k) [x, y] = [width / 2 - (width / 2 - x) * to / k, height / 2 - (height / 2 - y) * to / k];
+    k = to;
+    const shift = (low, high, from, most) => from + Math.max(edge - low * k - from, 0) + Math.min(most - edge - high * k - from, 0);
+    this.#held = true;
+    this.#fly({ k, x: shift(l, r, x, width), y: shift(t, b, y, height) });
   }
+
+  /** What reveal moved goes back to its place with the next fit. */
+  release() { this.#held = false; }
 
   zoom(by, sx = this.width / 2, sy = this.height / 2) {
     const { x, y, k } = this.camera;
@@ -142,11 +150,14 @@ export class MapView extends EventTarget {
       l = Math.min(l, it.x); r = Math.max(r, it.x);
       t = Math.min(t, it.y); b = Math.max(b, it.y);
     }
-    l -= card.w / 2; r += card.w / 2; t -= card.h / 2; b += card.h / 2;
-    const padX = Math.min(64, this.width * 0.05), top = 24, bottom = 56;
-    const width = Math.max(160, this.width - this.inset.right), height = this.height; // a sheet from below covers too much to fit the rest: see reveal
-    const k = Math.max(0.02, Math.min(1.1, (width - 2 * padX) / (r - l), (height - top - bottom) / (b - t)));
-    return { k, x: width / 2 - (l + r) / 2 * k, y: top + (height - top - bottom) / 2 - (t + b) / 2 * k };
+    const { w, h } = this.view.size;
+    l -= w / 2; r += w / 2; t -= h / 2; b += h / 2;
+    const height = this.height - frame.top - frame.bottom; // a sheet from below covers too much to fit the rest: see reveal
+    const scale = (width) => Math.max(0.02, Math.min(1.1, (width - 2 * frame.x) / (r - l), height / (b - t)));
+    // A panel beside the picture makes it smaller as long as that leaves cards; else it covers what is not looked at.
+    let width = Math.max(160, this.width - this.inset.right), k = scale(width);
+    if (k < smallCard && scale(this.width) >= smallCard) [width, k] = [this.width, scale(this.width)];
+    return { k, x: width / 2 - (l + r) / 2 * k, y: frame.top + height / 2 - (t + b) / 2 * k };
   }
 
   #fly(to, instant = false) {
@@ -173,8 +184,8 @@ export class MapView extends EventTarget {
     const a = this.view.items[l.s], b = this.view.items[l.t];
     const { x, y, k } = this.camera;
     const discs = this.#discs;
-    const aw = discs ? this.#radius(a) : card.w / 2 * k, ah = discs ? aw : card.h / 2 * k;
-    const bw = discs ? this.#radius(b) : card.w / 2 * k, bh = discs ? bw : card.h / 2 * k;
+    const aw = discs ? this.#radius(a) : this.view.size.w / 2 * k, ah = discs ? aw : this.view.size.h / 2 * k;
+    const bw = discs ? this.#radius(b) : this.view.size.w / 2 * k, bh = discs ? bw : this.view.size.h / 2 * k;
     const ax = a.x * k + x, ay = a.y * k + y, bx = b.x * k + x, by = b.y * k + y;
     const lane = l.lane * 7 * Math.min(1, k * 1.5);
     if (l.s === l.t) {
@@ -186,12 +197,20 @@ export class MapView extends EventTarget {
         const c = Math.max(8 * k, (by - bh - ay - ah) * 0.48);
         return [ax + lane, ay + ah, ax + lane, ay + ah + c, bx + lane, by - bh - c, bx + lane, by - bh];
       }
+      if (b.y === a.y && Math.abs(b.x - a.x) < this.view.pitch.x * 1.6) { // the next one in the row
+        const on = b.x < a.x ? -1 : 1, from = ax + aw * on, to = bx - bw * on;
+        return [from, ay + lane, from + (to - from) * 0.4, ay + lane, to - (to - from) * 0.4, by + lane, to, by + lane];
+      }
       const c = (50 + Math.abs(ay - by) / k * 0.12) * k;
       return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx + bw + c, by + lane, bx + bw, by + lane];
     }
     if (b.x > a.x) {
       const c = Math.max(10 * k, (bx - bw - ax - aw) * 0.48);
       return [ax + aw, ay + lane, ax + aw + c, ay + lane, bx - bw - c, by + lane, bx - bw, by + lane];
+    }
+    if (b.x === a.x && Math.abs(b.y - a.y) < this.view.pitch.y * 1.6) { // the next one in the column
+      const up = b.y < a.y ? -1 : 1, from = ay + ah * up, to = by - bh * up;
+      return [ax + lane, from, ax + lane, from + (to - from) * 0.4, bx + lane, to - (to - from) * 0.4, bx + lane, to];
     }
     if (b.x === a.x) {
       const c = (46 + Math.abs(ay - by) / k * 0.1) * k;
@@ -211,7 +230,7 @@ export class MapView extends EventTarget {
     this.canvas.height = h;
     this.#dirty = true;
     this.dispatchEvent(new Event('resize'));
-    if (!this.#touched) this.fit(true);
+    if (!(this.#touched || this.#held)) this.fit(true);
     this.draw();
   }
 
@@ -356,36 +375,54 @@ export class MapView extends EventTarget {
     const taken = [];
     const discs = this.#discs;
     for (const it of items) {
-      const w = discs ? this.#radius(it) + 2 : card.w / 2 * k, h = discs ? w : card.h / 2 * k;
+      const w = discs ? this.#radius(it) + 2 : this.view.size.w / 2 * k, h = discs ? w : this.view.size.h / 2 * k;
       const sx = it.x * k + x, sy = it.y * k + y;
       if (sx > -200 && sy > -100 && sx < this.width + 200 && sy < this.height + 100) taken.push([sx - w, sy - h, sx + w, sy + h, discs && faulty(it.health) ? 6 : 1]);
     }
     const labels = [];
     const worst = [...indices].sort((a, b) => severity(links[b].health) - severity(links[a].health) || links[b].rate - links[a].rate);
-    for (const i of worst.slice(0, 60)) {
+    const narrow = this.width < 600; // where words would hide the picture, the worst figures alone stand
+    for (const i of worst.slice(0, narrow ? 8 : 60)) {
       const l = links[i];
       const text = l.edge ? wrong(l.edge) : `${l.ill} of ${l.edges.length}`;
       if (!text) continue;
       const p = this.#curve(l);
-      const w = this.#measure(text, `600 11px ${font}`) + 28, h = 20;
+      // Where the whole of it has no room, the figure alone may have.
       let best = null;
-      for (const t of [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78]) {
-        const [px, cy] = point(p, t);
-        for (const [dx, dy] of [[0, 0], [0, -14], [0, 14], [0, -26], [0, 26], [w / 2 + 6, 0], [-w / 2 - 6, 0]]) {
-          const cx = px + dx;
-          const mx = Math.max(w / 2 + 4, Math.min(this.width - w / 2 - 4, cx)); // words on the screen's edge stay readable
-          const x0 = cx > -40 && cx < this.width + 40 ? mx : cx;
-          const box = [x0 - w / 2, cy - h / 2 + dy, x0 + w / 2, cy + h / 2 + dy];
-          const over = taken.reduce((sum, o) => sum + overlap(box, o) * (o[4] ?? 1), 0);
-          const cost = over * 4 + Math.abs(dy) * 3 + (dx ? 120 : 0) + Math.abs(t - 0.5) * 60;
-          if (!best || cost < best.cost) best = { cost, over, box };
-        }
+      for (const words of narrow ? [brief(text)] : [text, brief(text)]) {
+        const found = this.#room(words, p, taken);
+        if (!best || (best.over > 0 && found.over < best.over / 2)) best = found;
+        if (best.over === 0) break;
       }
-      if (best.over > w * h * 0.35 && labels.length > 6) continue;
+      const [x0, y0, x1, y1] = best.box;
+      if (best.over > (x1 - x0) * (y1 - y0) * 0.35 && labels.length > 6) continue;
       taken.push(best.box);
-      labels.push({ i, text, box: best.box, health: l.health });
+      labels.push({ i, text: best.words, box: best.box, health: l.health });
     }
     return labels;
+  }
+
+  /** The best place for words along a curve: near its middle, near the line, clear of what is taken. */
+  #room(words, p, taken) {
+    const w = this.#measure(words, `600 11px ${font}`) + 28, h = 20;
+    const right = this.width - this.inset.right;
+    let best = null;
+    for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]) {
+      const [px, py] = point(p, t);
+      for (const dy of [0, -14, 14, -24, 24, -36, 36, -46, 46]) {
+        for (const dx of dy ? [0] : [0, w / 2 + 6, -w / 2 - 6]) {
+          const cx = px + dx, cy = py + dy;
+          // Words at the screen's edge stay readable.
+          const x0 = cx > -40 && cx < right + 40 ? Math.max(w / 2 + 4, Math.min(right - w / 2 - 4, cx)) : cx;
+          const box = [x0 - w / 2, cy - h / 2, x0 + w / 2, cy + h / 2];
+          let over = 0;
+          for (const o of taken) over += overlap([box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2], o) * (o[4] ?? 1);
+          const cost = over * 4 + Math.abs(dy) * 3 + (dx ? 90 : 0) + Math.abs(x0 - cx) * 3 + Math.abs(t - 0.5) * 60;
+          if (!best || cost < best.cost) best = { cost, over, box, words };
+        }
+      }
+    }
+    return best;
   }
 
   #paintLabels(ctx, labels) {
@@ -440,7 +477,7 @@ export class MapView extends EventTarget {
     const quietFirst = [...indices].sort((a, b) => severity(this.view.items[a].health) - severity(this.view.items[b].health));
     for (const i of quietFirst) {
       const it = this.view.items[i], sx = it.x * k + x, sy = it.y * k + y;
-      const w = card.w * k, h = card.h * k;
+      const w = this.view.size.w * k, h = this.view.size.h * k;
       if (sx + w < box.l || sx - w > box.r || sy + h < box.t || sy - h > box.b) continue;
       if (discs) this.#paintDisc(ctx, it, i, sx, sy);
       else this.#paintCard(ctx, it, i, sx - w / 2, sy - h / 2, w, h, k);
@@ -449,7 +486,7 @@ export class MapView extends EventTarget {
   }
 
   #paintCard(ctx, it, i, x, y, w, h, k) {
-    const colours = this.#colours, bad = faulty(it.health), full = k >= fullCard;
+    const colours = this.#colours, bad = faulty(it.health), full = w >= fullCard;
     const selected = this.selected?.(it);
     const radius = Math.min(8, h / 5);
     if (it.group) { // a pile
@@ -472,18 +509,28 @@ export class MapView extends EventTarget {
     ctx.strokeStyle = selected ? colours.accent : bad ? colours[it.health] : colours.line;
     ctx.stroke();
 
-    const pad = full ? 12 : 8, cy = full ? y + 20 * k : h >= 36 ? y + h * 0.34 : y + h / 2;
+    const pad = full ? 12 : 10, under = it.under !== '' && h >= 52;
+    const cy = y + h * (h < 36 ? 0.5 : under ? 0.26 : 0.32);
     ctx.textBaseline = 'middle';
     ctx.textAlign = 'left';
-    const nameFont = full ? `600 ${Math.min(15, Math.max(12, 13 * k))}px ${font}` : `600 11px ${font}`;
-    this.#icon(ctx, it.kind, x + pad + 6, cy, 6);
-    if (it.health !== 'unknown' || this.#unsure(it)) this.#shape(ctx, it.health, x + w - pad - 5, cy, 5);
+    const loud = bad || this.#unsure(it); // quiet when healthy
+    const room = w - pad - (loud ? 36 : 21);
+    let nameFont = `600 ${Math.min(15, Math.max(11.5, 12 * k))}px ${font}`;
+    if (this.#measure(it.label, nameFont) > room) nameFont = `600 11px ${font}`;
+    this.#icon(ctx, it.kind, x + pad + 4, cy, 5.5);
+    if (loud) this.#shape(ctx, it.health, x + w - pad - 4, cy, 5);
     ctx.fillStyle = colours.ink;
     ctx.font = nameFont;
-    ctx.fillText(this.#fit(it.label, nameFont, w - 2 * pad - 34), x + pad + 18, cy + 0.5);
+    ctx.fillText(this.#fit(it.label, nameFont, room, it.kind === 'external'), x + pad + 15, cy + 0.5);
+    if (under) {
+      ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
+      ctx.fillStyle = colours['ink-2'];
+      ctx.fillText(this.#fit(it.under, ctx.font, w - pad - 4, true), x + pad, y + h * 0.5);
+    }
 
     const shown = this.#figures(it);
-    if (full) {
+    const low = y + h * (under ? 0.76 : 0.7);
+    if (full && !under) {
       const size = Math.min(14, Math.max(11, 12 * k));
       const columns = it.group ? [[f.rate(shown.rate), 'calls'], [`${it.group.nodes.length}`, 'nodes'], ...(it.group.bad ? [[`${it.group.bad}`, 'unwell']] : [])] :
         it.node.rate == null ? (it.sends ? [[f.rate(it.sends), 'sends']] : [[f.none, 'no calls']]) :
@@ -492,15 +539,15 @@ export class MapView extends EventTarget {
         const cx = x + pad + (w - 2 * pad) * c / 3;
         ctx.font = `500 ${size}px ${font}`;
         ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[`${it.health}-text`] : colours.ink;
-        ctx.fillText(value, cx, y + 42 * k);
+        ctx.fillText(value, cx, y + h * 0.6);
         ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
         ctx.fillStyle = colours['ink-2'];
-        ctx.fillText(word, cx, y + 56 * k + 1);
+        ctx.fillText(word, cx, y + h * 0.82);
       });
     } else if (h >= 36) {
-      ctx.font = `10px ${font}`;
-      ctx.fillStyle = colours['ink-2'];
-      ctx.fillText(this.#short(it, shown, ctx.font, w - 2 * pad), x + pad, y + h * 0.72);
+      ctx.font = `${Math.max(10.5, 11 * k)}px ${font}`;
+      ctx.fillStyle = bad ? colours[`${it.health}-text`] : colours['ink-2'];
+      ctx.fillText(this.#short(it, shown, ctx.font, w - 2 * pad), x + pad, low);
     }
   }
 
@@ -569,11 +616,19 @@ export class MapView extends EventTarget {
       const it = items[i], bad = faulty(it.health);
       if (room-- <= 0 || (near.length > 700 && !bad && !all)) break;
       const fontOf = `${bad ? 600 : 400} 11px ${font}`;
-      const text = this.#fit(it.label, fontOf, Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8));
-      const w = this.#measure(text, fontOf) + 4, r = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
-      const places = [[sx - w / 2, sy + r], [sx + r, sy - 7], [sx - w / 2, sy - r - 13], [sx - r - w, sy - 7]].map(([l, t]) => [l, t, l + w, t + 13]);
-      const inside = places.filter((p) => p[0] > box.l && p[2] < box.r);
-      const place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6)) ?? (bad || all ? inside[0] ?? places[0] : null);
+      const r = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
+      const least = Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8);
+      let text, place, inside, places;
+      // The whole name where it has room, else a shorter one.
+      for (const most of near.length <= 100 ? [170, least] : [least]) {
+        text = this.#fit(it.label, fontOf, most);
+        const w = this.#measure(text, fontOf) + 4;
+        places = [[sx - w / 2, sy + r], [sx + r, sy - 7], [sx - w / 2, sy - r - 13], [sx - r - w, sy - 7]].map(([l, t]) => [l, t, l + w, t + 13]);
+        inside = places.filter((p) => p[0] > box.l && p[2] < box.r);
+        place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6));
+        if (place) break;
+      }
+      place ??= bad || all ? inside[0] ?? places[0] : null;
       if (!place) continue;
       taken.push(place);
       ctx.font = fontOf;
@@ -676,7 +731,7 @@ export class MapView extends EventTarget {
       links = this.focus.links;
     }
     if (items) {
-      ctx.globalAlpha = 0.72;
+      ctx.globalAlpha = 0.66;
       ctx.fillStyle = this.#colours.bg;
       ctx.fillRect(0, 0, this.width, this.height);
       ctx.globalAlpha = 1;
@@ -736,21 +791,25 @@ export class MapView extends EventTarget {
     return w;
   }
 
-  /** Shortens in the middle, since names differ at both ends. */
-  #fit(text, fontOf, width) {
+  /** Shortens in the middle, since names differ at both ends, or at the end, where the beginning tells more. */
+  #fit(text, fontOf, width, atEnd = false) {
     if (width < 12) return '';
     if (text.length > 200) text = `${text.slice(0, 100)}…${text.slice(-99)}`;
     if (this.#measure(text, fontOf) <= width) return text;
-    const key = `${fontOf}|${Math.round(width)}|fit|${text}`;
+    const key = `${fontOf}|${Math.round(width)}|${atEnd ? 'end' : 'fit'}|${text}`;
     let s = this.#text.get(key);
     if (s === undefined) {
+      const cut = (n) => {
+        const tail = atEnd ? 0 : Math.floor(n * 0.4);
+        return `${text.slice(0, n - tail)}…${tail ? text.slice(-tail) : ''}`;
+      };
       let lo = 0, hi = text.length;
       while (lo < hi) {
         const n = (lo + hi + 1) >> 1;
-        if (this.#measure(`${text.slice(0, Math.ceil(n * 0.6))}…${n * 0.4 >= 1 ? text.slice(-Math.floor(n * 0.4)) : ''}`, fontOf) <= width) lo = n;
+        if (this.#measure(cut(n), fontOf) <= width) lo = n;
         else hi = n - 1;
       }
-      s = lo ? `${text.slice(0, Math.ceil(lo * 0.6))}…${lo * 0.4 >= 1 ? text.slice(-Math.floor(lo * 0.4)) : ''}` : '…';
+      s = lo ? cut(lo) : '…';
       this.#text.set(key, s);
     }
     return s;
@@ -766,7 +825,7 @@ export class MapView extends EventTarget {
     for (let i = 0; i < items.length; i++) {
       const dx = Math.abs(items[i].x * k + x - sx), dy = Math.abs(items[i].y * k + y - sy);
       const r = discs ? Math.max(10, this.#radius(items[i]) + 3) : 0;
-      if (discs ? dx * dx + dy * dy < r * r : dx < card.w / 2 * k && dy < card.h / 2 * k) {
+      if (discs ? dx * dx + dy * dy < r * r : dx < this.view.size.w / 2 * k && dy < this.view.size.h / 2 * k) {
         const d = dx * dx + dy * dy;
         if (d < least) { least = d; best = { item: i }; }
       }
@@ -943,5 +1002,8 @@ function distance(p, x, y) {
   }
   return best;
 }
+
+/** The figure of what is wrong, without its word: "errors 4.1 %" as "4.1 %", "p95 82 ms, ↑14x" as "p95 ↑14x". */
+const brief = (text) => text.replace(/^(p\d+) .*, ↑/, '$1 ↑').replace(/^errors /, '');
 
 const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));

@@ -5,7 +5,7 @@ import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
 import { showTrace } from './trace.js';
-import { faulty, pretty, severity, shortName, wrong } from './view.js';
+import { faulty, severity, shortName, wrong } from './view.js';
 
 const failureWords = {
   timeout: 'nobody answered in time', refused: 'connection refused', unresolved: 'name not known', tls: 'certificate or handshake', auth: 'not authenticated or not allowed',
@@ -229,7 +229,7 @@ export function sentence(e, data) {
     const all = bad.reduce((sum, i) => sum + i.errors, 0), calls = bad.reduce((sum, i) => sum + i.calls, 0);
     if (bad.length > 1 && all >= 5 && bad[0].errors / all > 0.6 && bad[0].calls / calls < 0.6) parts.push(`1 of ${bad.length} instances explains ${f.share(bad[0].errors / all)}`);
   }
-  const other = (e.reasons ?? []).filter((r) => !r.startsWith('errors')).map(pretty);
+  const other = (e.reasons ?? []).filter((r) => !r.startsWith('errors')).map(f.reason);
   parts.push(...other);
   if (!parts.length) {
     const p = e.p95_ms ?? e.server?.p95_ms;

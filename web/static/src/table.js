@@ -2,11 +2,12 @@
 
 import { badge, h } from './dom.js';
 import * as f from './format.js';
-import { pretty, severity } from './view.js';
+import { severity } from './view.js';
 
 const page = 300; // rows at first; the rest on demand, so that a huge graph opens at once
 
-const hot = (e, key) => (e.health === 'critical' ? 'n hot' : e.health === 'warn' ? 'n warm' : 'n');
+// Loud is the figure that is wrong, not every figure of an edge that has one.
+const hot = (e, what) => (!e.reasons?.some((r) => r.startsWith(what)) ? 'n' : e.health === 'critical' ? 'n hot' : e.health === 'warn' ? 'n warm' : 'n');
 
 const edgeColumns = [
   { name: 'Health', sort: (e) => -severity(e.health), cell: (e) => h('td', null, badge(e.health, f.healthWord[e.health])) },
@@ -14,13 +15,13 @@ const edgeColumns = [
   { name: 'Callee', sort: (e) => e.target, cell: (e, go) => h('td', null, go(e.target, { edge: e.id, service: '' })) },
   { name: 'Protocol', sort: (e) => e.protocol, cell: (e) => h('td', null, e.protocol) },
   { name: 'Rate', n: true, sort: (e) => -(e.rate ?? -1), cell: (e) => h('td', { class: 'n', title: f.exact(e.calls, 'calls') }, f.rate(e.rate)) },
-  { name: 'Errors', n: true, sort: (e) => -(e.error_rate ?? -1), cell: (e) => h('td', { class: e.error_rate > 0.005 ? hot(e) : 'n', title: `${f.exact(e.errors, '')} of ${f.exact(e.calls, 'calls')}` }, f.share(e.error_rate)) },
-  { name: 'Retries', n: true, sort: (e) => -(e.amplification ?? -1), cell: (e) => h('td', { class: e.amplification > 1.1 ? hot(e) : 'n', title: f.exact(e.retries, 'retries') }, e.amplification > 1.005 ? f.factor(e.amplification) : e.amplification == null ? f.none : '1x') },
+  { name: 'Errors', n: true, sort: (e) => -(e.error_rate ?? -1), cell: (e) => h('td', { class: hot(e, 'errors'), title: `${f.exact(e.errors, '')} of ${f.exact(e.calls, 'calls')}` }, f.share(e.error_rate)) },
+  { name: 'Retries', n: true, sort: (e) => -(e.amplification ?? -1), cell: (e) => h('td', { class: hot(e, 'retries'), title: f.exact(e.retries, 'retries') }, e.amplification > 1.005 ? f.factor(e.amplification) : e.amplification == null ? f.none : '1x') },
   ...['p50', 'p95', 'p99'].map((q) => ({
     name: q, n: true, sort: (e) => -(e[`${q}_ms`] ?? e.server?.[`${q}_ms`] ?? -1),
-    cell: (e) => { const v = e[`${q}_ms`] ?? e.server?.[`${q}_ms`]; return h('td', { class: 'n', title: `${f.exact(v, 'ms')}${e[`${q}_ms`] == null && v != null ? ', as the callee sees it' : ''}` }, f.duration(v)); },
+    cell: (e) => { const v = e[`${q}_ms`] ?? e.server?.[`${q}_ms`]; return h('td', { class: hot(e, `${q} `), title: `${f.exact(v, 'ms')}${e[`${q}_ms`] == null && v != null ? ', as the callee sees it' : ''}` }, f.duration(v)); },
   })),
-  { name: 'What is wrong', sort: (e) => (e.reasons?.[0] ?? '~'), cell: (e) => h('td', null, (e.reasons ?? []).map(pretty).join('; ')) },
+  { name: 'What is wrong', sort: (e) => (e.reasons?.[0] ?? '~'), cell: (e) => h('td', null, (e.reasons ?? []).map(f.reason).join('; ')) },
 ];
 
 const nodeColumns = [
@@ -29,7 +30,7 @@ const nodeColumns = [
   { name: 'Namespace', sort: (n) => n.namespace ?? '~', cell: (n) => h('td', null, n.namespace ?? '') },
   { name: 'Kind', sort: (n) => n.kind, cell: (n) => h('td', null, n.kind) },
   { name: 'Rate', n: true, sort: (n) => -(n.rate ?? -1), cell: (n) => h('td', { class: 'n', title: f.exact(n.rate, 'calls/s') }, f.rate(n.rate)) },
-  { name: 'Errors', n: true, sort: (n) => -(n.error_rate ?? -1), cell: (n) => h('td', { class: n.error_rate > 0.005 ? hot(n) : 'n', title: f.exact(n.error_rate == null ? null : n.error_rate * 100, '%') }, f.share(n.error_rate)) },
+  { name: 'Errors', n: true, sort: (n) => -(n.error_rate ?? -1), cell: (n) => h('td', { class: n.error_rate > 0.01 && severity(n.health) > 1 ? (n.health === 'critical' ? 'n hot' : 'n warm') : 'n', title: f.exact(n.error_rate == null ? null : n.error_rate * 100, '%') }, f.share(n.error_rate)) },
   { name: 'p95', n: true, sort: (n) => -(n.p95_ms ?? -1), cell: (n) => h('td', { class: 'n', title: f.exact(n.p95_ms, 'ms') }, f.duration(n.p95_ms)) },
   { name: 'Instances', n: true, sort: (n) => -(n.instances ?? -1), cell: (n) => h('td', { class: 'n' }, n.instances == null ? f.none : f.count(n.instances)) },
   { name: 'Versions', sort: (n) => (n.versions ?? []).join(), cell: (n) => h('td', null, (n.versions ?? []).join(', ')) },

@@ -1,7 +1,12 @@
 // What of the graph is drawn, and where: whole, a neighbourhood, only what is wrong, or collapsed into groups.
 
+import { reason } from './format.js';
+
 export const step = { x: 304, y: 92 }; // as in web/layout
-export const card = { w: 200, h: 68 };
+/** How wide and high a card may be, and what has to stay free between two, at scale 1. */
+const card = { w: 200, least: 132, h: 64, gapX: 28, gapY: 24 };
+/** What of the screen stays free around the picture. */
+export const frame = { x: 20, top: 20, bottom: 52 };
 const whole = 500; // more nodes than this are collapsed
 
 const rankOf = { unknown: 0, ok: 1, warn: 2, critical: 3 };
@@ -12,11 +17,8 @@ export const faulty = (h) => h === 'warn' || h === 'critical';
 /** The one figure that is wrong with an edge, in words; "" when nothing is. */
 export function wrong(e) {
   if (!faulty(e.health)) return '';
-  return pretty(e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '');
+  return reason(e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '');
 }
-
-/** A reason as the server gives it, "p95 82ms, 14x", as people write it: "p95 82 ms, ↑14x". */
-export const pretty = (reason) => reason.replace(/(\d)(ms|s)\b/g, '$1 $2').replace(/^(p\d+ .*), (\d)/, '$1, ↑$2');
 
 /** Names the group a node belongs to when the map is collapsed: its namespace, else its kind or its name's first part. */
 export function groupOf(n) {
@@ -60,7 +62,7 @@ export function neighbourhood(edges, id, depth) {
 
 /**
  * Returns {items, links, pitch, portrait, hidden, grouped}: items have a place, links join items by index, pitch is how far
- * apart columns and rows are. On a screen higher than wide the picture reads downwards.
+ * apart columns and rows are, size is a card's. On a screen higher than wide the picture reads downwards.
  */
 export function select(data, state, screen) {
   const portrait = screen.width < screen.height * 0.85;
@@ -94,12 +96,12 @@ export function select(data, state, screen) {
     const name = collapse ? groupOf(n) : null;
     if (!collapse || open.has(name) || members.get(name) === 1 || n.id === state.service) {
       index.set(n.id, items.length);
-      items.push({ id: n.id, name: n.name, label: label(n), kind: n.kind, health: n.health, x: n.x ?? 0, y: n.y ?? 0, node: n });
+      items.push({ id: n.id, name: n.name, ...named(n), kind: n.kind, health: n.health, x: n.x ?? 0, y: n.y ?? 0, node: n });
       continue;
     }
     let g = groups.get(name);
     if (!g) {
-      g = { id: `group ${name}`, name, label: name, kind: 'group', health: 'unknown', x: 0, y: 0, group: { name, nodes: [], rate: 0, errors: 0, bad: 0 } };
+      g = { id: `group ${name}`, name, label: name, under: '', kind: 'group', health: 'unknown', x: 0, y: 0, group: { name, nodes: [], rate: 0, errors: 0, bad: 0 } };
       groups.set(name, g);
       g.index = items.length;
       items.push(g);
@@ -142,15 +144,12 @@ export function select(data, state, screen) {
     lanes.set(k, l.lane + 1);
   }
   if (keep || collapse) compact(items);
-  const pitch = portrait ? { x: 224, y: 132 } : { ...step };
-  if (portrait) for (const it of items) [it.x, it.y] = [(it.y / step.y) * pitch.x, (it.x / step.x) * pitch.y];
-  const stretched = stretch(items, screen);
-  pitch.x *= stretched.x;
-  pitch.y *= stretched.y;
+  if (portrait) for (const it of items) [it.x, it.y] = [it.y / step.y * step.x, it.x / step.x * step.y];
+  const { pitch, size } = spread(items, screen);
   for (const l of links) {
     if (items[l.s].node) items[l.s].sends = (items[l.s].sends ?? 0) + l.rate;
   }
-  return { items, links, pitch, portrait, hidden: nodes.length - shown.length, grouped: groups.size };
+  return { items, links, pitch, size, portrait, hidden: nodes.length - shown.length, grouped: groups.size };
 }
 
 // A gap in the line says which side of the calls was not seen, where it usually is.
@@ -160,22 +159,46 @@ function gap(e) {
   return '';
 }
 
-// On the map the icon says what a data store is; its own name is what tells it from others.
-const label = (n) => (n.kind === 'database' || n.kind === 'cache' ? n.name.replace(/\/\d+(?=@|$)/, '').replace(/^[^/@]+\/(?=.)/, '') : n.name);
+/**
+ * A node's name on the map and what is said below it. The icon says what it is; first comes what tells it from others:
+ * of a database its own name, of a topic the topic.
+ */
+function named(n) {
+  if (n.kind === 'database' || n.kind === 'cache') {
+    const [, system, name, host] = /^([^/@]*)(?:\/([^@]*))?(?:@(.*))?$/.exec(n.name) ?? [];
+    if (system === undefined) return { label: n.name, under: '' };
+    if (name && !/^\d+$/.test(name)) return { label: name, under: [system, host].filter(Boolean).join(' · ') };
+    return host ? { label: host, under: system } : { label: n.name, under: '' };
+  }
+  if (n.kind === 'queue') {
+    const [, system, name] = /^([^/]+)\/(.+)$/.exec(n.name) ?? [];
+    if (name) return { label: name, under: system };
+  }
+  return { label: n.name, under: '' };
+}
 
 /** What a node is called where its id alone is known: without its namespace. */
 export const shortName = (id) => id.replace(/^[^/:@]+\/(?=.)/, '');
 
-// Pulls columns or rows apart, so that the picture has the shape of the screen; nothing changes sides.
-function stretch(items, screen) {
-  const spread = (k) => Math.max(...items.map((it) => it[k])) - Math.min(...items.map((it) => it[k]));
-  if (items.length < 2 || items.length > 5000 || !(screen.width > 0 && screen.height > 0)) return { x: 1, y: 1 };
-  const w = spread('x') + card.w, h = spread('y') + card.h;
-  const ratio = w / h / (screen.width / Math.max(120, screen.height - 80));
-  const x = ratio > 1 ? Math.max(0.84, ratio ** -0.5) : Math.min(1.6, 1 / ratio);
-  const y = ratio > 1 ? Math.min(screen.width < screen.height ? 3 : 2, ratio * x) : 1;
-  for (const it of items) { it.x *= x; it.y *= y; }
-  return { x, y };
+/**
+ * Moves columns and rows apart or together so that the picture fills the screen, and says how large cards can be; nothing
+ * changes sides. Where cards would be too narrow for their names, the picture is larger than the screen, and scaled.
+ */
+function spread(items, screen) {
+  const free = { w: Math.max(120, screen.width - 2 * frame.x), h: Math.max(120, screen.height - frame.top - frame.bottom) };
+  let l = Infinity, r = -Infinity, t = Infinity, b = -Infinity;
+  for (const it of items) { l = Math.min(l, it.x); r = Math.max(r, it.x); t = Math.min(t, it.y); b = Math.max(b, it.y); }
+  const columns = items.length ? (r - l) / step.x : 0, rows = items.length ? (b - t) / step.y : 0;
+  const within = (lo, v, hi) => Math.min(hi, Math.max(lo, v));
+  // One scale for both; what the tighter side asks for gives the other one room.
+  const k = Math.min(1, free.w / (columns * (card.least + card.gapX) + card.least), free.h / (rows * (card.h + card.gapY) + card.h));
+  const w = within(card.least, (free.w / k - columns * card.gapX) / (columns + 1), card.w);
+  const pitch = {
+    x: columns ? within(w + card.gapX, (free.w / k - w) / columns, 1.6 * step.x) : step.x,
+    y: rows ? within(card.h + card.gapY, (free.h / k - card.h) / rows, k < 0.6 ? 3 * step.y : 1.6 * step.y) : step.y,
+  };
+  for (const it of items) { it.x *= pitch.x / step.x; it.y *= pitch.y / step.y; }
+  return { pitch, size: { w, h: card.h } };
 }
 
 const median = (v) => v.sort((a, b) => a - b)[v.length >> 1];

@@ -1,0 +1,34 @@
+package ingest
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"faultline/graph"
+)
+
+// TestWordsAreDocumented wants every reason under which something is refused or dropped on its way into the graph, and
+// every class of failures, to be explained.
+func TestWordsAreDocumented(t *testing.T) {
+	reasons := slices.Concat(faultNames[:], dropNames[:], slices.Collect(maps.Keys(answers)), []string{
+		"ok", "partial", "name_limit", "node_limit", "edge_limit", "detail_limit", "store_unavailable",
+	})
+	var failures []string
+	for f := graph.None + 1; int(f) < graph.NumFailures; f++ {
+		failures = append(failures, f.String())
+	}
+	for name, words := range map[string][]string{"../docs/limits.md": reasons, "../docs/edges.md": failures} {
+		page, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range words {
+			if !strings.Contains(string(page), "`"+word+"`") {
+				t.Errorf("%s does not explain %s", name, word)
+			}
+		}
+	}
+}
