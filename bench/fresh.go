@@ -101,7 +101,7 @@ func measureFreshness(ctx context.Context, o options, out io.Writer) (err error)
 	steady := startBackground(ctx, client, load, o)
 	probed, err := probe(ctx, client, p, o.probes)
 	passes, sendErr := steady.finish()
-	if err = errors.Join(err, sendErr); err != nil {
+	if err := errors.Join(err, sendErr); err != nil {
 		return err
 	}
 	wrong, err := countWrongEdges(ctx, "http://"+p.http+"/api/v1/graph", load.Truth(), passes)

@@ -46,7 +46,7 @@ func measureSteady(ctx context.Context, o options, out io.Writer) (err error) {
 	samples, err := watch(ctx, p, began.Add(o.steady))
 	took := time.Since(began)
 	passes, sendErr := steady.finish()
-	if err = errors.Join(err, sendErr); err != nil {
+	if err := errors.Join(err, sendErr); err != nil {
 		return err
 	}
 	wrong, err := countWrongEdges(ctx, "http://"+p.http+"/api/v1/graph", load.Truth(), passes)
