@@ -170,7 +170,7 @@ func probed(i int) string { return fmt.Sprintf("probe-%d", i) }
 func export(ctx context.Context, e sim.Exporter, body []byte) error {
 	for {
 		rejected, err := e.Export(ctx, body)
-		var overload *sim.Overload
+		var overload *sim.OverloadError
 		switch {
 		case errors.As(err, &overload):
 		case err != nil:

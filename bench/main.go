@@ -80,7 +80,7 @@ func main() {
 	if !ok {
 		log.Fatalf("mode: %q is not cost, fresh, steady or hostile", mode)
 	}
-	for _, s := range strings.Split(services, ",") {
+	for s := range strings.SplitSeq(services, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 2 {
 			log.Fatalf("services: %q is not a number above 1", s)
@@ -88,8 +88,9 @@ func main() {
 		o.services = append(o.services, n)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := measure(ctx, o, os.Stdout); err != nil {
+	err := measure(ctx, o, os.Stdout)
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -189,7 +190,7 @@ func measure(ctx context.Context, s server, load *sim.Load, o options) (c cost, 
 	if err != nil {
 		return c, err
 	}
-	defer client.Close()
+	defer func() { err = errors.Join(err, client.Close()) }()
 	passes := 1
 	if _, err := drive(ctx, client, load, 1, o.streams, 0); err != nil {
 		return c, err

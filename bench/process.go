@@ -98,7 +98,7 @@ const anyCore = -1
 // anyCore, with an empty data directory, and waits until it is ready.
 func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	p := &process{exited: make(chan struct{})}
-	addrs, err := freeAddresses(3)
+	addrs, err := freeAddresses(ctx, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	if p.dir, err = os.MkdirTemp("", "faultline-bench-"); err != nil {
 		return nil, err
 	}
-	p.cmd = exec.Command(s.bin, s.args...)
+	p.cmd = exec.CommandContext(ctx, s.bin, s.args...)
 	p.cmd.Env = append(os.Environ(), s.env(p)...)
 	if core != anyCore {
 		p.cmd.Env = append(p.cmd.Env, "GOMAXPROCS=1")
@@ -137,14 +137,19 @@ func start(ctx context.Context, s server, core int) (_ *process, err error) {
 	}
 }
 
-func freeAddresses(n int) ([]string, error) {
-	var addrs []string
+func freeAddresses(ctx context.Context, n int) (addrs []string, err error) {
+	var open []net.Listener // until all are found, so that all differ
+	defer func() {
+		for _, lis := range open {
+			err = errors.Join(err, lis.Close())
+		}
+	}()
 	for range n {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		lis, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer lis.Close() // together, so that all differ
+		open = append(open, lis)
 		addrs = append(addrs, lis.Addr().String())
 	}
 	return addrs, nil

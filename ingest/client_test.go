@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -46,9 +47,7 @@ func send(tb testing.TB, method, url string, body io.Reader, header http.Header)
 		tb.Fatal(err)
 	}
 	req.Header.Set("Content-Type", typeProtobuf)
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {

@@ -149,7 +149,7 @@ func (m *message) Read(p []byte) (int, error) {
 	}
 	if !m.failed {
 		n, err := m.contents.Read(p)
-		if err == nil || err == io.EOF {
+		if err == nil || errors.Is(err, io.EOF) {
 			return n, err
 		}
 		m.failed = true

@@ -78,7 +78,7 @@ func NewDefaultReceiverConfig() component.Config {
 	h.ReadHeaderTimeout = 5 * time.Second
 	h.ReadTimeout = 20 * time.Second
 	h.WriteTimeout = 30 * time.Second // counted from the request's header on, so longer than reading may take
-	h.IdleTimeout = time.Minute
+	// An idle connection is let go after a minute, as confighttp does.
 
 	return &ReceiverConfig{
 		Protocols:      Protocols{GRPC: configoptional.Some(g), HTTP: configoptional.Some(h)},

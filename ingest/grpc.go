@@ -82,7 +82,7 @@ func newExportHandler(r *otlpReceiver) *exportHandler {
 	return h
 }
 
-func serveExport(srv any, ctx context.Context, receive func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+func serveExport(srv any, ctx context.Context, receive func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // grpc.MethodHandler gives the order
 	h := srv.(*exportHandler)
 	req := requests.Get().(*request)
 	defer req.free()

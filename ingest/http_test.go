@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -132,7 +133,7 @@ func TestHTTPStatus(t *testing.T) {
 
 		{"random", random, nil, 400},
 		{"truncated", good[:len(good)-3], nil, 400},
-		{"wrong wire type", []byte{1<<3 | 0, 1}, nil, 400},
+		{"wrong wire type", []byte{1 << 3, 1}, nil, 400},
 		{"wire type 7", []byte{brokenOff}, nil, 400},
 		{"nested 100,000 deep", nested(100_000), nil, 400},
 		{"empty JSON", nil, asJSON, 400},
@@ -439,8 +440,8 @@ func TestJSONPartialSuccess(t *testing.T) {
 func TestPartialSuccess(t *testing.T) {
 	r, in := started(t, localConfig(), consumertest.NewNop())
 	good := protobufOf(t, someTraces(99))
-	bad := append(good[:len(good):len(good)], oneSpan(append(
-		bytesField(1, make([]byte, 15)), bytesField(2, []byte("12345678"))...))...)
+	bad := slices.Concat(good, oneSpan(slices.Concat(
+		bytesField(1, make([]byte, 15)), bytesField(2, []byte("12345678")))))
 	want := func(answer []byte, err error) {
 		t.Helper()
 		if err != nil {
@@ -590,7 +591,7 @@ func BenchmarkExportHTTP(b *testing.B) {
 				}
 				_, _ = io.Copy(io.Discard, res.Body)
 				res.Body.Close()
-				if res.StatusCode != 200 {
+				if res.StatusCode != http.StatusOK {
 					b.Fatal(res.Status)
 				}
 			}

@@ -211,15 +211,18 @@ var scenarios = []struct {
 	}, []string{"prod: shop/a → shop/b http: calls 1, client 1×100ms, server 1×80ms"}},
 	{"database", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 5, attrs: map[string]any{
-			"db.system": "postgresql", "db.name": "orders", "server.address": "DB1", "server.port": 5432}},
+			"db.system": "postgresql", "db.name": "orders", "server.address": "DB1", "server.port": 5432,
+		}},
 	}, []string{"a → db:postgresql/orders@db1 db: calls 1, client 1×5ms"}},
 	{"database on another port, renamed system", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 5, attrs: map[string]any{
-			"db.system": "mssql", "net.peer.name": "db1", "net.peer.port": 1444}},
+			"db.system": "mssql", "net.peer.name": "db1", "net.peer.port": 1444,
+		}},
 	}, []string{"a → db:microsoft.sql_server@db1:1444 db: calls 1, client 1×5ms"}},
 	{"external", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 50, attrs: map[string]any{
-			"http.method": "POST", "http.status_code": 402, "http.url": "https://u:p@API.stripe.com/v1/charges?x=1"}},
+			"http.method": "POST", "http.status_code": 402, "http.url": "https://u:p@API.stripe.com/v1/charges?x=1",
+		}},
 	}, []string{"a → ext:api.stripe.com http: calls 1, client errors 1, client 1×50ms"}},
 	{"user", []tspan{
 		{service: "b", trace: 1, id: 2, kind: kindServer, at: 10, ms: 80, attrs: fail5},
@@ -265,9 +268,11 @@ var scenarios = []struct {
 	}, []string{"a → b http: calls 3, errors 2, logical 1/0, server_error 2, client 3×50ms, server 3×30ms, server errors 2"}},
 	{"resend after a redirect is no retry", []tspan{
 		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, attrs: map[string]any{
-			"http.request.method": "GET", "http.response.status_code": 302, "server.address": "b", "server.port": 8080}},
+			"http.request.method": "GET", "http.response.status_code": 302, "server.address": "b", "server.port": 8080,
+		}},
 		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 60, ms: 50, attrs: map[string]any{
-			"http.request.method": "GET", "http.response.status_code": 200, "server.address": "b", "server.port": 8080, "http.request.resend_count": 1}},
+			"http.request.method": "GET", "http.response.status_code": 200, "server.address": "b", "server.port": 8080, "http.request.resend_count": 1,
+		}},
 	}, []string{"a → ext:b:8080 http: calls 2, client 2×50ms"}},
 	{"calls one after the other are no retries", []tspan{
 		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, attrs: get},
@@ -275,16 +280,19 @@ var scenarios = []struct {
 	}, []string{"a → ext:b:8080 http: calls 2, errors 1, server_error 1, client 2×50ms"}},
 	{"queue by parent", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: map[string]any{
-			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "send"}},
+			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "send",
+		}},
 		{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 500, ms: 80, attrs: map[string]any{
-			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "process"}},
+			"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "process",
+		}},
 	}, []string{
 		"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 		"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1",
 	}},
 	{"queue by parent, consumer without a destination", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: map[string]any{
-			"messaging.system": "kafka", "messaging.destination": "orders"}},
+			"messaging.system": "kafka", "messaging.destination": "orders",
+		}},
 		{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 500, ms: 80},
 	}, []string{
 		"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
@@ -292,7 +300,8 @@ var scenarios = []struct {
 	}},
 	{"queue by link", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: map[string]any{
-			"messaging.system": "rabbitmq", "messaging.destination.name": "orders"}},
+			"messaging.system": "rabbitmq", "messaging.destination.name": "orders",
+		}},
 		{service: "b", trace: 2, id: 2, kind: kindConsumer, at: 500, ms: 80, link: [2]byte{1, 1}},
 	}, []string{
 		"a → queue:rabbitmq/orders messaging: calls 1, client 1×5ms, messages 1",
@@ -421,8 +430,10 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 			tspan{service: "b", trace: byte(i), id: 2, parent: 1, kind: kindServer, at: i + 1, ms: 5, attrs: serve})...)
 	}
 	for i := range 10 {
-		feed(t, in, now, each(t, tspan{service: "a", trace: byte(100 + i), id: 1, kind: kindClient, at: 1000, ms: 1, failed: true,
-			attrs: map[string]any{"http.request.method": "GET", "server.address": "b", "server.port": 8080, "error.type": "ECONNREFUSED"}})...)
+		feed(t, in, now, each(t, tspan{
+			service: "a", trace: byte(100 + i), id: 1, kind: kindClient, at: 1000, ms: 1, failed: true,
+			attrs: map[string]any{"http.request.method": "GET", "server.address": "b", "server.port": 8080, "error.type": "ECONNREFUSED"},
+		})...)
 	}
 	want := []string{"a → b http: calls 110, errors 10, refused 10, client 110×9ms, server 100×5ms, server missing 10"}
 	if diff := cmp.Diff(want, briefs(live)); diff != "" {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -329,8 +330,8 @@ func nested(n int) []byte {
 	reverse := make([]byte, 0, 12*n)
 	wrap := func(tag byte) {
 		length := binary.AppendUvarint(nil, uint64(len(reverse)))
-		for i := len(length) - 1; i >= 0; i-- {
-			reverse = append(reverse, length[i])
+		for _, b := range slices.Backward(length) {
+			reverse = append(reverse, b)
 		}
 		reverse = append(reverse, tag)
 	}
@@ -546,7 +547,7 @@ func TestTLS(t *testing.T) {
 		}
 		res.Body.Close()
 		transport.CloseIdleConnections()
-		if res.StatusCode != 200 || (res.ProtoMajor == 2) != h2 {
+		if res.StatusCode != http.StatusOK || (res.ProtoMajor == 2) != h2 {
 			t.Errorf("HTTPS: %s %s", res.Proto, res.Status)
 		}
 	}

@@ -77,7 +77,7 @@ func (s *Span) Decode(b []byte) (err error) {
 			if i > len(b) {
 				return ErrTruncated
 			}
-			if err = s.attribute(b[j:i:i]); err != nil {
+			if err := s.attribute(b[j:i:i]); err != nil {
 				return err
 			}
 			continue

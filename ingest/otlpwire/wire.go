@@ -294,7 +294,7 @@ func anyValue(b []byte, depth int) (v Value, err error) {
 				return v, ErrWireType
 			}
 			v = Value{}
-			if err = list(f.data, depth); err != nil {
+			if err := list(f.data, depth); err != nil {
 				return v, err
 			}
 		case 7:

@@ -21,19 +21,19 @@ import (
 
 // An Exporter sends one encoded ExportTraceServiceRequest and waits for the
 // answer. It returns how many of its spans the receiver rejected singly
-// (partial_success); an error means that none was taken, and *Overload that the
-// same request may be sent again. The body must not be changed before Export
-// has returned, and not at all if it failed. Implementations may be used
+// (partial_success); an error means that none was taken, and *OverloadError that
+// the same request may be sent again. The body must not be changed before
+// Export has returned, and not at all if it failed. Implementations may be used
 // concurrently.
 type Exporter interface {
 	Export(ctx context.Context, body []byte) (rejected int64, err error)
 }
 
-// Overload is the error of a request that was refused for now.
-type Overload struct{ Err error }
+// OverloadError is the error of a request that was refused for now.
+type OverloadError struct{ Err error }
 
-func (o *Overload) Error() string { return "refused for now: " + o.Err.Error() }
-func (o *Overload) Unwrap() error { return o.Err }
+func (o *OverloadError) Error() string { return "refused for now: " + o.Err.Error() }
+func (o *OverloadError) Unwrap() error { return o.Err }
 
 // GRPC exports over OTLP/gRPC, without compression and without TLS.
 type GRPC struct {
@@ -76,7 +76,7 @@ func (g *GRPC) Export(ctx context.Context, body []byte) (int64, error) {
 	case codes.OK:
 		return rejectedSpans(answer)
 	case codes.Unavailable, codes.ResourceExhausted:
-		return 0, &Overload{err}
+		return 0, &OverloadError{err}
 	}
 	return 0, fmt.Errorf("export: %w", err)
 }
@@ -131,7 +131,7 @@ func (h *HTTP) Export(ctx context.Context, body []byte) (int64, error) {
 	case http.StatusOK:
 		return rejectedSpans(answer)
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return 0, &Overload{errors.New(resp.Status)}
+		return 0, &OverloadError{errors.New(resp.Status)}
 	}
 	return 0, fmt.Errorf("export: %s", resp.Status)
 }
@@ -259,7 +259,7 @@ func sendUntilTaken(ctx context.Context, e Exporter, body []byte) (rejected, ref
 	const firstPause, longestPause = 20 * time.Millisecond, time.Second
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		rejected, err = e.Export(ctx, body)
-		var overload *Overload
+		var overload *OverloadError
 		if !errors.As(err, &overload) {
 			return rejected, refused, err
 		}

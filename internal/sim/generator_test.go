@@ -333,10 +333,11 @@ func TestFaultsComeAndGo(t *testing.T) {
 	was := ""
 	for d := time.Duration(0); d < 2*period; d += 10 * time.Second {
 		g.Advance(epoch.Add(d))
-		is := ""
+		var kinds strings.Builder
 		for _, f := range g.Faults() {
-			is += string(f.Kind)
+			kinds.WriteString(string(f.Kind))
 		}
+		is := kinds.String()
 		if is != was && is != "" {
 			got = append(got, is)
 		}

@@ -24,7 +24,7 @@ func (c *collected) Export(_ context.Context, body []byte) (int64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refuse {
-		return 0, &Overload{errors.New("busy")}
+		return 0, &OverloadError{errors.New("busy")}
 	}
 	c.bodies = append(c.bodies, body)
 	return 0, nil

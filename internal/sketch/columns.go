@@ -190,7 +190,7 @@ func (r *ColumnReader) Next(s *Sketch) error {
 	zero, ok3 := r.uvarint(colZero)
 	highest, ok4 := r.uvarint(colMax)
 	sum, ok5 := r.uvarint(colSum)
-	if !(ok1 && ok2 && ok3 && ok4 && ok5) || n > maxBuckets || int64(lowest) < 0 || n > uint64(len(r.columns[colCounts])) {
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || n > maxBuckets || int64(lowest) < 0 || n > uint64(len(r.columns[colCounts])) {
 		return ErrCorrupt
 	}
 	i := bucketOf(int64(lowest), shift)
@@ -256,11 +256,12 @@ func (r *ColumnReader) Next(s *Sketch) error {
 		}
 	}
 	largest := int64(lowest)
-	if highest == 0 {
+	switch {
+	case highest == 0:
 		expected = count * int64(lowest)
-	} else if n > 0 {
+	case n > 0:
 		largest = middle(to, shift) + zigzag(highest-1)
-	} else {
+	default:
 		largest += zigzag(highest - 1)
 	}
 	if largest < int64(lowest) {

@@ -57,8 +57,8 @@ func TestColumnsRoundTrip(t *testing.T) {
 			}
 			// Merging into a sketch that already counts is merging sketches, also when others were skipped.
 			target := (*Sketch)(nil)
-			into, direct := randomSketch(r), Sketch{}
-			direct = into.Clone()
+			into := randomSketch(r)
+			direct := into.Clone()
 			if i%3 == 0 {
 				target = &into
 				direct.Merge(&all[i])

@@ -363,7 +363,7 @@ func (s *Sketch) MergeBinary(b []byte) ([]byte, error) {
 	}
 	flags := b[0]
 	b = b[1:]
-	shift := uint8(MaxScale - flags&7)
+	shift := MaxScale - flags&7
 	if shift > s.shift {
 		s.Downscale(MaxScale - int(shift))
 	}

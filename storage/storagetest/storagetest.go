@@ -4,6 +4,7 @@
 package storagetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -309,7 +311,7 @@ func testBadPart(t *testing.T, open Open) {
 // they grow, with any schedule of Maintain and reopening between, and asks for any range and step on the way.
 func testAnySplit(t *testing.T, open Open) {
 	for seed := range uint64(5) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			const width = 3 * time.Hour
 			everything := storage.Retention{Fine: 1000 * time.Hour, Minute: 1000 * time.Hour, Hour: 1000 * time.Hour, Traces: time.Hour}
 			r := rand.New(rand.NewPCG(seed, 1))
@@ -345,7 +347,7 @@ func testAnySplit(t *testing.T, open Open) {
 					if r.IntN(2) == 0 { // many land in the same few minutes
 						at = start.Add(90*time.Minute + upTo(r, 5*time.Minute)).Truncate(graph.WindowLength)
 					}
-					p := part(at, uint64(1000*seed)+uint64(step*10+len(batch)), r.IntN(3) == 0)
+					p := part(at, 1000*seed+uint64(step*10+len(batch)), r.IntN(3) == 0)
 					rows := 40
 					if step%20 == 0 {
 						rows = 2 * len(edges)
@@ -514,15 +516,17 @@ func testDetailsAndNodes(t *testing.T, open Open) {
 	for m := range 70 {
 		p := graph.Part{Window: graph.Window{Start: start.Add(time.Duration(m%65) * time.Minute), Length: graph.DetailLength, Part: uint64(m)}}
 		for range 60 {
-			d := graph.DetailRow{Edge: edge("a", fmt.Sprint(r.IntN(20))), Detail: graph.Detail{Calls: r.Int64N(50), Errors: r.Int64N(5), Raw: r.Int64N(9), RawErrors: -r.Int64N(5), Latency: latency()},
-				Key: graph.DetailKey{Dimension: graph.Dimension(r.IntN(graph.NumDimensions)), Side: graph.Side(r.IntN(2)), Name: fmt.Sprint("GET /", r.IntN(6))}}
+			d := graph.DetailRow{
+				Edge: edge("a", strconv.Itoa(r.IntN(20))), Detail: graph.Detail{Calls: r.Int64N(50), Errors: r.Int64N(5), Raw: r.Int64N(9), RawErrors: -r.Int64N(5), Latency: latency()},
+				Key: graph.DetailKey{Dimension: graph.Dimension(r.IntN(graph.NumDimensions)), Side: graph.Side(r.IntN(2)), Name: fmt.Sprint("GET /", r.IntN(6))},
+			}
 			p.Details = append(p.Details, d)
 			id := detailID{d.Edge, d.Key}
 			if details[id] == nil {
 				details[id] = &graph.Detail{Latency: sketch.New(graph.DetailScale)}
 			}
 			details[id].Add(&d.Detail)
-			n := graph.NodeRow{Node: service(fmt.Sprint(r.IntN(20))), Instance: fmt.Sprint(r.IntN(4)), Version: []string{"", "1", "2"}[r.IntN(3)], Spans: r.Int64N(100)}
+			n := graph.NodeRow{Node: service(strconv.Itoa(r.IntN(20))), Instance: strconv.Itoa(r.IntN(4)), Version: []string{"", "1", "2"}[r.IntN(3)], Spans: r.Int64N(100)}
 			p.Nodes = append(p.Nodes, n)
 			nodes[graph.NodeRow{Node: n.Node, Instance: n.Instance, Version: n.Version}] += n.Spans
 		}
@@ -536,7 +540,7 @@ func testDetailsAndNodes(t *testing.T, open Open) {
 		}
 		for _, d := range w[0].Details {
 			want := details[detailID{d.Edge, d.Key}]
-			if want == nil || fmt.Sprintf("%x", want.Latency.AppendBinary(nil)) != fmt.Sprintf("%x", d.Detail.Latency.AppendBinary(nil)) ||
+			if want == nil || !bytes.Equal(want.Latency.AppendBinary(nil), d.Detail.Latency.AppendBinary(nil)) ||
 				want.Calls != d.Detail.Calls || want.Errors != d.Detail.Errors || want.Raw != d.Detail.Raw || want.RawErrors != d.Detail.RawErrors {
 				t.Fatalf("pass %d: %v = %+v, want %+v", i, d.Key, d.Detail, want)
 			}
@@ -712,9 +716,16 @@ func testExamples(t *testing.T, open Open) {
 func testTraces(t *testing.T, open Open) {
 	s := open(t, t.TempDir(), storage.DefaultRetention())
 	attributes := []graph.Attribute{
-		{Key: "string", Value: "text"}, {Key: "empty", Value: ""}, {Key: "yes", Value: true}, {Key: "no", Value: false},
-		{Key: "int", Value: int64(math.MinInt64)}, {Key: "float", Value: 1e-300}, {Key: "infinite", Value: math.Inf(-1)}, {Key: "bytes", Value: []byte{0, 255}},
-		{Key: "nothing", Value: nil}, {Key: "list", Value: []any{"a", int64(1), 2.5, true, []byte("b"), []any{"deep"}, nil}},
+		{Key: "string", Value: "text"},
+		{Key: "empty", Value: ""},
+		{Key: "yes", Value: true},
+		{Key: "no", Value: false},
+		{Key: "int", Value: int64(math.MinInt64)},
+		{Key: "float", Value: 1e-300},
+		{Key: "infinite", Value: math.Inf(-1)},
+		{Key: "bytes", Value: []byte{0, 255}},
+		{Key: "nothing", Value: nil},
+		{Key: "list", Value: []any{"a", int64(1), 2.5, true, []byte("b"), []any{"deep"}, nil}},
 		{Key: "map", Value: map[string]any{"a": int64(1), "b": map[string]any{"c": []any{}}, "": "x"}},
 	}
 	for _, h := range hostile {
@@ -807,7 +818,7 @@ func testRetention(t *testing.T, open Open) {
 	end := start.Add(hours * time.Hour)
 	for i := range 400 {
 		parts = append(parts, part(start.Add(upTo(r, hours*time.Hour)).Truncate(graph.WindowLength), uint64(i), false,
-			graph.EdgeRow{Edge: edge("a", fmt.Sprint(r.IntN(3))), Stats: randomStats(r)}))
+			graph.EdgeRow{Edge: edge("a", strconv.Itoa(r.IntN(3))), Stats: randomStats(r)}))
 	}
 	for c := range slices.Chunk(parts, 50) {
 		write(t, s, c...)
