@@ -514,11 +514,17 @@ export class MapView extends EventTarget {
     ctx.textBaseline = 'middle';
     ctx.textAlign = 'left';
     const loud = bad || this.#unsure(it); // quiet when healthy
-    const room = w - pad - (loud ? 36 : 21);
+    const room = w - pad - 21;
     let nameFont = `600 ${Math.min(15, Math.max(11.5, 12 * k))}px ${font}`;
     if (this.#measure(it.label, nameFont) > room) nameFont = `600 11px ${font}`;
     this.#icon(ctx, it.kind, x + pad + 4, cy, 5.5);
-    if (loud) this.#shape(ctx, it.health, x + w - pad - 4, cy, 5);
+    if (loud) { // on the corner, where it takes nothing of the name
+      ctx.beginPath();
+      ctx.arc(x + w - 5, y + 3, 9, 0, 7);
+      ctx.fillStyle = colours.bg;
+      ctx.fill();
+      this.#shape(ctx, it.health, x + w - 5, y + 3, 6);
+    }
     ctx.fillStyle = colours.ink;
     ctx.font = nameFont;
     ctx.fillText(this.#fit(it.label, nameFont, room, it.kind === 'external'), x + pad + 15, cy + 0.5);

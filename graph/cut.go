@@ -1,0 +1,300 @@
+package graph
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"faultline/internal/sketch"
+)
+
+// part returns the number of the open part of a window. Callers hold cut.
+func (l *Live) part(id partID) uint64 {
+	n, ok := l.cut.numbers[id]
+	if !ok {
+		l.cut.last++
+		n = l.cut.last
+		l.cut.numbers[id] = n
+	}
+	return n
+}
+
+// Cut returns every part that must be written: those that changed since they were last cut, whole, and those that are
+// closed, because their window ended longer than the hold ago, until Kept says that they are in the store. What comes
+// for a closed window goes into another part of it. The parts share no memory with what may still change.
+func (l *Live) Cut(now time.Time) []Part {
+	l.cut.Lock()
+	defer l.cut.Unlock()
+	horizon := now.Add(-l.cfg.Hold).UnixNano()
+	lastWindow, lastMinute := floorDiv(horizon, windowNanos)-1, floorDiv(horizon, minuteNanos)-1
+
+	// A window is cut whole when any of its edges changed, so the changed windows are found first. Details are many and
+	// change slowly: the more there are, the less often those that are still open are cut.
+	details := !now.Before(l.cut.nextDetails)
+	type size struct {
+		changed bool
+		rows    int
+	}
+	sizes := map[partID]*size{}
+	note := func(id partID, changed bool, rows int) {
+		z := sizes[id]
+		if z == nil {
+			z = &size{}
+			sizes[id] = z
+		}
+		z.changed = z.changed || changed
+		z.rows += rows
+	}
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for _, e := range sh.edges {
+			for _, w := range e.windows {
+				note(partID{w.start * windowNanos, WindowLength}, w.dirty || w.start <= lastWindow, 1)
+			}
+			for _, m := range e.minutes {
+				note(partID{m.start * minuteNanos, DetailLength}, m.dirty && details || m.start <= lastMinute, m.rows())
+			}
+		}
+		sh.mu.Unlock()
+	}
+	l.nodes.Lock()
+	for k, n := range l.nodes.m {
+		note(partID{k.minute * minuteNanos, DetailLength}, n.dirty && details || k.minute <= lastMinute, 0)
+	}
+	l.nodes.Unlock()
+
+	parts := make(map[partID]*Part, len(sizes))
+	detailRows := 0
+	for id, z := range sizes {
+		if !z.changed {
+			continue
+		}
+		p := &Part{Window: Window{Start: time.Unix(0, id.start).UTC(), Length: id.length, Part: l.part(id)}}
+		p.Open = id.start+int64(id.length) > horizon
+		if id.length == WindowLength {
+			p.Edges = make([]EdgeRow, 0, z.rows)
+		} else {
+			p.Details = make([]DetailRow, 0, z.rows)
+			detailRows += z.rows
+		}
+		parts[id] = p
+		if !p.Open {
+			delete(l.cut.numbers, id)
+		}
+	}
+	if details {
+		l.cut.nextDetails = now.Add(min(time.Duration(detailRows/detailRowsPerSecond)*time.Second, maxDetailWait))
+	}
+	l.collect(parts)
+
+	out := slices.Clone(l.cut.closing)
+	for _, p := range parts {
+		if len(p.Edges)+len(p.Details)+len(p.Nodes) == 0 {
+			continue
+		}
+		out = append(out, *p)
+		if !p.Open {
+			l.cut.closing = append(l.cut.closing, *p)
+		}
+	}
+	for len(l.cut.closing) > maxClosing {
+		l.dropped[dropStore].Add(1)
+		l.cut.closing = slices.Delete(l.cut.closing, 0, 1)
+	}
+	slices.SortFunc(out, comparePart)
+	return out
+}
+
+// collect fills the parts: copies of what is open, and what is closed itself, which it takes out of the edges.
+func (l *Live) collect(parts map[partID]*Part) {
+	var arena sketch.Arena
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for k, e := range sh.edges {
+			key := l.edgeKey(e.ref)
+			for _, w := range e.windows {
+				p := parts[partID{w.start * windowNanos, WindowLength}]
+				if p == nil {
+					continue
+				}
+				if p.Open {
+					w.dirty = false
+				}
+				p.Edges = append(p.Edges, EdgeRow{key, w.stats.take(p.Open, &arena)})
+			}
+			for _, m := range e.minutes {
+				p := parts[partID{m.start * minuteNanos, DetailLength}]
+				if p == nil {
+					continue
+				}
+				if p.Open {
+					m.dirty = false
+				}
+				p.Details = l.appendDetails(p.Details, key, m, p.Open, &arena)
+			}
+			// What was opened since the parts were chosen is in none of them and stays for the next cut.
+			e.windows = slices.DeleteFunc(e.windows, func(w *edgeWindow) bool {
+				p := parts[partID{w.start * windowNanos, WindowLength}]
+				return p != nil && !p.Open
+			})
+			e.minutes = slices.DeleteFunc(e.minutes, func(m *edgeMinute) bool {
+				p := parts[partID{m.start * minuteNanos, DetailLength}]
+				return p != nil && !p.Open
+			})
+			if len(e.windows) == 0 && len(e.minutes) == 0 {
+				delete(sh.edges, k)
+				l.edges.Add(-1)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	l.nodes.Lock()
+	for k, n := range l.nodes.m {
+		p := parts[partID{k.minute * minuteNanos, DetailLength}]
+		if p == nil {
+			continue
+		}
+		n.dirty = false
+		p.Nodes = append(p.Nodes, l.nodeRow(k, n))
+		if !p.Open {
+			delete(l.nodes.m, k)
+		}
+	}
+	l.nodes.Unlock()
+}
+
+// take returns the stats, as a copy when they may still change.
+func (s *EdgeStats) take(shared bool, arena *sketch.Arena) EdgeStats {
+	c := *s
+	if shared {
+		c.Client, c.Server = s.Client.CloneInto(arena), s.Server.CloneInto(arena)
+	}
+	return c
+}
+
+func (l *Live) edgeKey(ref EdgeRef) EdgeKey {
+	return EdgeKey{l.names.LookupNode(ref.Source), l.names.LookupNode(ref.Target), ref.Protocol}
+}
+
+func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
+	return NodeRow{l.names.LookupNode(k.node), l.names.Label(k.instance), l.names.Label(k.version), n.spans}
+}
+
+func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
+	for list := range m.details {
+		d := &m.details[list]
+		for i, label := range d.labels {
+			key := detailKeys[list]
+			key.Name = Other
+			if label != 0 {
+				key.Name = l.names.Label(label)
+			}
+			detail := d.details[i]
+			if shared {
+				detail.Latency = detail.Latency.CloneInto(arena)
+			}
+			rows = append(rows, DetailRow{edge, key, detail})
+		}
+	}
+	return rows
+}
+
+// Kept says that parts of the last Cut are in the store: the closed ones are forgotten.
+func (l *Live) Kept(parts []Part) {
+	kept := map[PartKey]bool{}
+	for i := range parts {
+		if !parts[i].Open {
+			kept[parts[i].Key()] = true
+		}
+	}
+	if len(kept) == 0 {
+		return
+	}
+	l.cut.Lock()
+	defer l.cut.Unlock()
+	l.cut.closing = slices.DeleteFunc(l.cut.closing, func(p Part) bool { return kept[p.Key()] })
+}
+
+// Windows returns the parts that start in [from, to) and are not yet, or not as they are now, in the store, and the
+// names of those parts, so that an answer from the store can leave its older copies out. want says whether details and
+// nodes are wanted or edges.
+func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys []PartKey) {
+	l.cut.Lock()
+	defer l.cut.Unlock()
+	length := WindowLength
+	if details {
+		length = DetailLength
+	}
+	first, last := from.UnixNano(), to.UnixNano()
+	in := func(start int64) bool { return start >= first && start < last }
+	for i := range l.cut.closing {
+		if p := &l.cut.closing[i]; p.Length == length && in(p.Start.UnixNano()) {
+			windows = append(windows, p.Window)
+			keys = append(keys, p.Key())
+		}
+	}
+	var arena sketch.Arena
+	open := map[partID]*Window{}
+	at := func(start int64) *Window {
+		id := partID{start, length}
+		w := open[id]
+		if w == nil {
+			w = &Window{Start: time.Unix(0, start).UTC(), Length: length, Part: l.part(id)}
+			open[id] = w
+		}
+		return w
+	}
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for _, e := range sh.edges {
+			key := l.edgeKey(e.ref)
+			if !details {
+				for _, w := range e.windows {
+					if start := w.start * windowNanos; in(start) {
+						o := at(start)
+						o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true, &arena)})
+					}
+				}
+				continue
+			}
+			for _, m := range e.minutes {
+				if start := m.start * minuteNanos; in(start) {
+					o := at(start)
+					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
+				}
+			}
+		}
+		sh.mu.Unlock()
+	}
+	if details {
+		l.nodes.Lock()
+		for k, n := range l.nodes.m {
+			if start := k.minute * minuteNanos; in(start) {
+				o := at(start)
+				o.Nodes = append(o.Nodes, l.nodeRow(k, n))
+			}
+		}
+		l.nodes.Unlock()
+	}
+	for _, w := range open {
+		windows = append(windows, *w)
+		keys = append(keys, PartKey{w.Start, w.Length, w.Part})
+	}
+	return windows, keys
+}
+
+func comparePart(a, b Part) int {
+	return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.Length, b.Length), cmp.Compare(a.Part, b.Part))
+}
+
+// floorDiv divides rounding down, also below zero.
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}

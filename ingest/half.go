@@ -1,0 +1,80 @@
+package ingest
+
+import "faultline/graph"
+
+// A half is one span in flight: what is left of it once names are numbers. It holds no pointer, and takes two cache
+// lines: what is looked at while searching lies in the first.
+type half struct {
+	traceHi, traceLo uint64
+	id, parent       uint64
+
+	nextSame             uint32 // chain of the halves of one bucket by (trace, id)
+	nextChild, prevChild uint32 // chain of the halves of one bucket by (trace, parent)
+	node                 graph.NodeRef
+	peer                 uint32
+	operation            graph.Label
+	kind                 graph.SpanKind
+	flags                uint8
+	protocol             graph.Protocol
+	role                 messagingRole
+	verdict              verdict
+	resend               uint8
+
+	start, duration   int64 // nanoseconds since the epoch; nanoseconds
+	arrived           int64 // nanoseconds since the epoch, by the receiving clock
+	instance, version graph.Label
+	weight            int32
+	messages          int32
+	out               outFact
+	in                inFact
+}
+
+// The flags of a half.
+const (
+	waited   = 1 << iota // it waited long enough to count alone
+	remote               // its parent is in another process, by the span's own word
+	blocks               // a server span below it waits for its parent to be known
+	keep                 // it stayed alone, and its other half may come late
+	retry                // not a logical call: an attempt after a failed one
+	resolved             // another attempt followed: its error is not the logical call's
+	mute                 // it says who called whom, but enters no figure itself
+)
+
+// outFact is what a caller's half has been counted as; target 0 is nothing.
+type outFact struct {
+	target   graph.NodeRef
+	protocol graph.Protocol
+	calls    uint8
+	errors   uint8
+	failure  graph.Failure
+	flags    uint8 // retry, resolved
+	missing  bool
+}
+
+// inFact is what a callee's half has been counted as; source 0 is nothing.
+type inFact struct {
+	source   graph.NodeRef
+	protocol graph.Protocol
+	call     bool // it counts as a call, because the caller's half is not seen
+	missing  bool
+}
+
+func (h *half) end() int64 { return h.start + h.duration }
+
+func (h *half) outgoing() bool {
+	return h.kind == graph.SpanKindClient || h.kind == graph.SpanKindProducer
+}
+
+func (h *half) serving() bool {
+	return h.kind == graph.SpanKindServer || h.kind == graph.SpanKindConsumer
+}
+
+// retryable reports whether the call failed in a way that makes callers try again.
+func (h *half) retryable() bool {
+	return h.verdict.outcome == graph.Error && h.verdict.failure != graph.Auth
+}
+
+// tried reports whether h makes it worth looking for retries among its siblings.
+func (h *half) tried() bool {
+	return h.outgoing() && h.parent != 0 && (h.retryable() || h.resend > 0)
+}

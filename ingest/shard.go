@@ -1,0 +1,265 @@
+package ingest
+
+import "sync"
+
+const (
+	halfPage    = 1024 // halves in a page
+	maxSiblings = 64   // siblings that are looked at for retries
+	maxChildren = 1024 // children that are looked at for a callee
+	maxWalk     = 16   // internal spans between a server span and its caller
+)
+
+// bucket holds the first half of two chains: of the halves whose own (trace, id) has its hash, and of those whose
+// (trace, parent) has, so that a span, its children and what is said of them lie together.
+type bucket struct{ span, child uint32 }
+
+// shard pairs the halves of the traces whose ids it is given. All of one trace come to one shard.
+type shard struct {
+	mu      sync.Mutex
+	pages   []*[halfPage]half
+	free    []uint32
+	next    uint32 // first slot that was never used; slot 0 is none
+	n       int
+	buckets []bucket
+	mask    uint64
+
+	// failedParents counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
+	failedParents [1024]uint32
+
+	touched uint32 // what touch read, so that it is not left out
+
+	queue queue // all halves, by arrival
+	late  queue // halves that stayed alone, by arrival
+
+	_ [64]byte
+}
+
+func (s *shard) init() {
+	const n = 1 << 8
+	s.buckets, s.mask = make([]bucket, n), n-1
+	s.next = 1
+}
+
+func (s *shard) at(slot uint32) *half { return &s.pages[slot/halfPage][slot%halfPage] }
+
+func (s *shard) alloc() uint32 {
+	if k := len(s.free); k > 0 {
+		slot := s.free[k-1]
+		s.free = s.free[:k-1]
+		return slot
+	}
+	slot := s.next
+	s.next++
+	if int(slot/halfPage) == len(s.pages) {
+		s.pages = append(s.pages, new([halfPage]half))
+	}
+	return slot
+}
+
+func key(traceLo, id uint64) uint64 { return fold(traceLo, id) }
+
+// touch reads what inserting the halves will read first. Each of those reads misses the cache; all of them together
+// wait no longer than one of them, where one insert after the other would wait for each.
+func (s *shard) touch(halves []half, order []int32) {
+	var sum uint32
+	for _, i := range order {
+		h := &halves[i]
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		sum += own.span + above.span
+	}
+	for _, i := range order {
+		h := &halves[i]
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		for _, slot := range [...]uint32{own.span, own.child, above.span, above.child} {
+			if slot != 0 {
+				o := s.at(slot)
+				sum += o.nextSame + uint32(o.start)
+			}
+		}
+	}
+	s.touched = sum
+}
+
+// link puts a half into the tables.
+func (s *shard) link(slot uint32) {
+	h := s.at(slot)
+	k := key(h.traceLo, h.id) & s.mask
+	h.nextSame = s.buckets[k].span
+	s.buckets[k].span = slot
+	h.prevChild, h.nextChild = 0, 0
+	if h.parent != 0 {
+		k = key(h.traceLo, h.parent) & s.mask
+		h.nextChild = s.buckets[k].child
+		if h.nextChild != 0 {
+			s.at(h.nextChild).prevChild = slot
+		}
+		s.buckets[k].child = slot
+	}
+	s.n++
+	if h.tried() {
+		s.failedParents[key(h.traceLo, h.parent)&1023]++
+	}
+	if uint64(s.n) > s.mask {
+		s.grow()
+	}
+}
+
+func (s *shard) unlink(slot uint32) {
+	h := s.at(slot)
+	k := key(h.traceLo, h.id) & s.mask
+	for p := &s.buckets[k].span; *p != 0; p = &s.at(*p).nextSame {
+		if *p == slot {
+			*p = h.nextSame
+			break
+		}
+	}
+	if h.parent != 0 {
+		if h.prevChild != 0 {
+			s.at(h.prevChild).nextChild = h.nextChild
+		} else {
+			s.buckets[key(h.traceLo, h.parent)&s.mask].child = h.nextChild
+		}
+		if h.nextChild != 0 {
+			s.at(h.nextChild).prevChild = h.prevChild
+		}
+		if h.tried() {
+			s.failedParents[key(h.traceLo, h.parent)&1023]--
+		}
+	}
+	s.n--
+	s.free = append(s.free, slot)
+}
+
+// grow doubles the table.
+func (s *shard) grow() {
+	old := s.buckets
+	n := 2 * (s.mask + 1)
+	s.buckets, s.mask = make([]bucket, n), n-1
+	for _, b := range old {
+		for slot := b.span; slot != 0; {
+			h := s.at(slot)
+			following := h.nextSame
+			k := key(h.traceLo, h.id) & s.mask
+			h.nextSame = s.buckets[k].span
+			s.buckets[k].span = slot
+			slot = following
+		}
+		for slot := b.child; slot != 0; {
+			h := s.at(slot)
+			following := h.nextChild
+			k := key(h.traceLo, h.parent) & s.mask
+			h.prevChild, h.nextChild = 0, s.buckets[k].child
+			if h.nextChild != 0 {
+				s.at(h.nextChild).prevChild = slot
+			}
+			s.buckets[k].child = slot
+			slot = following
+		}
+	}
+}
+
+// find returns the half with an id. A client and a server span may share one, as Zipkin's do: to a server span asking
+// for its own id the client is meant, to everybody else the server.
+func (s *shard) find(like *half, id uint64) *half {
+	var found *half
+	for slot := s.buckets[key(like.traceLo, id)&s.mask].span; slot != 0; {
+		h := s.at(slot)
+		slot = h.nextSame
+		if h.id == id && h.traceLo == like.traceLo && h.traceHi == like.traceHi && h != like {
+			if found == nil || h.outgoing() == (like.id == id) {
+				found = h
+			}
+		}
+	}
+	return found
+}
+
+// duplicate reports whether the same span is there already.
+func (s *shard) duplicate(h *half) bool {
+	for slot := s.buckets[key(h.traceLo, h.id)&s.mask].span; slot != 0; {
+		o := s.at(slot)
+		slot = o.nextSame
+		if o.id == h.id && o.traceLo == h.traceLo && o.traceHi == h.traceHi && o.outgoing() == h.outgoing() {
+			return true
+		}
+	}
+	return false
+}
+
+// children calls each for the halves whose parent is id, until it returns false, at most maxChildren.
+func (s *shard) children(like *half, id uint64, each func(*half) bool) {
+	n := 0
+	for slot := s.buckets[key(like.traceLo, id)&s.mask].child; slot != 0; {
+		c := s.at(slot)
+		slot = c.nextChild
+		if c.parent == id && c.traceLo == like.traceLo && c.traceHi == like.traceHi {
+			if n++; n > maxChildren || !each(c) {
+				return
+			}
+		}
+	}
+}
+
+// parentOf returns the half that h's parent is, nil when it is not there.
+func (s *shard) parentOf(h *half) *half {
+	if h.serving() {
+		if p := s.find(h, h.id); p != nil && p.outgoing() {
+			return p // one id for both halves
+		}
+	}
+	if h.parent == 0 {
+		return nil
+	}
+	return s.find(h, h.parent)
+}
+
+// processed reports whether the messages that h received are processed in spans of their own below it.
+func (s *shard) processed(h *half) bool {
+	found := false
+	s.children(h, h.id, func(c *half) bool {
+		found = c.role == processes
+		return !found
+	})
+	return found
+}
+
+// queue is a ring of slots with two readers: one that lets slots stop waiting, and, behind it, one that takes them out.
+type queue struct {
+	slots           []uint32
+	head, mid, tail uint64
+}
+
+func (q *queue) len() int { return int(q.tail - q.head) }
+
+func (q *queue) push(slot uint32) {
+	if int(q.tail-q.head) == len(q.slots) {
+		grown := make([]uint32, max(2*len(q.slots), 64))
+		for i := q.head; i < q.tail; i++ {
+			grown[i&uint64(len(grown)-1)] = q.slots[i&uint64(len(q.slots)-1)]
+		}
+		q.slots = grown
+	}
+	q.slots[q.tail&uint64(len(q.slots)-1)] = slot
+	q.tail++
+}
+
+func (q *queue) oldest() (uint32, bool) {
+	if q.head == q.tail {
+		return 0, false
+	}
+	return q.slots[q.head&uint64(len(q.slots)-1)], true
+}
+
+func (q *queue) pop() {
+	q.head++
+	q.mid = max(q.mid, q.head)
+}
+
+func (q *queue) waiting() (uint32, bool) {
+	if q.mid == q.tail {
+		return 0, false
+	}
+	return q.slots[q.mid&uint64(len(q.slots)-1)], true
+}
+
+func (q *queue) waitDone() { q.mid++ }
