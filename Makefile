@@ -81,7 +81,7 @@ bench: build ## the benchmarks, the cost per span against the peers', freshness 
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 	go -C bench/peers build -o $(BIN)/peers .
 	go run ./bench -peers $(BIN)/peers -collector $(COLLECTOR)
-	for mode in fresh steady hostile; do go run ./bench -mode $$mode -collector $(COLLECTOR); done
+	for mode in fresh steady hostile; do go run ./bench -mode $$mode -for 10m -collector $(COLLECTOR); done
 
 # What the machine must have, and what only the end-to-end tests need: HotROD from its Go module, the JavaScript SDK by
 # its lock file. Both are pinned with checksums and fetched once.
