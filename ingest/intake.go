@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
 	"runtime"
 	"slices"
@@ -546,9 +547,7 @@ func (in *Intake) Counters() graph.Counters {
 		c.Unpaired[aloneNames[i]] = in.count.alone[i].Load()
 	}
 	in.requests.Lock()
-	for k, n := range in.requests.m {
-		c.Requests[k] = n
-	}
+	maps.Copy(c.Requests, in.requests.m)
 	in.requests.Unlock()
 	for i := range in.shards {
 		s := &in.shards[i]

@@ -60,8 +60,7 @@ func startChromium() {
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, _ := chromedp.NewContext(allocator)
-	chromium.err = chromedp.Do(ctx)
-	chromium.ctx = ctx
+	chromium.ctx, chromium.err = ctx, chromedp.Do(ctx) //nolint:fatcontext // one browser for all tests, made once
 	chromium.stop = func() {
 		_ = chromedp.Cancel(ctx)
 		stop()
@@ -330,14 +329,14 @@ func TestKeyboardInBrowser(t *testing.T) {
 	if !strings.Contains(first, "failing") {
 		t.Errorf("the first row is not the worst: %q", first)
 	}
-	sorted := func(column, key string) {
+	sorted := func(column string) {
 		t.Helper()
 		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("[...document.querySelectorAll('#table th button')].find(b => b.innerText.startsWith(%q)).click()", column)))
 		if got := value[string](b, "document.querySelector('#table th[aria-sort]').innerText"); !strings.HasPrefix(got, column) {
 			t.Errorf("sorted by %q, want %q", got, column)
 		}
 	}
-	sorted("Rate", "rate")
+	sorted("Rate")
 	if got := value[string](b, "document.querySelector('#table tbody tr').innerText"); !strings.Contains(got, "pg-main") {
 		t.Errorf("the first row by rate is %q", got)
 	}

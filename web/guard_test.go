@@ -46,7 +46,7 @@ func TestHosts(t *testing.T) {
 		if want != 200 {
 			wantProblem(t, answer, body, want)
 		}
-		if answer, _ := ask(t, s, "/healthz", "Host", host); answer.StatusCode != 200 {
+		if answer, _ := ask(t, s, "/healthz", "Host", host); answer.StatusCode != http.StatusOK {
 			t.Errorf("probe by the name %q: %s", host, answer.Status)
 		}
 	}
@@ -112,13 +112,15 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/-/healthy", "/-/ready"} {
-		if answer, body := ask(t, s, path); answer.StatusCode != 200 || body != "ok\n" {
+		if answer, body := ask(t, s, path); answer.StatusCode != http.StatusOK || body != "ok\n" {
 			t.Errorf("%s: %s %s", path, answer.Status, body)
 		}
 	}
-	for _, path := range []string{"/api/v1/services/shop/checkout", "/api/v1/services/shop%2Fcheckout", "/api/v1/services/db:postgresql/orders@db1",
-		"/api/v1/services/db%3Apostgresql%2Forders%40db1", "/api/v1/services/user", "/api/v1/services/queue:kafka/mails"} {
-		if answer, body := ask(t, s, path); answer.StatusCode != 200 {
+	for _, path := range []string{
+		"/api/v1/services/shop/checkout", "/api/v1/services/shop%2Fcheckout", "/api/v1/services/db:postgresql/orders@db1",
+		"/api/v1/services/db%3Apostgresql%2Forders%40db1", "/api/v1/services/user", "/api/v1/services/queue:kafka/mails",
+	} {
+		if answer, body := ask(t, s, path); answer.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s %s", path, answer.Status, body)
 		}
 	}
@@ -133,7 +135,7 @@ func TestReady(t *testing.T) {
 			t.Error(body)
 		}
 	}
-	if answer, _ := ask(t, s, "/healthz"); answer.StatusCode != 200 {
+	if answer, _ := ask(t, s, "/healthz"); answer.StatusCode != http.StatusOK {
 		t.Error(answer.Status)
 	}
 	if _, body := ask(t, s, "/api/v1/status"); !strings.Contains(body, `"ready":false,"reason":"replaying"`) {
@@ -154,7 +156,7 @@ func TestAuthentication(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if answer, _ := ask(t, s, path); answer.StatusCode != 200 {
+		if answer, _ := ask(t, s, path); answer.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s", path, answer.Status)
 		}
 	}
@@ -164,7 +166,7 @@ func TestAuthentication(t *testing.T) {
 		return r.Header.Get("Authorization")
 	}
 	for _, right := range []string{"Bearer " + token, "bearer " + token, basic(token)} {
-		if answer, _ := ask(t, s, "/api/v1/graph", "Authorization", right); answer.StatusCode != 200 {
+		if answer, _ := ask(t, s, "/api/v1/graph", "Authorization", right); answer.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s", right, answer.Status)
 		}
 	}
@@ -174,33 +176,33 @@ func TestAuthentication(t *testing.T) {
 		t.Fatalf("session: %+v", cookies)
 	}
 	cookie := cookies[0].Name + "=" + cookies[0].Value
-	if answer, _ := ask(t, s, "/api/v1/graph", "Cookie", cookie); answer.StatusCode != 200 {
+	if answer, _ := ask(t, s, "/api/v1/graph", "Cookie", cookie); answer.StatusCode != http.StatusOK {
 		t.Errorf("with a session: %s", answer.Status)
 	}
 	for _, forged := range []string{cookie + "0", cookies[0].Name + "=9999999999." + strings.Repeat("0", 64), cookies[0].Name + "=", cookies[0].Name + "=x.y"} {
-		if answer, _ := ask(t, s, "/api/v1/graph", "Cookie", forged); answer.StatusCode != 401 {
+		if answer, _ := ask(t, s, "/api/v1/graph", "Cookie", forged); answer.StatusCode != http.StatusUnauthorized {
 			t.Errorf("with %s: %s", forged, answer.Status)
 		}
 	}
 	now.advance(sessionLength)
-	if answer, _ := ask(t, s, "/api/v1/graph", "Cookie", cookie); answer.StatusCode != 401 {
+	if answer, _ := ask(t, s, "/api/v1/graph", "Cookie", cookie); answer.StatusCode != http.StatusUnauthorized {
 		t.Errorf("with a session that ended: %s", answer.Status)
 	}
 
 	for i := range DefaultLimits().FailedLogins {
-		if answer, _ := ask(t, s, "/api/v1/graph", "Authorization", fmt.Sprintf("Bearer guess-%d", i)); answer.StatusCode != 401 {
+		if answer, _ := ask(t, s, "/api/v1/graph", "Authorization", fmt.Sprintf("Bearer guess-%d", i)); answer.StatusCode != http.StatusUnauthorized {
 			t.Errorf("guess %d: %s", i, answer.Status)
 		}
 	}
 	answer, body := ask(t, s, "/api/v1/graph", "Authorization", "Bearer "+token)
 	wantProblem(t, answer, body, http.StatusTooManyRequests)
 	now.advance(time.Minute)
-	if answer, _ := ask(t, s, "/api/v1/graph", "Authorization", "Bearer "+token); answer.StatusCode != 200 {
+	if answer, _ := ask(t, s, "/api/v1/graph", "Authorization", "Bearer "+token); answer.StatusCode != http.StatusOK {
 		t.Errorf("a minute later: %s", answer.Status)
 	}
 
 	at := serve(t, s)
-	if _, answer, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", nil); err == nil || answer.StatusCode != 401 {
+	if _, answer, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", nil); err == nil || answer.StatusCode != http.StatusUnauthorized {
 		t.Errorf("WebSocket without a token: %v %v", answer, err)
 	}
 	conn, _, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", http.Header{"Authorization": {"Bearer " + token}})
@@ -253,7 +255,7 @@ func TestStoreErrors(t *testing.T) {
 			t.Errorf("%s: %s", path, body)
 		}
 	}
-	if answer, body := ask(t, s, "/api/v1/status"); answer.StatusCode != 200 || !strings.Contains(body, `"reachable":false`) || strings.Contains(body, "SELECT") {
+	if answer, body := ask(t, s, "/api/v1/status"); answer.StatusCode != http.StatusOK || !strings.Contains(body, `"reachable":false`) || strings.Contains(body, "SELECT") {
 		t.Errorf("status: %s %s", answer.Status, body)
 	}
 	store.fail(fmt.Errorf("reading: %w", storage.ErrNotFound))

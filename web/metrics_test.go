@@ -2,6 +2,7 @@ package web
 
 import (
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 func scrape(t *testing.T, s *Server) map[string]*dto.MetricFamily {
 	t.Helper()
 	answer, body := ask(t, s, "/metrics")
-	if answer.StatusCode != 200 {
+	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("%s\n%s", answer.Status, body)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)

@@ -64,7 +64,7 @@ func TestPageWithoutStore(t *testing.T) {
 	store.fail(errors.New("the disk is gone"))
 	for _, path := range []string{"/", "/status"} {
 		answer, body := ask(t, s, path)
-		if answer.StatusCode != 200 || strings.Contains(body, "disk") || !strings.Contains(body, "the log of the server says why") {
+		if answer.StatusCode != http.StatusOK || strings.Contains(body, "disk") || !strings.Contains(body, "the log of the server says why") {
 			t.Errorf("%s: %s\n%.1000s", path, answer.Status, body)
 		}
 	}

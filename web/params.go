@@ -91,14 +91,14 @@ func ceil(t time.Time, d time.Duration) time.Time {
 
 // spanOf reads from and to; what is absent is now and the given time before it. The error names the parameter.
 func (s *Server) spanOf(from, to string, length time.Duration, now time.Time) (span, error) {
-	end, start := now, time.Time{}
+	end := now
 	var err error
 	if to != "" {
 		if end, err = parseTime(to, now); err != nil {
 			return span{}, badParameter("to", to, err)
 		}
 	}
-	start = end.Add(-length)
+	start := end.Add(-length)
 	if from != "" {
 		if start, err = parseTime(from, now); err != nil {
 			return span{}, badParameter("from", from, err)

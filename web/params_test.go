@@ -158,8 +158,10 @@ func FuzzParameters(f *testing.F) {
 	s := newServer(f, newStore(f))
 	f.Fuzz(func(t *testing.T, from, to, env, id string) {
 		q := url.Values{"from": {from}, "to": {to}, "env": {env}, "service": {id}, "edge": {id}, "step": {from}, "only": {env}, "depth": {to}, "limit": {to}}.Encode()
-		for _, path := range []string{"/api/v1/graph?", "/api/v1/edges/" + url.PathEscape(id) + "?", "/api/v1/edges/" + url.PathEscape(id) + "/series?",
-			"/api/v1/services/" + url.PathEscape(id) + "?", "/api/v1/traces?", "/api/v1/traces/" + url.PathEscape(id) + "?"} {
+		for _, path := range []string{
+			"/api/v1/graph?", "/api/v1/edges/" + url.PathEscape(id) + "?", "/api/v1/edges/" + url.PathEscape(id) + "/series?",
+			"/api/v1/services/" + url.PathEscape(id) + "?", "/api/v1/traces?", "/api/v1/traces/" + url.PathEscape(id) + "?",
+		} {
 			answer, body := ask(t, s, path+q)
 			if answer.StatusCode >= 500 {
 				t.Errorf("%s: %s\n%s", path+q, answer.Status, body)

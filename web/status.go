@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"time"
 
 	"faultline/graph"
@@ -149,9 +150,7 @@ func (s *Server) inForce() map[string]int64 {
 		"live_views": int64(l.Views), "metric_edges": int64(l.MetricEdges), "failed_logins": int64(l.FailedLogins),
 		"map_nodes": graph.MaxMapNodes, "map_edges": graph.MaxMapEdges,
 	}
-	for name, n := range s.InForce {
-		limits[name] = n
-	}
+	maps.Copy(limits, s.InForce)
 	return limits
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -56,7 +57,7 @@ func (w *world) snapshot() []call {
 
 func random(key graph.EdgeKey, at time.Time) *rand.Rand {
 	h := fnv.New64a()
-	fmt.Fprint(h, key.ID())
+	h.Write([]byte(key.ID()))
 	return rand.New(rand.NewPCG(h.Sum64(), uint64(at.Unix())))
 }
 
@@ -163,7 +164,7 @@ func (w *world) Windows(ctx context.Context, q storage.Query) ([]graph.Window, e
 					}
 					seen[n] = true
 					for k := range 3 {
-						win.Nodes = append(win.Nodes, graph.NodeRow{Node: n, Instance: fmt.Sprintf("%s-%d", n.Name, k+1), Version: "1.4." + fmt.Sprint(k/2), Spans: 100})
+						win.Nodes = append(win.Nodes, graph.NodeRow{Node: n, Instance: fmt.Sprintf("%s-%d", n.Name, k+1), Version: "1.4." + strconv.Itoa(k/2), Spans: 100})
 					}
 				}
 			}

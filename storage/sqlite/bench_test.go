@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func dayStore(tb testing.TB, n int) (dir string, end time.Time) {
 	end = begin.Add(24*time.Hour + 17*time.Minute + 30*time.Second)
 	dir = tb.TempDir()
 	if keep := os.Getenv("FAULTLINE_BENCH_DIR"); keep != "" {
-		dir = filepath.Join(keep, fmt.Sprint(n))
+		dir = filepath.Join(keep, strconv.Itoa(n))
 		if _, err := os.Stat(filepath.Join(dir, File)); err == nil {
 			return dir, end
 		}

@@ -223,9 +223,6 @@ type blockWriter struct {
 	raw            []byte
 	values         []int64
 	client, server sketch.Columns
-	edgeKeys       []int64
-	detailKeys     []detailKey
-	nodeKeys       []nodeKey
 }
 
 // column appends n values: nothing but a mark when all are zero.
@@ -335,11 +332,11 @@ type block struct {
 func (s *sums) blocks(k what, w *blockWriter) []block {
 	switch k {
 	case edges:
-		return split(k, keysOf(s.edges, cmp.Compare[int64]), func(id int64) int64 { return id }, func(keys []int64) []byte { return w.edges(nil, keys, s.edges) })
+		return split(keysOf(s.edges, cmp.Compare[int64]), func(id int64) int64 { return id }, func(keys []int64) []byte { return w.edges(nil, keys, s.edges) })
 	case details:
-		return split(k, keysOf(s.details, compareDetails), func(d detailKey) int64 { return d.edge }, func(keys []detailKey) []byte { return w.details(nil, keys, s.details) })
+		return split(keysOf(s.details, compareDetails), func(d detailKey) int64 { return d.edge }, func(keys []detailKey) []byte { return w.details(nil, keys, s.details) })
 	default:
-		return split(k, keysOf(s.nodes, compareNodes), func(n nodeKey) int64 { return n.node }, func(keys []nodeKey) []byte { return w.nodes(nil, keys, s.nodes) })
+		return split(keysOf(s.nodes, compareNodes), func(n nodeKey) int64 { return n.node }, func(keys []nodeKey) []byte { return w.nodes(nil, keys, s.nodes) })
 	}
 }
 
@@ -364,7 +361,7 @@ func keysOf[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
 	return keys
 }
 
-func split[K any](k what, keys []K, id func(K) int64, encode func([]K) []byte) []block {
+func split[K any](keys []K, id func(K) int64, encode func([]K) []byte) []block {
 	n := laneCount(len(keys))
 	lanes := make([][]K, n)
 	for _, key := range keys {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +32,7 @@ func crashPart(number uint64, at time.Time, open bool) graph.Part {
 	p := graph.Part{Open: open, Window: graph.Window{Start: at, Length: graph.WindowLength, Part: number}}
 	// The edge's name is the number's rest, so that each part can be looked for.
 	for i := range uint64(40) {
-		e := graph.EdgeRow{Edge: graph.EdgeKey{Source: graph.Node{Kind: graph.Service, Name: "a"}, Target: graph.Node{Kind: graph.Service, Name: fmt.Sprint((number + i) % 97)}}}
+		e := graph.EdgeRow{Edge: graph.EdgeKey{Source: graph.Node{Kind: graph.Service, Name: "a"}, Target: graph.Node{Kind: graph.Service, Name: strconv.FormatUint((number+i)%97, 10)}}}
 		e.Stats.Calls = int64(number)
 		e.Stats.Client.Add(int64(number)*1000, int64(number))
 		p.Edges = append(p.Edges, e)
@@ -80,7 +81,9 @@ func TestCrashChild(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("written", number)
+		if _, err := fmt.Fprintln(os.Stdout, "written", number); err != nil {
+			t.Fatal(err)
+		}
 		if err := s.Maintain(t.Context(), at.Add(10*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +146,7 @@ func checkCrashed(t *testing.T, dir string, reported uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	v, err := s.State(t.Context(), "number")
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +210,7 @@ func integrity(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	var answer string
 	if err := db.QueryRow(`PRAGMA integrity_check`).Scan(&answer); err != nil || answer != "ok" {
 		t.Fatalf("integrity_check: %s, %v", answer, err)
@@ -261,7 +264,7 @@ func execute(t *testing.T, dir, query string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	if _, err := db.Exec(query); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +293,7 @@ func TestFilesArePrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for pragma, want := range map[string]string{"auto_vacuum": "2", "journal_mode": "wal"} {
 		if err := db.QueryRow(`PRAGMA ` + pragma).Scan(&mode); err != nil || mode != want {
 			t.Errorf("%s = %s, %v; want %s", pragma, mode, err, want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -137,9 +138,7 @@ func keep[K comparable, V any](cache *map[K]V, more map[K]V) {
 	if len(*cache)+len(more) > maxCached {
 		*cache = map[K]V{}
 	}
-	for k, v := range more {
-		(*cache)[k] = v
-	}
+	maps.Copy((*cache), more)
 }
 
 // forget empties the writer's direction, after words were dropped from the tables.
@@ -229,9 +228,7 @@ func (d *dictionary) words(ctx context.Context, tx *sql.Tx, edgeIDs, nodeIDs, na
 			out.nodes[id] = n
 		}
 	}
-	for id, text := range names {
-		out.names[id] = text
-	}
+	maps.Copy(out.names, names)
 	d.mu.Lock()
 	keep(&d.nodes, found)
 	keep(&d.edges, fresh)

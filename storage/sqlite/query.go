@@ -61,7 +61,7 @@ func plan(lengths []int64, before map[int64]int64, from, to, step int64, until f
 	}
 	// From the oldest stretch, of which only the longest blocks are left, to the newest.
 	start := from
-	for finest := len(lengths) - 1; finest >= 0; finest-- {
+	for finest := range slices.Backward(lengths) {
 		end := to
 		if finest > 0 {
 			end = min(to, before[lengths[finest-1]])

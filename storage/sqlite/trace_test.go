@@ -13,7 +13,9 @@ import (
 
 func sampleTrace() *graph.Trace {
 	attributes := []graph.Attribute{
-		{Key: "a", Value: "text"}, {Key: "b", Value: int64(-1)}, {Key: "c", Value: []any{1.5, true, nil, []byte{1}}},
+		{Key: "a", Value: "text"},
+		{Key: "b", Value: int64(-1)},
+		{Key: "c", Value: []any{1.5, true, nil, []byte{1}}},
 		{Key: "d", Value: map[string]any{"e": map[string]any{"f": false}}},
 	}
 	at := time.Date(2026, 3, 1, 0, 0, 0, 1, time.UTC)

@@ -72,11 +72,11 @@ func partOf(k graph.PartKey) partID {
 
 // floor returns t rounded down to a multiple of length.
 func floor(t, length int64) int64 {
-	if m := t % length; m < 0 {
-		return t - m - length
-	} else {
-		return t - m
+	m := t % length
+	if m < 0 {
+		m += length
 	}
+	return t - m
 }
 
 // day returns the day of a time in seconds.
@@ -143,7 +143,7 @@ func check(p *graph.Part) error {
 }
 
 func (s *Store) writePart(ctx context.Context, tx *sql.Tx, n *numberer, p *graph.Part) error {
-	start, length, part := p.Start.Unix(), int64(p.Length/time.Second), int64(p.Window.Part)
+	start, length, part := p.Start.Unix(), int64(p.Length/time.Second), int64(p.Part)
 	kinds := []what{edges}
 	if length == minute {
 		kinds = []what{details, nodes}

@@ -13,6 +13,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -102,7 +103,7 @@ func Handler() http.Handler {
 			h.Set("Content-Encoding", "gzip")
 			body = a.gzip
 		}
-		h.Set("Content-Length", fmt.Sprint(len(body)))
+		h.Set("Content-Length", strconv.Itoa(len(body)))
 		if r.Method == http.MethodGet {
 			w.Write(body) //nolint:errcheck // the browser went away
 		}

@@ -29,7 +29,7 @@ func TestAssets(t *testing.T) {
 	for name, kind := range map[string]string{"app.js": "text/javascript", "theme.js": "text/javascript", "app.css": "text/css", "icon.svg": "image/svg+xml"} {
 		path := Path(name)
 		answer, plain := get(t, "GET", path, "identity")
-		if answer.StatusCode != 200 || len(plain) == 0 || !strings.HasPrefix(answer.Header.Get("Content-Type"), kind) {
+		if answer.StatusCode != http.StatusOK || len(plain) == 0 || !strings.HasPrefix(answer.Header.Get("Content-Type"), kind) {
 			t.Errorf("%s: %s, %d bytes of %s", path, answer.Status, len(plain), answer.Header.Get("Content-Type"))
 		}
 		if got := answer.Header.Get("Cache-Control"); !strings.Contains(got, "immutable") {
@@ -53,11 +53,11 @@ func TestAssets(t *testing.T) {
 		if answer, _ := get(t, "GET", path, "gzip;q=0"); answer.Header.Get("Content-Encoding") != "" {
 			t.Errorf("%s is compressed for a client that refuses it", path)
 		}
-		if answer, body := get(t, "HEAD", path, ""); answer.StatusCode != 200 || len(body) != 0 {
+		if answer, body := get(t, "HEAD", path, ""); answer.StatusCode != http.StatusOK || len(body) != 0 {
 			t.Errorf("HEAD %s: %s, %d bytes", path, answer.Status, len(body))
 		}
 		for _, host := range []string{"http://", "https://"} {
-			for _, line := range strings.Split(string(plain), "\n") {
+			for line := range strings.SplitSeq(string(plain), "\n") {
 				for rest := line; ; {
 					_, after, found := strings.Cut(rest, host)
 					if !found {
@@ -79,11 +79,11 @@ func TestAssets(t *testing.T) {
 
 func TestUnknownAssets(t *testing.T) {
 	for _, path := range []string{"/static/", "/static/app.js", "/static/../static.go", "/static/app-0000000000.js"} {
-		if answer, _ := get(t, "GET", path, ""); answer.StatusCode != 404 || strings.Contains(answer.Header.Get("Cache-Control"), "immutable") {
+		if answer, _ := get(t, "GET", path, ""); answer.StatusCode != http.StatusNotFound || strings.Contains(answer.Header.Get("Cache-Control"), "immutable") {
 			t.Errorf("%s: %s", path, answer.Status)
 		}
 	}
-	if answer, _ := get(t, "POST", Path("app.js"), ""); answer.StatusCode != 405 {
+	if answer, _ := get(t, "POST", Path("app.js"), ""); answer.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %s", answer.Status)
 	}
 }
