@@ -32,7 +32,6 @@ type half struct {
 // The flags of a half.
 const (
 	waited   = 1 << iota // it waited long enough to count alone
-	remote               // its parent is in another process, by the span's own word
 	blocks               // a server span below it waits for its parent to be known
 	keep                 // it stayed alone, and its other half may come late
 	retry                // not a logical call: an attempt after a failed one

@@ -318,9 +318,6 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 	}
 	h.node, h.instance, h.version = res.service.ref, res.instance, res.version
 	h.weight, h.messages = 1, 0
-	if sp.Flags&0x300 == 0x300 {
-		h.flags |= remote
-	}
 	if h.kind != graph.SpanKindInternal && h.kind != graph.SpanKindUnspecified {
 		in.resolve(sc, h, res, minute)
 	} else if sp.Status == uint8(graph.StatusError) {
