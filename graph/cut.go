@@ -179,7 +179,10 @@ func (l *Live) edgeKey(ref EdgeRef) EdgeKey {
 }
 
 func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
-	return NodeRow{l.names.LookupNode(k.node), l.names.Label(k.instance), l.names.Label(k.version), n.spans}
+	return NodeRow{
+		Node: l.names.LookupNode(k.Node), Instance: l.names.Label(k.Instance), Version: l.names.Label(k.Version),
+		Zone: l.names.Label(k.Zone), Host: l.names.Label(k.Host), Spans: n.spans,
+	}
 }
 
 func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
@@ -187,10 +190,7 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 		d := &m.details[list]
 		for i, label := range d.labels {
 			key := detailKeys[list]
-			key.Name = Other
-			if label != 0 {
-				key.Name = l.names.Label(label)
-			}
+			key.Name = l.detailName(list, label)
 			detail := d.details[i]
 			if shared {
 				detail.Latency = detail.Latency.CloneInto(arena)

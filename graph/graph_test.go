@@ -115,7 +115,10 @@ func TestBuildMap(t *testing.T) {
 	windows := []Window{
 		{Edges: []EdgeRow{row("prod", "a", "b", 100), row("test", "a", "b", 7), row("prod", "b", "c", 0)}},
 		{Edges: []EdgeRow{row("prod", "a", "b", 50)}},
-		{Nodes: []NodeRow{{node("prod", "b"), "b-1", "1.0", 3}, {node("prod", "b"), "b-2", "1.0", 4}, {node("idle", "z"), "", "", 1}}},
+		{Nodes: []NodeRow{
+			{Node: node("prod", "b"), Instance: "b-1", Version: "1.0", Spans: 3}, {Node: node("prod", "b"), Instance: "b-2", Version: "1.0", Spans: 4},
+			{Node: node("idle", "z"), Spans: 1},
+		}},
 	}
 	m := BuildMap(windows, noon, noon.Add(time.Minute), "", true, nil)
 	if m.Env != "prod" || !cmp.Equal(m.Envs, []string{"idle", "prod", "test"}) {

@@ -16,13 +16,17 @@ type LiveConfig struct {
 	MaxOperations int           // per edge, side and minute
 	MaxInstances  int           // per edge and minute
 	MaxVersions   int           // per edge and minute
+	MaxGroups     int           // consumer groups, and entries, per edge and minute
 	Hold          time.Duration // how long after its end a window stays open for late facts
 }
 
-// DefaultLiveConfig returns the limits: 10,000 nodes, 50,000 edges, 50 operations, 50 instances, 10 versions, and
-// windows that stay open for 90 s.
+// DefaultLiveConfig returns the limits: 10,000 nodes, 50,000 edges, 50 operations, 50 instances, 10 versions, 20 groups
+// and entries, and windows that stay open for 90 s.
 func DefaultLiveConfig() LiveConfig {
-	return LiveConfig{MaxNodes: 10_000, MaxEdges: 50_000, MaxOperations: 50, MaxInstances: 50, MaxVersions: 10, Hold: 90 * time.Second}
+	return LiveConfig{
+		MaxNodes: 10_000, MaxEdges: 50_000, MaxOperations: 50, MaxInstances: 50, MaxVersions: 10, MaxGroups: 20,
+		Hold: 90 * time.Second,
+	}
 }
 
 // EdgeRef is an EdgeKey within one process.
@@ -46,12 +50,25 @@ type Call struct {
 	Messages int32
 	Outcome  Outcome
 	Failure  Failure
+	Cause    Cause // of the failure, 0 without one
 	Side     Side
 	// Timed says that Duration is a latency and time in flight of its side.
 	Timed bool
 	// ServerMissing and ClientMissing say that the other half is not there and should be.
 	ServerMissing, ClientMissing bool
-	Operation, Instance, Version Label
+	Operation, Instance, Version Label // the side's own
+}
+
+// Fact is one more thing that is observed on an edge: a value of a measure, or one of a group or an entry.
+type Fact struct {
+	Edge EdgeRef
+	// End is when it ended, in nanoseconds since the epoch: it decides the minute.
+	End       int64
+	Dimension Dimension // Measured, Group or Entry
+	Label     Label     // a Measure's number; of the other dimensions a name's
+	Value     int64     // as the Measure says; else the latency in nanoseconds
+	Weight    int32     // how many the observation stands for, negative to take it back
+	Failed    bool
 }
 
 const liveShards = 64
@@ -118,17 +135,44 @@ type edgeMinute struct {
 	details [numDetailLists]detailList
 }
 
-// The lists of details: operations per side, instances and versions of the callee.
+// The lists of details.
 const (
 	clientOperations = iota
 	serverOperations
 	serverInstances
 	serverVersions
+	clientInstances
+	measures
+	causesSeen
+	groups
+	entries
 	numDetailLists
 )
 
 var detailKeys = [numDetailLists]DetailKey{
 	{Operation, ClientSide, ""}, {Operation, ServerSide, ""}, {Instance, ServerSide, ""}, {Version, ServerSide, ""},
+	{Instance, ClientSide, ""}, {Measured, ClientSide, ""}, {Caused, ClientSide, ""}, {Group, ServerSide, ""}, {Entry, ClientSide, ""},
+}
+
+// detailName returns the name that a label stands for in a list.
+func (l *Live) detailName(list int, label Label) string {
+	switch {
+	case list == measures:
+		return Measure(label).String()
+	case list == causesSeen:
+		return Cause(label).String()
+	case label == 0:
+		return Other
+	}
+	return l.names.Label(label)
+}
+
+// detailScale returns the scale of a list's sketches.
+func detailScale(list int) int {
+	if list == measures || list == causesSeen {
+		return sketch.MaxScale
+	}
+	return DetailScale
 }
 
 // rows returns how many details a minute holds.
@@ -145,9 +189,8 @@ type detailList struct {
 }
 
 type liveNodeKey struct {
-	node              NodeRef
-	instance, version Label
-	minute            int64
+	Process
+	minute int64
 }
 
 type liveNode struct {
@@ -284,13 +327,58 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		return
 	}
 	m := e.minute(floorDiv(c.End, minuteNanos))
+	if c.Errors != 0 && c.Cause != 0 {
+		d := m.details[causesSeen].find(Label(c.Cause), NumCauses, sketch.MaxScale)
+		d.Calls += int64(c.Errors) * weight
+		d.Raw += int64(c.Errors) * sign
+		d.Latency.Add(c.Duration, weight)
+	}
 	if c.Side == ClientSide {
-		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, c, weight, sign, failed)
+		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration)
+		if c.Instance != 0 {
+			l.count(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed)
+		}
 		return
 	}
-	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, c, weight, sign, failed)
-	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, c, weight, sign, failed)
-	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, c, weight, sign, failed)
+	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration)
+	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration)
+	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, weight, sign, failed, c.Duration)
+}
+
+// ObserveFacts adds facts to their minutes. It does not keep the slice. A fact of an edge without calls in its minute
+// is kept all the same; one of an edge that is not there, and would be one too many, is dropped and counted.
+func (l *Live) ObserveFacts(facts []Fact) {
+	for i := range facts {
+		f := &facts[i]
+		sh := &l.shards[f.Edge.shard()]
+		sh.mu.Lock()
+		k := f.Edge.pack()
+		e := sh.edges[k]
+		if e == nil {
+			if l.edges.Load() >= int64(l.cfg.MaxEdges) {
+				sh.mu.Unlock()
+				l.dropped[dropDetails].Add(1)
+				continue
+			}
+			e = &liveEdge{ref: f.Edge}
+			sh.edges[k] = e
+			l.edges.Add(1)
+		}
+		m := e.minute(floorDiv(f.End, minuteNanos))
+		list, limit := measures, int(numMeasures)
+		switch f.Dimension {
+		case Group:
+			list, limit = groups, l.cfg.MaxGroups
+		case Entry:
+			list, limit = entries, l.cfg.MaxGroups
+		}
+		sign := int64(1)
+		if f.Weight < 0 {
+			sign = -1
+		}
+		l.detail(m, list, f.Label, limit, int64(f.Weight), sign, f.Failed, f.Value)
+		sh.mu.Unlock()
+	}
 }
 
 // busy spreads a call's time in flight over the windows that it covers, no further back than the hold.
@@ -316,14 +404,19 @@ func (l *Live) busy(e *liveEdge, c *Call, weight int64) {
 	}
 }
 
-func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, c *Call, weight, sign int64, failed bool) {
-	if label == 0 {
-		return
+// detail adds an observation with its latency to one of the details of a list.
+func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool, value int64) {
+	if label != 0 {
+		l.count(m, list, label, limit, weight, sign, failed).Latency.Add(value, weight)
 	}
-	d := m.details[list].find(label, limit)
+}
+
+// count adds an observation to one of the details of a list, and returns it.
+func (l *Live) count(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool) *Detail {
+	d := m.details[list].find(label, limit, detailScale(list))
 	if d == nil {
 		l.dropped[dropDetails].Add(1)
-		d = m.details[list].find(0, limit+1)
+		d = m.details[list].find(0, limit+1, detailScale(list))
 	}
 	d.Calls += weight
 	d.Raw += sign
@@ -331,11 +424,11 @@ func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, c *Call, 
 		d.Errors += weight
 		d.RawErrors += sign
 	}
-	d.Latency.Add(c.Duration, weight)
+	return d
 }
 
 // find returns the detail of a label, nil when it would be one too many. Label 0 is "(other)".
-func (d *detailList) find(label Label, limit int) *Detail {
+func (d *detailList) find(label Label, limit, scale int) *Detail {
 	for i, l := range d.labels {
 		if l == label {
 			return &d.details[i]
@@ -345,7 +438,7 @@ func (d *detailList) find(label Label, limit int) *Detail {
 		return nil
 	}
 	d.labels = append(d.labels, label)
-	d.details = append(d.details, Detail{Latency: sketch.New(DetailScale)})
+	d.details = append(d.details, Detail{Latency: sketch.New(scale)})
 	return &d.details[len(d.details)-1]
 }
 
@@ -384,9 +477,15 @@ func (e *liveEdge) minute(start int64) *edgeMinute {
 	return m
 }
 
-// ObserveNode counts spans that a service's process sent, in the minute that holds at (nanoseconds since the epoch).
-func (l *Live) ObserveNode(node NodeRef, instance, version Label, spans int, at int64) {
-	k := liveNodeKey{node, instance, version, floorDiv(at, minuteNanos)}
+// Process is a process of a service, by numbers.
+type Process struct {
+	Node                          NodeRef
+	Instance, Version, Zone, Host Label
+}
+
+// ObserveNode counts spans that a process sent, in the minute that holds at (nanoseconds since the epoch).
+func (l *Live) ObserveNode(p Process, spans int, at int64) {
+	k := liveNodeKey{p, floorDiv(at, minuteNanos)}
 	l.nodes.Lock()
 	n := l.nodes.m[k]
 	if n == nil {

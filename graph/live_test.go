@@ -189,7 +189,7 @@ func TestObserveWhileCutting(t *testing.T) {
 			for j := range each {
 				at := noon.Add(time.Duration(j) * 50 * time.Millisecond)
 				live.Observe([]Call{{Edge: refs[i], Weight: 1, Calls: 1, Logical: 1, End: at.UnixNano(), Duration: 1e6, Timed: true}})
-				live.ObserveNode(refs[i].Source, 0, 0, 1, at.UnixNano())
+				live.ObserveNode(Process{Node: refs[i].Source}, 1, at.UnixNano())
 			}
 		})
 	}
@@ -268,6 +268,64 @@ func BenchmarkCut(b *testing.B) {
 		b.StartTimer()
 		if parts := live.Cut(noon.Add(time.Minute)); len(parts) < 2 {
 			b.Fatal("nothing was cut")
+		}
+	}
+}
+
+// A measure, a cause and a caller's instance are kept beside what calls show of themselves, and can be taken back.
+func TestLiveKeepsFacts(t *testing.T) {
+	live := NewLive(DefaultLiveConfig(), 1)
+	names := live.Names()
+	edge := EdgeRef{names.Node(Node{Kind: Service, Name: "a"}), names.Node(Node{Kind: Service, Name: "b"}), HTTP}
+	at := time.Date(2026, 11, 20, 12, 0, 5, 0, time.UTC)
+	call := Call{
+		Edge: edge, End: at.UnixNano(), Duration: 2e9, Weight: 3, Calls: 1, Logical: 1, Errors: 1, Outcome: Error,
+		Failure: TLS, Cause: TLSExpired, Timed: true, Instance: names.NewLabel("a-1"),
+	}
+	fact := Fact{Edge: edge, End: at.UnixNano(), Dimension: Measured, Label: Label(RetryGap), Value: 7e6, Weight: 3, Failed: true}
+	group := Fact{Edge: edge, End: at.UnixNano(), Dimension: Group, Label: names.NewLabel("g"), Value: 1, Weight: 1}
+	live.Observe([]Call{call, call})
+	live.ObserveFacts([]Fact{fact, fact, group})
+	call.Weight, fact.Weight = -3, -3
+	live.Observe([]Call{call})
+	live.ObserveFacts([]Fact{fact})
+
+	windows, _ := live.Windows(at.Add(-time.Minute), at.Add(time.Minute), true)
+	got := map[DetailKey][3]int64{}
+	for i := range windows {
+		for _, row := range windows[i].Details {
+			got[row.Key] = [3]int64{row.Detail.Calls, row.Detail.Errors, row.Detail.Latency.Count()}
+		}
+	}
+	want := map[DetailKey][3]int64{
+		{Instance, ClientSide, "a-1"}:                    {3, 3, 0},
+		{Caused, ClientSide, "tls: expired certificate"}: {3, 0, 3},
+		{Measured, ClientSide, "retry_gap"}:              {3, 3, 3},
+		{Group, ServerSide, "g"}:                         {1, 0, 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want(-) got(+):\n%s", diff)
+	}
+	if RetryGap.Key() != (DetailKey{Measured, ClientSide, "retry_gap"}) {
+		t.Errorf("%+v", RetryGap.Key())
+	}
+}
+
+// Every cause has a name of its own and a class, every measure a name of its own.
+func TestNamesOfCausesAndMeasures(t *testing.T) {
+	seen := map[string]bool{}
+	for c := Cause(1); c < Cause(NumCauses); c++ {
+		if name := c.String(); name == "" || seen[name] || c.Failure() == None {
+			t.Errorf("cause %d is called %q, of class %q", c, name, c.Failure())
+		} else {
+			seen[name] = true
+		}
+	}
+	for m := Measure(1); m < numMeasures; m++ {
+		if name := m.String(); name == "" || seen[name] {
+			t.Errorf("measure %d is called %q", m, name)
+		} else {
+			seen[name] = true
 		}
 	}
 }

@@ -70,10 +70,14 @@ const (
 	Operation Dimension = iota
 	Instance
 	Version
+	Measured      // by the name of a Measure
+	Caused        // by the name of a Cause: calls that failed
+	Group         // consumer groups of a queue
+	Entry         // what users asked for: traces that use the edge, by the entry service's id and its operation
 	NumDimensions = iota
 )
 
-var dimensionNames = [NumDimensions]string{"operation", "instance", "version"}
+var dimensionNames = [NumDimensions]string{"operation", "instance", "version", "measure", "cause", "group", "entry"}
 
 // String returns the dimension's name.
 func (d Dimension) String() string { return dimensionNames[d%NumDimensions] }
@@ -90,22 +94,23 @@ const (
 // Other is the name under which what exceeds a limit is gathered, in sight.
 const Other = "(other)"
 
-// DetailScale is the scale of the sketches in details: error ≤ 9.05 %.
+// DetailScale is the scale of the sketches of operations, instances, versions, groups and entries: error ≤ 9.05 %. Those
+// of measures and causes are as fine as an edge's.
 const DetailScale = 3
 
-// DetailKey names one operation, instance or version of an edge. Operations are told apart per side, because caller and
-// callee may name the same call differently; instances and versions on the server side are the callee's, on the client
-// side the caller's.
+// DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
+// call differently; instances and versions on the server side are the callee's, on the client side the caller's, whose
+// latencies are not kept. Measures, causes and entries are on the client side, groups on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side
 	Name      string
 }
 
-// Detail is what a minute knows of one operation, instance or version of an edge.
+// Detail is what a minute knows of one part of an edge.
 type Detail struct {
 	Calls, Errors, Raw, RawErrors int64
-	Latency                       sketch.Sketch // at DetailScale
+	Latency                       sketch.Sketch
 }
 
 // Add adds o.
@@ -131,18 +136,19 @@ type EdgeRow struct {
 	Stats EdgeStats
 }
 
-// DetailRow is one operation, instance or version of an edge in a window.
+// DetailRow is one part of an edge in a window.
 type DetailRow struct {
 	Edge   EdgeKey
 	Key    DetailKey
 	Detail Detail
 }
 
-// NodeRow is a service in a window: what its resource says, whether or not anything calls it.
+// NodeRow is a process of a service in a window: what its resource says, whether or not anything calls it.
 type NodeRow struct {
 	Node              Node
 	Instance, Version string
-	Spans             int64 // spans received, unweighted
+	Zone, Host        string // where it runs
+	Spans             int64  // spans received, unweighted
 }
 
 // Window is everything that was seen in [Start, Start+Length). Several parts of one window add up; a part that is

@@ -190,8 +190,7 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	sc := in.pool.Get().(*scratch)
 	defer in.pool.Put(sc)
 	sc.halves, sc.groups, sc.raws = sc.halves[:0], sc.groups[:0], sc.raws[:0]
-	sc.batch.calls, sc.batch.offers = sc.batch.calls[:0], sc.batch.offers[:0]
-	sc.batch.late, sc.batch.alone = 0, [len(aloneNames)]int64{}
+	sc.batch.reset()
 	sc.batch.sampled = in.book.sampled.Load()
 
 	at := now.UnixNano()
@@ -434,7 +433,7 @@ func (in *Intake) insert(sc *scratch, at int64) {
 	for _, g := range sc.groups {
 		g.resource.spans.Add(int64(g.to - g.from))
 		g.resource.lastSeen.Store(at)
-		in.live.ObserveNode(g.resource.service.ref, g.resource.instance, g.resource.version, g.to-g.from, at)
+		in.live.ObserveNode(g.resource.process(), g.to-g.from, at)
 	}
 	in.settle(b)
 	for i, n := range dropped {
@@ -461,6 +460,7 @@ func implausible(h *half, at int64) (dropReason, bool) {
 // settle acts on what a batch gathered under locks.
 func (in *Intake) settle(b *batch) {
 	in.live.Observe(b.calls)
+	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)
 	if b.late != 0 {
 		in.count.late.Add(b.late)
@@ -503,7 +503,7 @@ func (in *Intake) expire(now time.Time, wait time.Duration) {
 		in.pairer.expire(s, at, int64(wait), int64(keepWaits*in.cfg.Wait), int64(lateFor), &b)
 		s.mu.Unlock()
 		in.settle(&b)
-		b.calls, b.offers, b.late, b.alone = b.calls[:0], b.offers[:0], 0, [len(aloneNames)]int64{}
+		b.reset()
 		runtime.Gosched()
 	}
 }

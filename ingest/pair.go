@@ -13,11 +13,17 @@ func callee(h, c *half) bool { return c.serving() || c.node != h.node && !c.outg
 // batch gathers what happens while a shard is locked, to be acted on after it is not.
 type batch struct {
 	calls  []graph.Call
+	facts  []graph.Fact
 	offers []offer
 	late   int64
 	alone  [3]int64
 	// sampled is the share of traces, of 2^64, that may become examples.
 	sampled uint64
+}
+
+// reset empties the batch.
+func (b *batch) reset() {
+	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [len(aloneNames)]int64{}
 }
 
 // The kinds of halves that can stay alone.
@@ -379,7 +385,7 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
 		Outcome: h.verdict.outcome, Failure: f.failure, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
-		Operation: h.operation,
+		Operation: h.operation, Instance: h.instance,
 	}
 	if f.flags&retry != 0 {
 		c.Logical = 0

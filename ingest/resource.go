@@ -42,6 +42,8 @@ type resource struct {
 	service  *service
 	instance graph.Label
 	version  graph.Label
+	zone     graph.Label
+	host     graph.Label
 	sdk      string
 	spans    atomic.Int64
 	used     atomic.Uint32 // minute of the last use
@@ -107,17 +109,21 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 	// Beyond the limit processes are still told apart as services, but no longer as instances.
 	d.overflow.Add(1)
 	d.freeResource(r)
-	r.instance, r.version = 0, 0
+	r.instance, r.version, r.zone, r.host = 0, 0, 0, 0
 	return r, nil
 }
 
 func (d *directory) freeResource(r *resource) {
-	if r.instance != 0 {
-		d.names.FreeLabel(r.instance)
+	for _, l := range [...]graph.Label{r.instance, r.version, r.zone, r.host} {
+		if l != 0 {
+			d.names.FreeLabel(l)
+		}
 	}
-	if r.version != 0 {
-		d.names.FreeLabel(r.version)
-	}
+}
+
+// process returns the resource as the live graph knows it.
+func (r *resource) process() graph.Process {
+	return graph.Process{Node: r.service.ref, Instance: r.instance, Version: r.version, Zone: r.zone, Host: r.host}
 }
 
 // The resource attributes that are read, in the order in which they count.
@@ -129,6 +135,8 @@ var (
 	}
 	instanceKeys = []string{"service.instance.id", "k8s.pod.uid", "k8s.pod.name", "container.id", "host.id", "host.name"}
 	versionKeys  = []string{"service.version", "container.image.tags"}
+	zoneKeys     = []string{"cloud.availability_zone", "cloud.region"}
+	hostKeys     = []string{"k8s.node.name", "host.name", "host.id"}
 )
 
 // read resolves a resource by its attributes.
@@ -159,11 +167,13 @@ func (d *directory) read(raw []byte) (*resource, error) {
 		}
 	}
 	r := &resource{raw: bytes.Clone(raw), service: d.service(n)}
-	if s := first(instanceKeys); s != "" {
-		r.instance = d.names.NewLabel(s)
-	}
-	if s := first(versionKeys); s != "" {
-		r.version = d.names.NewLabel(s)
+	for _, of := range [...]struct {
+		label *graph.Label
+		keys  []string
+	}{{&r.instance, instanceKeys}, {&r.version, versionKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
+		if s := first(of.keys); s != "" {
+			*of.label = d.names.NewLabel(s)
+		}
 	}
 	r.sdk = strings.TrimSpace(at["telemetry.sdk.language"] + " " + at["telemetry.sdk.version"])
 	return r, nil

@@ -169,7 +169,7 @@ func (c *LimitsConfig) validate() (errs []error) {
 func (c *LimitsConfig) live() graph.LiveConfig {
 	return graph.LiveConfig{
 		MaxNodes: c.Nodes, MaxEdges: c.Edges, MaxOperations: c.Operations, MaxInstances: c.Instances, MaxVersions: c.Versions,
-		Hold: time.Duration(c.Hold),
+		MaxGroups: graph.DefaultLiveConfig().MaxGroups, Hold: time.Duration(c.Hold),
 	}
 }
 

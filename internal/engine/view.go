@@ -148,7 +148,7 @@ type sum struct {
 	window  *graph.Window
 	edges   map[graph.EdgeKey]int
 	details map[detailKey]int
-	nodes   map[nodeKey]int
+	nodes   map[graph.NodeRow]int
 }
 
 type detailKey struct {
@@ -156,9 +156,11 @@ type detailKey struct {
 	key  graph.DetailKey
 }
 
-type nodeKey struct {
-	node              graph.Node
-	instance, version string
+// processOf names a NodeRow: the row without its count.
+func processOf(row *graph.NodeRow) graph.NodeRow {
+	p := *row
+	p.Spans = 0
+	return p
 }
 
 func newSum(w *graph.Window) *sum { return &sum{window: w} }
@@ -201,13 +203,13 @@ func (s *sum) detail(row *graph.DetailRow) {
 
 func (s *sum) node(row *graph.NodeRow) {
 	if s.nodes == nil {
-		s.nodes = make(map[nodeKey]int, len(s.window.Nodes))
+		s.nodes = make(map[graph.NodeRow]int, len(s.window.Nodes))
 		for i := range s.window.Nodes {
 			n := &s.window.Nodes[i]
-			s.nodes[nodeKey{n.Node, n.Instance, n.Version}] = i
+			s.nodes[processOf(n)] = i
 		}
 	}
-	k := nodeKey{row.Node, row.Instance, row.Version}
+	k := processOf(row)
 	if i, ok := s.nodes[k]; ok {
 		s.window.Nodes[i].Spans += row.Spans
 		return

@@ -69,7 +69,7 @@ func randomFact(rnd *rand.Rand, now time.Time) fact {
 func observe(live *graph.Live, f fact) {
 	names := live.Names()
 	if f.spans > 0 {
-		live.ObserveNode(names.Node(f.edge.Target), label(live, f.instance), label(live, f.version), f.spans, f.call.End)
+		live.ObserveNode(graph.Process{Node: names.Node(f.edge.Target), Instance: label(live, f.instance), Version: label(live, f.version)}, f.spans, f.call.End)
 		return
 	}
 	c := f.call
@@ -342,7 +342,9 @@ func TestViewWhileTheEngineTicks(t *testing.T) {
 						got += w.Edges[i].Stats.Calls
 					}
 					for i := range w.Details {
-						got += w.Details[i].Detail.Calls
+						if w.Details[i].Key.Dimension == graph.Operation {
+							got += w.Details[i].Detail.Calls
+						}
 					}
 				}
 				if got < atLeast || got > atMost {

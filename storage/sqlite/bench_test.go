@@ -301,7 +301,7 @@ func TestBlockRoundTrip(t *testing.T) {
 			want[id] = row.Stats
 			all.edges[id] = &edgeSum{countsOf(&row.Stats), row.Stats.Client, row.Stats.Server}
 			all.details[detailKey{id, graph.Dimension(i % 3), graph.Side(i % 2), int64(n - i)}] = &detailSum{[detailColumns]int64{int64(i), 1, -1}, sketch.New(graph.DetailScale)}
-			all.nodes[nodeKey{id, int64(i % 3), int64(i % 2)}] = int64(-i)
+			all.nodes[nodeKey{id, int64(i % 3), int64(i % 2), int64(i % 5), 0}] = int64(-i)
 		}
 		var w blockWriter
 		var reader blockReader
@@ -352,7 +352,7 @@ func FuzzBlock(f *testing.F) {
 		row := es[i].row(r, .2)
 		all.edges[int64(i)] = &edgeSum{countsOf(&row.Stats), row.Stats.Client, row.Stats.Server}
 		all.details[detailKey{int64(i), graph.Instance, graph.ServerSide, 5}] = &detailSum{[detailColumns]int64{1, 2, 3, 4}, row.Stats.Client}
-		all.nodes[nodeKey{int64(i), 2, 3}] = 4
+		all.nodes[nodeKey{int64(i), 2, 3, 0, 4}] = 4
 	}
 	var w blockWriter
 	for k := edges; k <= nodes; k++ {

@@ -34,7 +34,7 @@ type (
 		side graph.Side
 		name int64
 	}
-	nodeKey struct{ node, instance, version int64 }
+	nodeKey struct{ node, instance, version, zone, host int64 }
 )
 
 // The counts of an edge come first and its failures by class last, so that a class more only adds a column.
@@ -289,6 +289,8 @@ func (w *blockWriter) nodes(dst []byte, keys []nodeKey, rows map[nodeKey]int64) 
 	w.column(len(keys), func(i int) int64 { return keys[i].instance - keys[max(i-1, 0)].instance*int64(min(i, 1)) })
 	w.column(len(keys), func(i int) int64 { return keys[i].version })
 	w.column(len(keys), func(i int) int64 { return rows[keys[i]] })
+	w.column(len(keys), func(i int) int64 { return keys[i].zone })
+	w.column(len(keys), func(i int) int64 { return keys[i].host })
 	return compress(dst, w.raw)
 }
 
@@ -301,7 +303,8 @@ func compareDetails(a, b detailKey) int {
 }
 
 func compareNodes(a, b nodeKey) int {
-	return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.instance, b.instance), cmp.Compare(a.version, b.version))
+	return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.instance, b.instance), cmp.Compare(a.version, b.version),
+		cmp.Compare(a.zone, b.zone), cmp.Compare(a.host, b.host))
 }
 
 // Lanes share a window's rows out by their edge or node, so that one edge's history is read without the others'. A
@@ -596,11 +599,22 @@ func (r *blockReader) mergeNodes(s *sums, b []byte) (err error) {
 	for i, v := range r.values {
 		keys[i].version = v
 	}
-	if _, _, err = r.column(b, len(r.ids)); err != nil {
+	if b, _, err = r.column(b, len(r.ids)); err != nil {
 		return err
 	}
-	for i, v := range r.values {
-		s.node(keys[i], v)
+	spans := slices.Clone(r.values)
+	for _, field := range [...]func(*nodeKey) *int64{
+		func(k *nodeKey) *int64 { return &k.zone }, func(k *nodeKey) *int64 { return &k.host },
+	} {
+		if b, _, err = r.column(b, len(r.ids)); err != nil {
+			return err
+		}
+		for i, v := range r.values {
+			*field(&keys[i]) = v
+		}
+	}
+	for i, n := range spans {
+		s.node(keys[i], n)
 	}
 	return nil
 }

@@ -440,7 +440,10 @@ func (r *rangeReader) windows(d *dictionary, q storage.Query, sums map[bucket]*s
 			edgeIDs[k.edge], nameIDs[k.name] = struct{}{}, struct{}{}
 		}
 		for k := range s.nodes {
-			nodeIDs[k.node], nameIDs[k.instance], nameIDs[k.version] = struct{}{}, struct{}{}, struct{}{}
+			nodeIDs[k.node] = struct{}{}
+			for _, name := range [...]int64{k.instance, k.version, k.zone, k.host} {
+				nameIDs[name] = struct{}{}
+			}
 		}
 	}
 	w, err := d.words(r.ctx, r.tx, edgeIDs, nodeIDs, nameIDs)
@@ -473,10 +476,17 @@ func (r *rangeReader) windows(d *dictionary, q storage.Query, sums map[bucket]*s
 		}
 		for k, spans := range s.nodes {
 			n, ok1 := w.nodes[k.node]
-			instance, ok2 := w.names[k.instance]
-			version, ok3 := w.names[k.version]
-			if ok1 && ok2 && ok3 && !other(n.Env) {
-				win.Nodes = append(win.Nodes, graph.NodeRow{Node: n, Instance: instance, Version: version, Spans: spans})
+			row := graph.NodeRow{Node: n, Spans: spans}
+			for _, of := range [...]struct {
+				name *string
+				id   int64
+			}{{&row.Instance, k.instance}, {&row.Version, k.version}, {&row.Zone, k.zone}, {&row.Host, k.host}} {
+				var ok bool
+				*of.name, ok = w.names[of.id]
+				ok1 = ok1 && ok
+			}
+			if ok1 && !other(n.Env) {
+				win.Nodes = append(win.Nodes, row)
 			}
 		}
 		if len(win.Edges)+len(win.Details)+len(win.Nodes) > 0 {

@@ -246,15 +246,16 @@ func numbersOf(n *numberer, p *graph.Part, day int64) (*sums, error) {
 		if err != nil {
 			return nil, err
 		}
-		instance, err := n.nameID(r.Instance, day)
-		if err != nil {
-			return nil, err
+		k := nodeKey{node: id}
+		for _, of := range [...]struct {
+			id   *int64
+			name string
+		}{{&k.instance, r.Instance}, {&k.version, r.Version}, {&k.zone, r.Zone}, {&k.host, r.Host}} {
+			if *of.id, err = n.nameID(of.name, day); err != nil {
+				return nil, err
+			}
 		}
-		version, err := n.nameID(r.Version, day)
-		if err != nil {
-			return nil, err
-		}
-		rows.node(nodeKey{id, instance, version}, r.Spans)
+		rows.node(k, r.Spans)
 	}
 	return rows, nil
 }

@@ -1,0 +1,89 @@
+package graph
+
+// Measure is what is measured on an edge beside calls and latency, kept by the minute under its name in the dimension
+// Measured: Calls is how often it was seen, Errors how many of those are what its comment calls failed, Latency the
+// values. What is not said otherwise is a time in nanoseconds. The zero value is none.
+type Measure uint8
+
+// The measures of calls, counted for every one of them.
+const (
+	_ Measure = iota
+	// RetryGap is the time from the end of a failed attempt to the beginning of the next; failed retries are failed.
+	RetryGap
+	// RetryGrowth is the second such gap of a logical call over its first, in thousandths.
+	RetryGrowth
+	// RetryPushback is like RetryGap, where the answer asked for a wait; failed is a retry that did not wait that long.
+	RetryPushback
+	// Resend is another attempt that is no retry: after a redirect, or with credentials.
+	Resend
+	// Hedge is an attempt that began while an earlier one was still going well.
+	Hedge
+	// UnsafeRetry is a retry of a call that must not be made twice after one whose answer was lost or came too late;
+	// failed is one whose first attempt is known to have been carried out.
+	UnsafeRetry
+	// Redelivery is a message that is delivered again.
+	Redelivery
+	// Wasted is how long the callee worked on after its caller had left.
+	Wasted
+	// Lag is how long a message waited in its queue.
+	Lag
+	// LagSkewed is a lag that is below zero: the clocks of producer and consumer differ by at least as much.
+	LagSkewed
+	// ProxyOut, Network and ProxyIn are the parts of the time between caller and callee that proxies tell apart.
+	ProxyOut
+	Network
+	ProxyIn
+	// Skew is how far the callee's clock is ahead of the caller's, and SkewBehind how far it is behind, of calls whose
+	// halves cannot lie as their clocks say.
+	Skew
+	SkewBehind
+
+	firstOfTraces
+)
+
+// The measures of whole traces, taken of a share of them that is chosen by trace id and spoken of as "traces analysed".
+const (
+	// Traces is the duration of the traces that use the edge; failed are those that failed as a whole.
+	Traces Measure = firstOfTraces + iota
+	// Gap is the time between caller and callee: the caller's latency without the callee's.
+	Gap
+	// Critical is the time of the trace's critical path that lies on the edge and in what is below it.
+	Critical
+	// CriticalEdge is the part of Critical between caller and callee, or all of it where the callee sends no spans.
+	CriticalEdge
+	// CriticalSelf is the part of Critical in the callee's own code.
+	CriticalSelf
+	// OriginEdge is a failed trace whose failure began on the edge, OriginSelf one where it began in the callee. The
+	// value is the share of the trace's failure that began there, in thousandths.
+	OriginEdge
+	OriginSelf
+	// Absorbed is a logical call that failed; failed are those whose caller failed as well.
+	Absorbed
+	// Repeated is an operation that made ten or more calls of one kind one after the other; the value is what calling
+	// once, or at once, would save.
+	Repeated
+	// Parallel and Sequential are calls that an operation made while it made others, and after them.
+	Parallel
+	Sequential
+	// Depth is how many calls deep a trace is; of edges that enter.
+	Depth
+	// NestedRetries is a failed call that was retried at two layers or more; the value is the product of the attempts.
+	NestedRetries
+
+	numMeasures
+)
+
+var measureNames = [numMeasures]string{
+	RetryGap: "retry_gap", RetryGrowth: "retry_growth", RetryPushback: "retry_pushback", Resend: "resend", Hedge: "hedge",
+	UnsafeRetry: "unsafe_retry", Redelivery: "redelivery", Wasted: "wasted", Lag: "lag", LagSkewed: "lag_skewed",
+	ProxyOut: "proxy_out", Network: "network", ProxyIn: "proxy_in", Skew: "skew", SkewBehind: "skew_behind",
+	Traces: "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
+	OriginEdge: "origin_edge", OriginSelf: "origin_self", Absorbed: "absorbed", Repeated: "repeated", Parallel: "parallel",
+	Sequential: "sequential", Depth: "depth", NestedRetries: "nested_retries",
+}
+
+// String returns the measure's name: that of its detail.
+func (m Measure) String() string { return measureNames[m%numMeasures] }
+
+// Key returns the key of the measure's detail.
+func (m Measure) Key() DetailKey { return DetailKey{Dimension: Measured, Name: m.String()} }
