@@ -38,7 +38,7 @@ func newInstance(env string, svc *service, n, i int, version string, rng *rand.R
 		attrs = append(attrs, str("deployment.environment.name", env))
 	}
 	attrs = append(attrs,
-		str("host.name", host), num("process.pid", int64(1+rng.IntN(40))),
+		str("host.name", host), str("cloud.availability_zone", zones[i%len(zones)]), num("process.pid", int64(1+rng.IntN(40))),
 		str("telemetry.sdk.name", "opentelemetry"), str("telemetry.sdk.language", svc.Language),
 		str("telemetry.sdk.version", sdkVersions[svc.Language]))
 	schema := "https://opentelemetry.io/schemas/1.40.0"
@@ -72,7 +72,10 @@ const (
 	grpcOK               = 0
 	grpcDeadlineExceeded = 4
 	grpcNotFound         = 5
+	grpcExhausted        = 8
+	grpcUnimplemented    = 12
 	grpcUnavailable      = 14
+	grpcUnauthenticated  = 16
 )
 
 func grpcCode(r result) int64 {
@@ -81,6 +84,12 @@ func grpcCode(r result) int64 {
 		return grpcUnavailable
 	case notFound:
 		return grpcNotFound
+	case throttled:
+		return grpcExhausted
+	case unauthorized:
+		return grpcUnauthenticated
+	case unsupported:
+		return grpcUnimplemented
 	}
 	return grpcOK
 }
@@ -91,11 +100,20 @@ func httpCode(r result) int64 {
 		return 503
 	case notFound:
 		return 404
+	case throttled:
+		return 429
+	case unauthorized:
+		return 401
+	case unsupported:
+		return 415
 	}
 	return 200
 }
 
-var grpcNames = map[int64]string{grpcOK: "OK", grpcDeadlineExceeded: "DEADLINE_EXCEEDED", grpcNotFound: "NOT_FOUND", grpcUnavailable: "UNAVAILABLE"}
+var grpcNames = map[int64]string{
+	grpcOK: "OK", grpcDeadlineExceeded: "DEADLINE_EXCEEDED", grpcNotFound: "NOT_FOUND", grpcUnavailable: "UNAVAILABLE",
+	grpcExhausted: "RESOURCE_EXHAUSTED", grpcUnimplemented: "UNIMPLEMENTED", grpcUnauthenticated: "UNAUTHENTICATED",
+}
 
 // exception adds an exception event at the span's end.
 func (sp *span) exception(kind, message string) {
@@ -171,21 +189,25 @@ type clientView struct {
 	attempt    int
 	result     result
 	timeout    bool
-	handshake  bool // refused the peer's certificate
+	lost       bool      // the answer did not arrive
+	refusal    FaultKind // what kept it from its callee; "" if nothing did
 }
 
 // describeClient gives the caller's span of a call its looks.
 func (s *service) describeClient(sp *span, c clientView) {
 	errorType := ""
 	switch {
-	case c.handshake:
-		kind := map[string]string{
-			"go": "*tls.CertificateVerificationError", "java": "javax.net.ssl.SSLHandshakeException", "nodejs": "CERT_HAS_EXPIRED",
-			"python": "ssl.SSLCertVerificationError", "dotnet": "System.Security.Authentication.AuthenticationException",
-		}[s.Language]
-		errorType = kind
-		sp.message = "certificate has expired or is not yet valid: " + c.host
-		sp.exception(kind, sp.message)
+	case c.refusal != "" || c.lost:
+		why := refusals[c.refusal]
+		if c.lost {
+			why = refusals[ConnectionReset]
+		}
+		errorType = why.types[s.Language]
+		if errorType == "" {
+			errorType = why.types[""]
+		}
+		sp.message = why.words + ": " + c.host
+		sp.exception(errorType, sp.message)
 	case c.timeout:
 		errorType = map[string]string{"go": "context.deadlineExceededError", "java": "java.net.SocketTimeoutException"}[s.Language]
 		if errorType == "" {
@@ -199,7 +221,7 @@ func (s *service) describeClient(sp *span, c clientView) {
 		switch {
 		case c.timeout:
 			code = grpcDeadlineExceeded
-		case c.handshake:
+		case c.refusal != "" || c.lost:
 			code = grpcUnavailable
 		}
 		if code != grpcOK {

@@ -16,7 +16,56 @@ const (
 	ExpiredCertificate FaultKind = "expired certificate" // a service or an external host: callers refuse the handshake, and it sees nothing
 	QueueBacklog       FaultKind = "queue backlog"       // a topic: messages wait longer and longer, and are worked off afterwards
 	BadDeploy          FaultKind = "bad deploy"          // a service: half of its instances get a new version that fails a quarter of its calls
+
+	SlowService   FaultKind = "slow service"   // a service: its own code takes 60 times as long
+	BadZone       FaultKind = "bad zone"       // a service: its instances in the first zone fail 40 % of their calls
+	BadCaller     FaultKind = "bad caller"     // a service: its first instance cannot connect for half of the calls that it makes
+	ContractBreak FaultKind = "contract break" // a service: half of its instances get a new version that does not know most of the operations
+
+	ServiceDown     FaultKind = "service down"     // a service or an external host: nothing listens there
+	UnknownName     FaultKind = "unknown name"     // a service or an external host: its name cannot be resolved
+	ConnectionReset FaultKind = "connection reset" // a service: 40 % of the calls to it break off before they arrive
+	BreakerOpen     FaultKind = "breaker open"     // a service: its callers' breakers let nine of ten calls not pass
+	PoolExhausted   FaultKind = "pool exhausted"   // a service: its callers' pools have no connection for 60 % of the calls
+	LostAnswers     FaultKind = "lost answers"     // a service: it answers, and 30 % of the answers do not arrive
+	Throttling      FaultKind = "throttling"       // a service: it turns 30 % of the calls away
+	TokenExpired    FaultKind = "token expired"    // a service: it does not accept its callers' tokens
+	Redelivery      FaultKind = "redelivery"       // a topic: every third message is delivered twice
 )
+
+// refusal is how a call fails that does not reach its callee.
+type refusal struct {
+	share float64           // of the calls that fail so; the others pass
+	after time.Duration     // median time until the caller knows
+	types map[string]string // exception by language; "" for the others
+	words string
+}
+
+// refusals are the faults that keep calls from their callee.
+var refusals = map[FaultKind]refusal{
+	ExpiredCertificate: {1, 4 * ms, map[string]string{
+		"go": "*tls.CertificateVerificationError", "java": "javax.net.ssl.SSLHandshakeException", "": "CERT_HAS_EXPIRED",
+		"python": "ssl.SSLCertVerificationError", "dotnet": "System.Security.Authentication.AuthenticationException",
+	}, "certificate has expired or is not yet valid"},
+	ServiceDown: {1, ms, map[string]string{
+		"go": "*net.OpError", "java": "java.net.ConnectException", "": "ECONNREFUSED",
+	}, "connect: connection refused"},
+	UnknownName: {1, 3 * ms, map[string]string{
+		"go": "*net.DNSError", "java": "java.net.UnknownHostException", "": "ENOTFOUND",
+	}, "lookup failed: no such host"},
+	ConnectionReset: {0.4, 5 * ms, map[string]string{
+		"go": "*net.OpError", "java": "java.net.SocketException", "": "ECONNRESET",
+	}, "read: connection reset by peer"},
+	BreakerOpen: {0.9, ms / 5, map[string]string{
+		"java": "io.github.resilience4j.circuitbreaker.CallNotPermittedException", "": "CircuitBreakerError",
+	}, "circuit breaker is open"},
+	PoolExhausted: {0.6, 80 * ms, map[string]string{
+		"java": "java.sql.SQLTransientConnectionException", "": "Error",
+	}, "connection pool exhausted"},
+}
+
+// zones are where instances run, one after the other.
+var zones = [...]string{"eu-1a", "eu-1b", "eu-1c"}
 
 // Fault is one thing that goes wrong for a while.
 type Fault struct {
@@ -43,6 +92,16 @@ func newScript(faults []Fault, period time.Duration, start time.Time, known func
 		}
 	}
 	return &script{start: start, period: period, faults: faults}, nil
+}
+
+// refuses returns the fault that keeps calls from the target at the time, if there is one.
+func (s *script) refuses(target string, at int64) (FaultKind, bool) {
+	for _, f := range s.faults {
+		if _, ok := refusals[f.Kind]; ok && f.Target == target && s.on(f.Kind, target, at) {
+			return f.Kind, true
+		}
+	}
+	return "", false
 }
 
 // offset returns the time within the script, in ns.

@@ -153,7 +153,7 @@ func (g *Generator) addService(s *Service, n int) {
 		svc.instances = append(svc.instances, add(i, version))
 	}
 	for _, f := range g.cfg.Script {
-		if f.Kind == BadDeploy && f.Target == s.Node() && svc.deployed == nil {
+		if (f.Kind == BadDeploy || f.Kind == ContractBreak) && f.Target == s.Node() && svc.deployed == nil {
 			for i := range (s.Instances + 1) / 2 {
 				svc.deployed = append(svc.deployed, add(i, nextMinor(s.Version)))
 			}
@@ -174,11 +174,12 @@ func (g *Generator) canHave(kind FaultKind, target string) bool {
 	switch kind {
 	case SlowDatabase:
 		return slices.ContainsFunc(t.Databases, func(d Database) bool { return d.Node() == target })
-	case QueueBacklog:
+	case QueueBacklog, Redelivery:
 		return slices.ContainsFunc(t.Topics, func(q Topic) bool { return q.Node() == target })
-	case ExpiredCertificate:
+	case ExpiredCertificate, ServiceDown, UnknownName:
 		return isService || slices.ContainsFunc(t.Externals, func(x External) bool { return x.Node() == target })
-	case BadInstance, RetryStorm, BadDeploy:
+	case BadInstance, RetryStorm, BadDeploy, SlowService, BadZone, BadCaller, ContractBreak, ConnectionReset, BreakerOpen,
+		PoolExhausted, LostAnswers, Throttling, TokenExpired:
 		return isService
 	}
 	return false
@@ -334,7 +335,7 @@ func (g *Generator) count(c call) {
 // choose returns the instance that takes a call.
 func (g *Generator) choose(s *service, at int64) *instance {
 	i := g.rng.IntN(len(s.instances))
-	if i < len(s.deployed) && g.script.on(BadDeploy, s.Node(), at) {
+	if i < len(s.deployed) && (g.script.on(BadDeploy, s.Node(), at) || g.script.on(ContractBreak, s.Node(), at)) {
 		return s.deployed[i]
 	}
 	return s.instances[i]
@@ -372,12 +373,29 @@ func (g *Generator) serve(r request) (end int64, out result) {
 		fails = 0.7
 		own *= 4
 	}
+	if r.in.index%len(zones) == 0 && g.script.on(BadZone, node, r.start) {
+		fails = 0.4
+	}
+	if g.script.on(SlowService, node, r.start) {
+		own *= 60
+	}
+	refuses := succeeded
 	if slices.Contains(r.svc.deployed, r.in) {
-		fails = 0.25
+		if fails = 0.25; g.script.on(ContractBreak, node, r.start) {
+			fails, refuses = 0.8, unsupported
+		}
+	}
+	switch {
+	case g.script.on(Throttling, node, r.start):
+		fails, refuses = 0.3, throttled
+	case g.script.on(TokenExpired, node, r.start):
+		fails, refuses = 1, unauthorized
 	}
 	t := r.start + own/2
 	reason := ""
 	switch p := g.rng.Float64(); {
+	case p < fails && refuses != succeeded:
+		out = refuses
 	case p < fails:
 		out, reason = failed, "internal error"
 	case p > 1-r.op.NotFound:
@@ -413,6 +431,9 @@ func (g *Generator) steps(in *instance, parent spanID, steps []Step, start int64
 			continue
 		}
 		t, failure := g.step(in, parent, st, start)
+		for n := 1; n < st.Repeat && failure == ""; n++ {
+			t, failure = g.step(in, parent, st, t+g.duration(ms/5))
+		}
 		end = max(end, t)
 		if failure != "" && !st.Optional && broken == "" {
 			broken = failure
@@ -449,20 +470,27 @@ func (g *Generator) step(in *instance, parent spanID, st *Step, start int64) (en
 }
 
 // attempts repeats a call as the step allows, with a backoff, and returns when it
-// is over and whether the last attempt failed.
-func (g *Generator) attempts(st *Step, storm bool, start int64, try func(start int64, attempt int, last func(failure bool) bool) (int64, bool)) (int64, bool) {
+// is over and whether the last attempt failed. Of a failure that no retry makes
+// better there is no other attempt.
+func (g *Generator) attempts(st *Step, storm bool, start int64, try func(start int64, attempt int, last func(failure, final bool) bool) (end int64, failure, final bool)) (int64, bool) {
 	most := max(1, st.Attempts)
 	backoff := 30 * ms
+	if st.Backoff > 0 {
+		backoff = st.Backoff
+	}
 	if storm {
 		most, backoff = max(most, 4), 2*ms
 	}
 	for attempt := 0; ; attempt++ {
-		last := func(failure bool) bool { return !failure || attempt+1 == most }
-		end, failure := try(start, attempt, last)
-		if last(failure) {
+		last := func(failure, final bool) bool { return !failure || final || attempt+1 == most }
+		end, failure, final := try(start, attempt, last)
+		if last(failure, final) {
 			return end, failure
 		}
-		start = end + g.duration(backoff)
+		start = end + int64(backoff)
+		if !st.Fixed {
+			start = end + g.duration(backoff)
+		}
 	}
 }
 
@@ -471,15 +499,14 @@ func (g *Generator) call(in *instance, parent spanID, st *Step, start int64) (in
 	callee := g.services[st.Service]
 	op := callee.op(st.Op)
 	storm := g.script.on(RetryStorm, callee.Node(), start)
-	end, broken := g.attempts(st, storm, start, func(start int64, attempt int, last func(bool) bool) (int64, bool) {
+	try := func(start int64, attempt int, last func(failure, final bool) bool) (int64, bool, bool) {
 		c := call{edge: Edge{in.svc.Node(), callee.Node(), callee.protocol()}, server: -1, clientWeight: 1, serverWeight: 1, retry: attempt > 0}
 		id := g.newID()
 		to := g.choose(callee, start)
 		seen := clientView{host: callee.host(), peer: to.ip, grpc: callee.GRPC, op: op.Name, attempt: attempt}
 		var end int64
-		if g.script.on(ExpiredCertificate, callee.Node(), start) {
-			end = start + g.duration(4*ms)
-			seen.handshake, c.failed = true, true
+		if seen.refusal, c.failed = g.refused(in, callee.Node(), start); c.failed {
+			end = start + g.duration(refusals[seen.refusal].after)
 		} else {
 			serverStart := start + g.duration(ms/2)
 			serverEnd, out := g.serve(request{svc: callee, op: op, in: to, start: serverStart, parent: id, peer: in.ip})
@@ -490,44 +517,80 @@ func (g *Generator) call(in *instance, parent spanID, st *Step, start int64) (in
 				end = start + limit
 				seen.timeout = true
 			}
-			c.failed = out == failed || seen.timeout
+			seen.lost = out == succeeded && !seen.timeout && g.script.on(LostAnswers, callee.Node(), start) && g.rng.Float64() < 0.3
+			c.failed = seen.failed()
 		}
-		c.client, c.last = end-start, last(c.failed)
+		final := seen.result == unauthorized
+		c.client, c.last = end-start, last(c.failed, final)
 		g.count(c)
 		sp := g.newSpan(in, id, parent, kindClient, start, end)
 		in.svc.describeClient(sp, seen)
 		g.emit(in, sp, end)
-		return end, c.failed
-	})
+		return end, c.failed, final
+	}
+	end, broken := g.attempts(st, storm, start, try)
+	if hedge := int64(st.Hedge); hedge > 0 && end-start > hedge {
+		// Whichever attempt is good first counts; the other one runs on.
+		other, failure, _ := try(start+hedge, 1, func(bool, bool) bool { return true })
+		if broken || !failure && other < end {
+			end, broken = other, failure
+		}
+	}
 	if broken {
 		return end, callee.Name + " failed"
 	}
 	return end, ""
 }
 
+// refused returns what keeps a call to the target from it, if anything does.
+func (g *Generator) refused(in *instance, target string, at int64) (FaultKind, bool) {
+	if in.index == 0 && g.script.on(BadCaller, in.svc.Node(), at) && g.rng.Float64() < 0.5 {
+		return ServiceDown, true
+	}
+	kind, ok := g.script.refuses(target, at)
+	if ok && refusals[kind].share < 1 && g.rng.Float64() >= refusals[kind].share {
+		return "", false
+	}
+	return kind, ok
+}
+
+// failed reports whether the call counts as failed on its edge.
+func (c *clientView) failed() bool {
+	if c.timeout || c.lost || c.refusal != "" {
+		return true
+	}
+	switch c.result {
+	case failed, throttled, unauthorized:
+		return true
+	case unsupported:
+		return c.grpc // over HTTP a 4xx is the caller's mistake
+	}
+	return false
+}
+
 // callExternal plays a logical call of somebody else's API, which sends no spans.
 func (g *Generator) callExternal(in *instance, parent spanID, st *Step, start int64) (int64, string) {
 	x := g.externals[st.External]
-	end, broken := g.attempts(st, false, start, func(start int64, attempt int, last func(bool) bool) (int64, bool) {
+	end, broken := g.attempts(st, false, start, func(start int64, attempt int, last func(failure, final bool) bool) (int64, bool, bool) {
 		c := call{edge: Edge{in.svc.Node(), x.Node(), "http"}, server: -1, clientWeight: 1, retry: attempt > 0}
 		seen := clientView{host: x.Host, peer: "198.51.100.20", external: true, op: st.Op, attempt: attempt}
 		end := start + g.duration(x.Own)
+		seen.refusal, c.failed = g.refused(in, x.Node(), start)
 		switch {
-		case g.script.on(ExpiredCertificate, x.Node(), start):
-			end = start + g.duration(15*ms)
-			seen.handshake, c.failed = true, true
+		case c.failed:
+			end = start + g.duration(3*refusals[seen.refusal].after)
 		case st.Timeout > 0 && end-start > int64(st.Timeout):
 			end = start + int64(st.Timeout)
 			seen.timeout, c.failed = true, true
 		case g.rng.Float64() < 0.002:
 			seen.result, c.failed = failed, true
 		}
-		c.client, c.last = end-start, last(c.failed)
+		c.client, c.last = end-start, last(c.failed, false)
 		g.count(c)
 		sp := g.newSpan(in, g.newID(), parent, kindClient, start, end)
 		in.svc.describeClient(sp, seen)
 		g.emit(in, sp, end)
-		return end, c.failed
+		return end, c.failed, false
 	})
 	if broken {
 		return end, x.Host + " failed"
@@ -587,11 +650,18 @@ func (g *Generator) publish(in *instance, parent spanID, st *Step, start int64) 
 			r.parent, r.links = spanID{}, []link{{g.trace, id}}
 			g.newTrace()
 		}
-		done, out := g.serve(r)
-		g.count(call{
-			edge: Edge{topic.Node(), c.service.Node(), "messaging"}, client: -1, server: done - begin, serverWeight: 1,
-			failed: out == failed, last: true,
-		})
+		deliveries := 1
+		if g.script.on(Redelivery, topic.Node(), begin) && g.rng.IntN(3) == 0 {
+			deliveries = 2
+		}
+		for range deliveries {
+			done, out := g.serve(r)
+			g.count(call{
+				edge: Edge{topic.Node(), c.service.Node(), "messaging"}, client: -1, server: done - r.start, serverWeight: 1,
+				failed: out == failed, last: true,
+			})
+			r.start = done + g.duration(20*ms)
+		}
 		g.trace = producing
 	}
 	return end, ""

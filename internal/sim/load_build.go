@@ -294,6 +294,9 @@ const (
 	succeeded result = iota
 	notFound         // the caller's mistake: an error on its span, none of the edge's
 	failed
+	throttled    // this and what follows only the services of a Topology answer
+	unauthorized // the caller's token, which no retry makes better
+	unsupported  // an operation that is not known
 )
 
 func (b *loadBuilder) draw(callee *loadService) result {

@@ -85,6 +85,10 @@ type Step struct {
 	Timeout    time.Duration // the caller gives up after it; 0 means never
 	Optional   bool          // a failure does not fail the operation
 	Parallel   bool          // starts together with the step before
+	Repeat     int           // how often, one after the other; 0 means once
+	Backoff    time.Duration // median wait before the next attempt; 0 means 30 ms
+	Fixed      bool          // the wait before the next attempt is always the same
+	Hedge      time.Duration // a second attempt starts when the first has no answer after it; 0 means never
 }
 
 // Database is a database or a cache; it sends no spans itself.
