@@ -1,6 +1,11 @@
 package graph
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Finding is something that goes wrong, by name: what, where, since when, how much, and how many observations say so.
 type Finding struct {
@@ -78,4 +83,47 @@ func (l Level) Health() Health {
 		return HealthCritical
 	}
 	return HealthUnknown
+}
+
+// openFor is how far back an open finding was last found, at most: a few judgements.
+const openFor = 90 * time.Second
+
+// Attach puts findings on the edges and nodes of the map that they are about, loudest first. Those that are open at its
+// end make the health at least as bad as they are loud. The map keeps pointers into findings.
+func (m *Map) Attach(findings []Finding) {
+	edges := make(map[EdgeKey]*MapEdge, len(m.Edges))
+	nodes := make(map[Node]*MapNode, len(m.Nodes))
+	for i := range m.Edges {
+		edges[m.Edges[i].Key] = &m.Edges[i]
+	}
+	for i := range m.Nodes {
+		nodes[m.Nodes[i].Node] = &m.Nodes[i]
+	}
+	order := make([]*Finding, len(findings))
+	for i := range findings {
+		order[i] = &findings[i]
+	}
+	slices.SortStableFunc(order, func(a, b *Finding) int {
+		return cmp.Or(cmp.Compare(b.Level, a.Level), strings.Compare(a.Rule, b.Rule), strings.Compare(a.Subject, b.Subject), b.Since.Compare(a.Since))
+	})
+	for _, f := range order {
+		health := HealthUnknown
+		if !f.Until.Before(m.To.Add(-openFor)) {
+			health = f.Level.Health()
+		}
+		if e := edges[f.Edge]; e != nil {
+			e.Findings = append(e.Findings, f)
+			if health != HealthUnknown {
+				e.Health, e.Reasons = max(e.Health, health), append(e.Reasons, f.Sentence)
+			}
+			if target := nodes[f.Edge.Target]; target != nil {
+				target.Health = max(target.Health, health)
+			}
+			continue
+		}
+		if n := nodes[f.Node]; n != nil && f.Edge == (EdgeKey{}) {
+			n.Findings = append(n.Findings, f)
+			n.Health = max(n.Health, health)
+		}
+	}
 }

@@ -36,6 +36,7 @@ type MapEdge struct {
 	Health   Health
 	Reasons  []string      // why Health is warn or critical, in words with their figures
 	Duration time.Duration // the time that Stats cover
+	Findings []*Finding    // what goes wrong on it, loudest first; see Attach
 }
 
 // MapNode is a node over a span of time.
@@ -47,6 +48,7 @@ type MapNode struct {
 	Instances []string
 	Versions  []string
 	Spans     int64
+	Findings  []*Finding // what goes wrong at the node itself, loudest first
 }
 
 // Map is the dependency graph of one environment over [From, To).

@@ -19,6 +19,8 @@ func (s *Server) operations() {
 		"Without `from`, the last fifteen minutes. Without `step`, the finest of 10s, 30s, 1m, 5m, 15m, 1h … that makes at most 360 points.", s.series)
 	get(s, "service", "/api/v1/services/{id}", "One node with what calls it and what it calls",
 		"For every kind of node. Without `from`, the last five minutes; without `env`, the busiest environment that has such a node.", s.service, found, withSlashes)
+	get(s, "findings", "/api/v1/findings", "What goes wrong, by name",
+		"Findings that were open at some time of the span. Without `from`, the last five minutes; without `env`, in all environments.", s.findings)
 	get(s, "traces", "/api/v1/traces", "Kept example traces",
 		"Each trace once, by its most telling example, newest first. Without `from`, the last hour.", s.traces)
 	get(s, "trace", "/api/v1/traces/{trace_id}", "One trace as OTLP JSON", "", s.trace, found, asOTLP)

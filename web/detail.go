@@ -23,8 +23,16 @@ type EdgeDetail struct {
 	From       time.Time `json:"from"`
 	To         time.Time `json:"to"`
 	Operations []Share   `json:"operations" nullable:"false" doc:"Most calls first"`
-	Instances  []Share   `json:"instances" nullable:"false" doc:"Side server: the callee's; side client: the caller's"`
-	Versions   []Share   `json:"versions" nullable:"false" doc:"Side server: the callee's; side client: the caller's"`
+	Instances  []Share   `json:"instances" nullable:"false" doc:"The callee's"`
+	Versions   []Share   `json:"versions" nullable:"false" doc:"The callee's"`
+	Callers    []Part    `json:"callers" nullable:"false" doc:"The caller's instances, as their calls went"`
+	Zones      []Part    `json:"zones" nullable:"false" doc:"Where the callee's instances run"`
+	Hosts      []Part    `json:"hosts" nullable:"false" doc:"On which hosts the callee's instances run"`
+	Causes     []Cause   `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
+	Retrying   *Retrying `json:"retrying" doc:"null where it is not known what is a logical call"`
+	Waiting    *Waiting  `json:"waiting"`
+	Queue      *Queue    `json:"queue" doc:"Of an edge from a queue, else null"`
+	Shape      *Shape    `json:"shape" doc:"From the traces that were analysed, null when there are none"`
 	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
 }
 
@@ -40,6 +48,10 @@ type ServiceDetail struct {
 	Versions   []Share   `json:"versions" nullable:"false"`
 	SLOs       []SLO     `json:"slos" nullable:"false"`
 	Chain      Chain     `json:"chain"`
+
+	SelfShare   *float64     `json:"self_share" doc:"Share of the time of the traces that use it that passes in its own code, of those analysed"`
+	OriginShare *float64     `json:"origin_share" doc:"Share of the failed traces that use it whose failure began in it"`
+	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for"`
 }
 
 // Chain is how far a node reaches.
@@ -82,11 +94,16 @@ func (s *Server) edge(ctx context.Context, in *edgeInput) (*edgeOutput, error) {
 		return nil, fmt.Errorf("edge: %w", storage.ErrNotFound)
 	}
 	detail := EdgeDetail{Edge: newEdge(&m.Edges[0]), Env: env, From: sp.From, To: sp.To}
-	shares, err := s.sharesOf(ctx, sp, edges, func(graph.DetailKey) bool { return true })
+	details, err := s.detailsOf(ctx, sp, edges, func(graph.DetailKey) bool { return true })
 	if err != nil {
 		return nil, err
 	}
-	detail.Operations, detail.Instances, detail.Versions = shares[graph.Operation], shares[graph.Instance], shares[graph.Version]
+	shares := sharesOf(details, sp.To.Sub(sp.minute()))
+	detail.Operations = shares[graph.Operation]
+	detail.Instances, detail.Versions = ofSide(shares[graph.Instance], graph.ServerSide), ofSide(shares[graph.Version], graph.ServerSide)
+	if err := s.figures(ctx, &detail, &m.Edges[0], sp, details); err != nil {
+		return nil, err
+	}
 	examples, err := s.reader.Examples(ctx, storage.TraceQuery{From: sp.From, To: sp.end(), Edge: in.ID, Limit: examplesShown})
 	if err != nil {
 		return nil, err
@@ -108,21 +125,16 @@ func envOf(windows []graph.Window) (env string, ok bool) {
 	return "", false
 }
 
-// sharesOf returns the wanted details of some edges, summed, by dimension, most calls first.
-func (s *Server) sharesOf(ctx context.Context, sp span, edges []string, want func(graph.DetailKey) bool) ([graph.NumDimensions][]Share, error) {
-	var shares [graph.NumDimensions][]Share
-	for i := range shares {
-		shares[i] = []Share{}
-	}
-	if len(edges) == 0 {
-		return shares, nil
-	}
-	from := floor(sp.From, graph.DetailLength)
-	windows, err := s.reader.Windows(ctx, storage.Query{From: from, To: sp.end(), Want: storage.WantDetails, Edges: edges})
-	if err != nil {
-		return shares, err
-	}
+// detailsOf returns the wanted details of some edges, summed, from the minute on in which sp begins.
+func (s *Server) detailsOf(ctx context.Context, sp span, edges []string, want func(graph.DetailKey) bool) (map[graph.DetailKey]*graph.Detail, error) {
 	sums := map[graph.DetailKey]*graph.Detail{}
+	if len(edges) == 0 {
+		return sums, nil
+	}
+	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.minute(), To: sp.end(), Want: storage.WantDetails, Edges: edges})
+	if err != nil {
+		return nil, err
+	}
 	for i := range windows {
 		for j := range windows[i].Details {
 			row := &windows[i].Details[j]
@@ -131,15 +143,24 @@ func (s *Server) sharesOf(ctx context.Context, sp span, edges []string, want fun
 			}
 			d := sums[row.Key]
 			if d == nil {
-				d = &graph.Detail{Latency: sketch.New(graph.DetailScale)}
+				d = &graph.Detail{Latency: sketch.New(row.Detail.Latency.Scale())}
 				sums[row.Key] = d
 			}
 			d.Add(&row.Detail)
 		}
 	}
-	for key, d := range sums {
+	return sums, nil
+}
+
+// sharesOf returns details by dimension, most calls first.
+func sharesOf(details map[graph.DetailKey]*graph.Detail, length time.Duration) [graph.NumDimensions][]Share {
+	var shares [graph.NumDimensions][]Share
+	for i := range shares {
+		shares[i] = []Share{}
+	}
+	for key, d := range details {
 		if d.Calls > 0 {
-			shares[key.Dimension] = append(shares[key.Dimension], newShare(key, d, sp.To.Sub(from)))
+			shares[key.Dimension] = append(shares[key.Dimension], newShare(key, d, length))
 		}
 	}
 	for i := range shares {
@@ -147,7 +168,12 @@ func (s *Server) sharesOf(ctx context.Context, sp span, edges []string, want fun
 			return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Name, b.Name), strings.Compare(a.Side, b.Side))
 		})
 	}
-	return shares, nil
+	return shares
+}
+
+// ofSide returns the shares of one side.
+func ofSide(shares []Share, side graph.Side) []Share {
+	return slices.DeleteFunc(shares, func(s Share) bool { return s.Side != sideNames[side] })
 }
 
 type serviceInput struct {
@@ -181,7 +207,7 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 	}
 	detail := ServiceDetail{
 		Node: placedNode(&m, at, s.places.of(&m, false)), From: sp.From, To: sp.To,
-		Inbound: []Edge{}, Outbound: []Edge{}, SLOs: []SLO{}, Chain: chainOf(&m, in.ID),
+		Inbound: []Edge{}, Outbound: []Edge{}, SLOs: []SLO{}, Chain: chainOf(&m, in.ID), EntryPoints: []EntryPoint{},
 	}
 	var inbound []string
 	for i := range m.Edges {
@@ -200,12 +226,13 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 	if !sends {
 		side = graph.ClientSide
 	}
-	shares, err := s.sharesOf(ctx, sp, inbound, func(k graph.DetailKey) bool {
+	details, err := s.detailsOf(ctx, sp, inbound, func(k graph.DetailKey) bool {
 		return k.Side == side && (sends || k.Dimension == graph.Operation)
 	})
 	if err != nil {
 		return nil, err
 	}
+	shares := sharesOf(details, sp.To.Sub(sp.minute()))
 	detail.Operations = shares[graph.Operation]
 	detail.Instances = withNames(shares[graph.Instance], m.Nodes[at].Instances)
 	detail.Versions = withNames(shares[graph.Version], m.Nodes[at].Versions)

@@ -11,19 +11,20 @@ import (
 // Node is one participant over a span of time, as the API shows it. Its figures are those of the calls that it is asked
 // for (its inbound edges); what nobody calls has none.
 type Node struct {
-	ID        string   `json:"id" doc:"Unique within the environment" example:"shop/checkout"`
-	Name      string   `json:"name"`
-	Namespace *string  `json:"namespace" doc:"service.namespace"`
-	Kind      string   `json:"kind" enum:"service,gateway,database,cache,queue,external,user,unknown"`
-	Env       string   `json:"env" doc:"Environment, empty when the spans name none"`
-	Health    string   `json:"health" enum:"ok,warn,critical,unknown" doc:"The worst of the node's inbound edges"`
-	Rate      *float64 `json:"rate" doc:"Calls per second that end here"`
-	ErrorRate *float64 `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
-	P95       *float64 `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
-	Instances *int     `json:"instances" doc:"How many instances sent spans"`
-	Versions  []string `json:"versions" nullable:"false" doc:"The versions that sent spans"`
-	X         *float64 `json:"x,omitempty" doc:"Place on the map: the centre of the node's card"`
-	Y         *float64 `json:"y,omitempty"`
+	ID        string    `json:"id" doc:"Unique within the environment" example:"shop/checkout"`
+	Name      string    `json:"name"`
+	Namespace *string   `json:"namespace" doc:"service.namespace"`
+	Kind      string    `json:"kind" enum:"service,gateway,database,cache,queue,external,user,unknown"`
+	Env       string    `json:"env" doc:"Environment, empty when the spans name none"`
+	Health    string    `json:"health" enum:"ok,warn,critical,unknown" doc:"The worst of the node's inbound edges"`
+	Rate      *float64  `json:"rate" doc:"Calls per second that end here"`
+	ErrorRate *float64  `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
+	P95       *float64  `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
+	Instances *int      `json:"instances" doc:"How many instances sent spans"`
+	Versions  []string  `json:"versions" nullable:"false" doc:"The versions that sent spans"`
+	Findings  []Finding `json:"findings" nullable:"false" doc:"What is found at the node itself, loudest first"`
+	X         *float64  `json:"x,omitempty" doc:"Place on the map: the centre of the node's card"`
+	Y         *float64  `json:"y,omitempty"`
 }
 
 // Latency is what one side of an edge saw, in milliseconds.
@@ -83,6 +84,8 @@ type Edge struct {
 	Anomaly       *Anomaly         `json:"anomaly"`
 	Health        string           `json:"health" enum:"ok,warn,critical,unknown"`
 	Reasons       []string         `json:"reasons" nullable:"false" doc:"Why the health is warn or critical, worst first"`
+	Findings      []Finding        `json:"findings" nullable:"false" doc:"What goes wrong, by name, loudest first"`
+	Estimated     bool             `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
 }
 
 // How many unweighted calls a quantile needs: 1/(1−q), and two for the median.
@@ -95,7 +98,7 @@ const (
 func newNode(n *graph.MapNode, length time.Duration) Node {
 	node := Node{
 		ID: n.ID, Name: n.Node.Name, Kind: n.Node.Kind.String(), Env: n.Node.Env, Health: n.Health.String(),
-		Versions: n.Versions,
+		Versions: n.Versions, Findings: newFindings(n.Findings),
 	}
 	if n.Node.Name == "" {
 		node.Name = n.ID
@@ -136,7 +139,7 @@ func newEdge(e *graph.MapEdge) Edge {
 		Server: Latency{
 			P50: quantile(&s.Server, .5, minP50, s.Raw), P95: quantile(&s.Server, .95, minP95, s.Raw), P99: quantile(&s.Server, .99, minP99, s.Raw),
 		},
-		Health: e.Health.String(), Reasons: e.Reasons,
+		Health: e.Health.String(), Reasons: e.Reasons, Findings: newFindings(e.Findings), Estimated: s.Calls != s.Raw,
 	}
 	if logical > 0 {
 		edge.RetryRate = ratio(edge.Retries, calls)
@@ -179,6 +182,10 @@ type Share struct {
 	P50       *float64 `json:"p50_ms"`
 	P95       *float64 `json:"p95_ms"`
 	P99       *float64 `json:"p99_ms"`
+	N         int64    `json:"n" doc:"Calls, unweighted"`
+	P         *float64 `json:"p_value" doc:"Probability that so many of the failures fall on this part by chance; null when it was not tested"`
+	Explains  *float64 `json:"explains" doc:"Share of all failures that fall on it"`
+	Outlier   bool     `json:"outlier" doc:"It fails, or is slow, where the others are not"`
 }
 
 func newShare(key graph.DetailKey, d *graph.Detail, length time.Duration) Share {
@@ -187,6 +194,7 @@ func newShare(key graph.DetailKey, d *graph.Detail, length time.Duration) Share 
 		Name: key.Name, Side: sideNames[key.Side&1], Calls: calls, Rate: perSecond(calls, length),
 		Errors: max(d.Errors, 0), ErrorRate: ratio(d.Errors, calls),
 		P50: quantile(&d.Latency, .5, minP50, d.Raw), P95: quantile(&d.Latency, .95, minP95, d.Raw), P99: quantile(&d.Latency, .99, minP99, d.Raw),
+		N: max(d.Raw, 0),
 	}
 }
 

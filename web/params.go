@@ -23,6 +23,9 @@ func (s span) length() time.Duration { return s.To.Sub(s.From) }
 // end is To at the end of its window: what a store is asked for.
 func (s span) end() time.Time { return ceil(s.To, graph.WindowLength) }
 
+// minute is From at the start of its minute: since when the details of edges are asked for.
+func (s span) minute() time.Time { return floor(s.From, graph.DetailLength) }
+
 // parseTime reads RFC 3339, "now", or "now-15m" with the units of Go's durations and d for days.
 func parseTime(text string, now time.Time) (time.Time, error) {
 	if rest, ok := strings.CutPrefix(text, "now"); ok {

@@ -1,0 +1,84 @@
+package web
+
+import (
+	"context"
+	"time"
+
+	"faultline/graph"
+)
+
+// Finding is something that goes wrong, by name, where it stands among the findings of an edge or a node.
+type Finding struct {
+	Rule     string    `json:"rule" doc:"Its name, the same for ever: docs/rules has a page for each" example:"retry_budget"`
+	Level    string    `json:"level" enum:"note,warn,severe"`
+	Subject  string    `json:"subject" doc:"The part that it is about, as an instance, a zone, a version, a cause; empty when it is about the whole"`
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until" doc:"When it was last found; over when that lies back"`
+	Sentence string    `json:"sentence" doc:"What is wrong, with its figures"`
+	Value    *float64  `json:"value" doc:"The rule's one figure, in the unit that its page says"`
+	N        int64     `json:"n" doc:"Observations that it rests on, unweighted"`
+}
+
+func newFinding(f *graph.Finding) Finding {
+	return Finding{
+		Rule: f.Rule, Level: f.Level.String(), Subject: f.Subject, Since: f.Since.UTC(), Until: f.Until.UTC(),
+		Sentence: f.Sentence, Value: number(f.Value), N: f.N,
+	}
+}
+
+func newFindings(list []*graph.Finding) []Finding {
+	out := make([]Finding, len(list))
+	for i, f := range list {
+		out[i] = newFinding(f)
+	}
+	return out
+}
+
+// PlacedFinding is a finding with where it is: on an edge, or at a node.
+type PlacedFinding struct {
+	Finding
+	Env    string  `json:"env"`
+	Edge   *string `json:"edge" doc:"Edge id"`
+	Source *string `json:"source" doc:"Id of the edge's calling node"`
+	Target *string `json:"target" doc:"Id of the edge's called node"`
+	Node   *string `json:"node" doc:"Node id, of a finding that is not on an edge"`
+}
+
+func newPlacedFinding(f *graph.Finding) PlacedFinding {
+	p := PlacedFinding{Finding: newFinding(f), Env: f.Env()}
+	if f.Edge != (graph.EdgeKey{}) {
+		edge, source, target := f.Edge.ID(), f.Edge.Source.ID(), f.Edge.Target.ID()
+		p.Edge, p.Source, p.Target = &edge, &source, &target
+	} else {
+		node := f.Node.ID()
+		p.Node = &node
+	}
+	return p
+}
+
+// Findings is the answer to what went wrong.
+type Findings struct {
+	From      time.Time       `json:"from"`
+	To        time.Time       `json:"to"`
+	Findings  []PlacedFinding `json:"findings" nullable:"false" doc:"Newest first"`
+	Truncated bool            `json:"truncated" doc:"There are more than are shown"`
+}
+
+type findingsInput struct {
+	Times
+	Environment
+	Rule    string `query:"rule" doc:"Name of a rule" maxLength:"64"`
+	Edge    string `query:"edge" doc:"Edge id" maxLength:"64"`
+	Service string `query:"service" doc:"Id of a node: what is found at it, and on the edges that begin or end there" maxLength:"2048"`
+	Level   string `query:"level" doc:"At least this loud" enum:"note,warn,severe"`
+}
+
+type findingsOutput struct{ Body Findings }
+
+func (s *Server) findings(_ context.Context, in *findingsInput) (*findingsOutput, error) {
+	sp, err := s.spanOf(in.From, in.To, defaultSpan, s.now())
+	if err != nil {
+		return nil, err
+	}
+	return &findingsOutput{Findings{From: sp.From, To: sp.To, Findings: []PlacedFinding{}}}, nil
+}
