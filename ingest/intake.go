@@ -34,11 +34,13 @@ type Config struct {
 	Wait        time.Duration // how long a half waits for its other half before it counts alone
 	MaxPending  int           // spans in flight
 	MemoryLimit int64         // bytes for spans in flight and candidates for examples
+	Analyse     int           // spans a second, about, of traces that are analysed as a whole; 0: none are
 }
 
-// DefaultConfig returns a wait of 10 s, which is longer than the 5 s for which SDKs batch, and 192 MiB.
+// DefaultConfig returns a wait of 10 s, which is longer than the 5 s for which SDKs batch, 192 MiB, and 5,000 analysed
+// spans a second.
 func DefaultConfig() Config {
-	return Config{Wait: 10 * time.Second, MaxPending: 1_000_000, MemoryLimit: 192 << 20}
+	return Config{Wait: 10 * time.Second, MaxPending: 1_000_000, MemoryLimit: 192 << 20, Analyse: 5_000}
 }
 
 const (
@@ -73,8 +75,10 @@ type Intake struct {
 	shift  uint      // leads from a hash to a shard
 	pool   sync.Pool // *scratch
 
-	tick     sync.Mutex // one Tick at a time
+	tick     sync.Mutex // one Tick at a time; guards what follows
 	lastTick int64
+	analysis *analysis
+	waited   batch
 
 	count struct {
 		received, accepted atomic.Int64
@@ -132,6 +136,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), n)
 	in.pairer.dir = newDirectory(live.Names())
 	in.requests.m = map[string]int64{}
+	in.analysis = newAnalysis(cfg.Analyse, cfg.Wait)
 	for i := range in.shards {
 		in.shards[i].init()
 	}
@@ -480,6 +485,7 @@ func (in *Intake) Tick(now time.Time) {
 	at := now.UnixNano()
 	if at-in.book.adapted >= int64(time.Second) {
 		in.book.adapt(at)
+		in.analysis.adapt(at, in.count.accepted.Load())
 	}
 	if at-in.lastTick >= int64(time.Minute) {
 		in.lastTick = at
@@ -496,13 +502,14 @@ func (in *Intake) Flush(now time.Time) {
 
 func (in *Intake) expire(now time.Time, wait time.Duration) {
 	at := now.UnixNano()
-	b := batch{sampled: in.book.sampled.Load()}
+	b := &in.waited
+	b.sampled = in.book.sampled.Load()
 	for i := range in.shards {
 		s := &in.shards[i]
 		s.mu.Lock()
-		in.pairer.expire(s, at, int64(wait), int64(keepWaits*in.cfg.Wait), int64(lateFor), &b)
+		in.pairer.expire(s, at, int64(wait), int64(keepWaits*in.cfg.Wait), int64(lateFor), in.analysis, b)
 		s.mu.Unlock()
-		in.settle(&b)
+		in.settle(b)
 		b.reset()
 		runtime.Gosched()
 	}
@@ -525,7 +532,7 @@ func (in *Intake) Counters() graph.Counters {
 	c := graph.Counters{
 		Received: in.count.received.Load(), Accepted: in.count.accepted.Load(), Late: in.count.late.Load(),
 		Refused: map[string]int64{}, Requests: map[string]int64{}, Dropped: in.live.Dropped(), Unpaired: map[string]int64{},
-		Bytes: in.book.held.Load(), Senders: in.pairer.dir.senders(100),
+		Traces: map[string]int64{}, Bytes: in.book.held.Load(), Senders: in.pairer.dir.senders(100),
 	}
 	for i := range in.count.refused {
 		if n := in.count.refused[i].Load(); n > 0 {
@@ -542,6 +549,9 @@ func (in *Intake) Counters() graph.Counters {
 	}
 	for i := range in.count.alone {
 		c.Unpaired[aloneNames[i]] = in.count.alone[i].Load()
+	}
+	for i := range in.analysis.counts {
+		c.Traces[traceFates[i]] = in.analysis.counts[i].Load()
 	}
 	in.requests.Lock()
 	maps.Copy(c.Requests, in.requests.m)

@@ -422,7 +422,7 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 }
 
 // expire lets the halves that waited long enough count alone, and forgets those that nothing can come for any more.
-func (p *pairer) expire(s *shard, now, wait, keep, late int64, b *batch) {
+func (p *pairer) expire(s *shard, now, wait, keep, late int64, a *analysis, b *batch) {
 	for {
 		slot, ok := s.queue.waiting()
 		if !ok || s.at(slot).arrived > now-wait {
@@ -430,6 +430,7 @@ func (p *pairer) expire(s *shard, now, wait, keep, late int64, b *batch) {
 		}
 		s.queue.waitDone()
 		p.alone(s, s.at(slot), b)
+		p.analyse(s, s.at(slot), now, a, b)
 	}
 	for {
 		slot, ok := s.queue.oldest()

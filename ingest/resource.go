@@ -33,6 +33,7 @@ type service struct {
 
 type operation struct {
 	label graph.Label
+	entry atomic.Uint32 // the label of the service and the operation together; 0 until it is asked for
 	used  atomic.Uint32 // minute of the last use
 }
 
@@ -244,6 +245,30 @@ func (d *directory) named(env, namespace, name string) *service {
 
 // operation returns the label of an operation's name.
 func (d *directory) operation(s *service, name []byte, minute uint32) graph.Label {
+	return d.operationOf(s, name, minute).label
+}
+
+// entry returns the label of what users ask for by an operation of a service: the service's id and the operation's name.
+func (d *directory) entry(ref graph.NodeRef, label graph.Label, minute uint32) graph.Label {
+	s, name := d.byRef(ref), d.names.Label(label)
+	s.mu.RLock()
+	o := s.operations[name]
+	s.mu.RUnlock()
+	if o == nil {
+		o = d.operationOf(s, []byte(name), minute) // a name that was cut, or none
+	}
+	if l := o.entry.Load(); l != 0 {
+		return graph.Label(l)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.entry.Load() == 0 {
+		o.entry.Store(uint32(d.names.NewLabel(strings.TrimSpace(s.node.ID() + " " + d.names.Label(o.label)))))
+	}
+	return graph.Label(o.entry.Load())
+}
+
+func (d *directory) operationOf(s *service, name []byte, minute uint32) *operation {
 	s.mu.RLock()
 	o := s.operations[string(name)]
 	s.mu.RUnlock()
@@ -267,7 +292,7 @@ func (d *directory) operation(s *service, name []byte, minute uint32) graph.Labe
 	if o.used.Load() != minute {
 		o.used.Store(minute)
 	}
-	return o.label
+	return o
 }
 
 // sweep forgets names that were not used for nameIdle, which is longer than anything refers to them.
@@ -291,6 +316,9 @@ func (d *directory) sweep(minute uint32) {
 		for name, o := range s.operations {
 			if old(o.used.Load()) {
 				d.names.FreeLabel(o.label)
+				if l := o.entry.Load(); l != 0 {
+					d.names.FreeLabel(graph.Label(l))
+				}
 				delete(s.operations, name)
 			}
 		}
