@@ -53,21 +53,25 @@ const (
 	CriticalEdge
 	// CriticalSelf is the part of Critical in the callee's own code.
 	CriticalSelf
-	// OriginEdge is a failed trace whose failure began on the edge, OriginSelf one where it began in the callee. The
-	// value is the share of the trace's failure that began there, in thousandths.
+	// OriginEdge is a failed trace whose failure began on the edge, failed if that was a timeout or a lost response;
+	// OriginSelf is one where it began in the callee. The value is the share of the trace's failure that began there, in
+	// thousandths.
 	OriginEdge
 	OriginSelf
-	// Absorbed is a logical call that failed; failed are those whose caller failed as well.
+	// Absorbed is a logical call that failed, and how long its last attempt took; failed are those whose caller failed
+	// as well.
 	Absorbed
 	// Repeated is an operation that made ten or more calls of one kind one after the other; the value is what calling
 	// once, or at once, would save.
 	Repeated
-	// Parallel and Sequential are calls that an operation made while it made others, and after them.
+	// Parallel and Sequential are calls of an operation that makes several kinds, and how long they took: those that
+	// ran beside another one, and those that did not.
 	Parallel
 	Sequential
-	// Depth is how many calls deep a trace is; of edges that enter.
+	// Depth is how many calls that were answered lie one below the other in a trace; of edges that enter.
 	Depth
-	// NestedRetries is a failed call that was retried at two layers or more; the value is the product of the attempts.
+	// NestedRetries is a trace with a failed call that was retried at two layers or more, the last of which is the edge;
+	// the value is the product of the attempts.
 	NestedRetries
 
 	numMeasures

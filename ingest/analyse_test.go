@@ -189,6 +189,17 @@ var vectors = []struct {
 		"user → a critical: 4× 400", "user → a critical_self: 4× 80", "user → a depth: 4× 0", "user → a entry a GET /: 4× 400",
 		"user → a traces: 4× 400",
 	}},
+	{"roots that nobody enters, and one whose caller was never seen", []graph.Measure{graph.Traces, graph.CriticalSelf, graph.Depth, graph.OriginSelf}, []tspan{
+		{service: "job", trace: 1, id: 1, kind: kindInternal, at: 0, ms: 100, failed: true},
+		{service: "job", trace: 1, id: 2, parent: 1, kind: kindClient, at: 10, ms: 30, attrs: query("GET")},
+		{service: "app", trace: 2, id: 1, kind: kindClient, at: 0, ms: 50, attrs: to("b", 500), failed: true},
+		{service: "b", trace: 2, id: 2, parent: 1, kind: kindServer, at: 10, ms: 20, attrs: route("/b", 500), failed: true},
+		{service: "c", trace: 3, id: 1, parent: 99, kind: kindServer, at: 0, ms: 40, attrs: route("/c", 500), failed: true},
+	}, []string{
+		"app → b critical_self: 1× 20", "app → b origin_self: 1× 1000", "app → b traces: 1× 50, failed 1",
+		"job → db:redis traces: 1× 100, failed 1",
+		"unknown → c critical_self: 1× 40", "unknown → c depth: 1× 0", "unknown → c origin_self: 1× 1000", "unknown → c traces: 1× 40, failed 1",
+	}},
 	{"C.9 origin: refused, so on the edge", originMeasures, []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 100, attrs: route("/", 500), failed: true},
 		{service: "a", trace: 1, id: 2, parent: 1, kind: kindInternal, at: 1, ms: 98}, // does not say that it failed
@@ -333,7 +344,7 @@ func TestAnalysisDoesNotDependOnOrder(t *testing.T) {
 					if r.IntN(3) == 0 {
 						feed(t, in, now, bodies[r.IntN(i+1)])
 					}
-					now = now.Add(time.Duration(r.Int64N(1 + int64(last.Sub(now)))) / 2)
+					now = now.Add(time.Duration(r.Int64N(1+int64(last.Sub(now)))) / 2)
 					in.Tick(now)
 				}
 				for range 12 {
@@ -426,6 +437,8 @@ func TestTreesAreBounded(t *testing.T) {
 		{"edges", wide[:255], map[string]int64{"analysed": 1, "long": 0, "skipped": 0, "too_large": 0}},
 		{"depth", deep[:maxTreeDepth], map[string]int64{"analysed": 1, "long": 0, "skipped": 0, "too_large": 0}},
 		{"depth", deep[:maxTreeDepth+2], map[string]int64{"analysed": 0, "long": 0, "skipped": 0, "too_large": 1}},
+		{"length", []tspan{{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 15_001, attrs: route("/", 200)}},
+			map[string]int64{"analysed": 0, "long": 1, "skipped": 0, "too_large": 0}},
 	} {
 		in, live := newIntake()
 		feed(t, in, epoch.Add(time.Second), each(t, tt.spans...)...)
@@ -466,7 +479,59 @@ func TestAnalysisKeepsToItsBudget(t *testing.T) {
 	if share := second(100); share != 1 {
 		t.Errorf("share %g a minute later, want 1", share)
 	}
-	if newAnalysis(0, 10*time.Second).share != 0 {
-		t.Error("a budget of 0 analyses something")
+}
+
+func TestWithoutABudgetNothingIsAnalysed(t *testing.T) {
+	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
+	cfg := DefaultConfig()
+	cfg.Analyse = 0
+	in := NewIntake(cfg, live)
+	feed(t, in, epoch.Add(time.Second), each(t, vectors[0].spans...)...)
+	for s := range 12 {
+		in.Tick(epoch.Add(time.Duration(2+s) * time.Second))
+	}
+	if n := in.Counters().Traces["skipped"]; n != 1 {
+		t.Errorf("%d traces skipped, want 1", n)
+	}
+	if facts := factsOf(live); len(facts) > 0 {
+		t.Errorf("facts %v", facts)
+	}
+}
+
+// The label of an entry lives as long as its operation, and is given again after it.
+func TestEntriesGoWithTheirOperation(t *testing.T) {
+	names := graph.NewNames(100)
+	d := newDirectory(names)
+	s := d.service(graph.Node{Kind: graph.Service, Namespace: "shop", Name: "web"})
+	long := strings.Repeat("x", 2*graph.MaxName)
+	for operation, want := range map[string]string{
+		"GET /buy": "shop/web GET /buy", "": "shop/web", long: graph.CleanName("shop/web " + graph.CleanName(long)),
+	} {
+		label := graph.Label(0)
+		if operation != "" {
+			label = d.operation(s, []byte(operation), 100)
+		}
+		entry := d.entry(s.ref, label, 100)
+		if got := names.Label(entry); got != want {
+			t.Errorf("entry %q, want %q", got, want)
+		}
+		if again := d.entry(s.ref, label, 101); again != entry {
+			t.Errorf("entry %q has the labels %d and %d", want, entry, again)
+		}
+	}
+	used := map[graph.Label]bool{}
+	for _, o := range s.operations {
+		used[o.label] = true
+		used[graph.Label(o.entry.Load())] = true
+	}
+	d.sweep(200)
+	if len(s.operations) > 0 {
+		t.Fatalf("%d operations are left", len(s.operations))
+	}
+	delete(used, 0)
+	for range len(used) {
+		if l := names.NewLabel("new"); !used[l] {
+			t.Errorf("label %d is new, and not all of %v are given again", l, used)
+		}
 	}
 }

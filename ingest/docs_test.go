@@ -10,8 +10,16 @@ import (
 	"faultline/graph"
 )
 
-// TestWordsAreDocumented wants every reason under which something is refused or dropped on its way into the graph, and
-// every class of failures, to be explained.
+// wholeTraces returns the names of the measures of whole traces.
+func wholeTraces() (names []string) {
+	for m := graph.Traces; m <= graph.NestedRetries; m++ {
+		names = append(names, m.String())
+	}
+	return names
+}
+
+// TestWordsAreDocumented wants every reason under which something is refused or dropped on its way into the graph, every
+// class of failures, what becomes of traces and what is learned from them to be explained.
 func TestWordsAreDocumented(t *testing.T) {
 	reasons := slices.Concat(faultNames[:], dropNames[:], slices.Collect(maps.Keys(answers)), []string{
 		"ok", "partial", "name_limit", "node_limit", "edge_limit", "detail_limit", "store_unavailable",
@@ -20,7 +28,7 @@ func TestWordsAreDocumented(t *testing.T) {
 	for f := graph.None + 1; int(f) < graph.NumFailures; f++ {
 		failures = append(failures, f.String())
 	}
-	for name, words := range map[string][]string{"../docs/limits.md": reasons, "../docs/edges.md": failures} {
+	for name, words := range map[string][]string{"../docs/limits.md": reasons, "../docs/edges.md": slices.Concat(failures, traceFates[:], wholeTraces())} {
 		page, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

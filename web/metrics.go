@@ -62,6 +62,7 @@ var (
 	requests      = prometheus.NewDesc("faultline_requests_total", "OTLP requests, by outcome.", []string{"outcome"}, nil)
 	spansDropped  = prometheus.NewDesc("faultline_dropped_total", "Spans or facts dropped after they were accepted, by reason.", []string{"reason"}, nil)
 	spansUnpaired = prometheus.NewDesc("faultline_spans_unpaired_total", "Halves of calls that stayed alone, by kind of half.", []string{"kind"}, nil)
+	tracesSeen    = prometheus.NewDesc("faultline_traces_total", "Roots of traces, by whether what is below them was looked at together.", []string{"outcome"}, nil)
 	spansLate     = prometheus.NewDesc("faultline_spans_late_total", "Halves that came after their edge had been shown provisionally.", nil, nil)
 	spansPending  = prometheus.NewDesc("faultline_spans_pending", "Spans in flight, waiting for their other half.", nil, nil)
 	pendingBytes  = prometheus.NewDesc("faultline_pending_bytes", "Memory held for spans in flight and candidates for examples.", nil, nil)
@@ -79,8 +80,8 @@ type countersCollector struct{ s *Server }
 
 func (c *countersCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, spansReceived, spansAccepted, spansRefused, requests, spansDropped, spansUnpaired, spansLate, spansPending,
-		pendingBytes, lastSpan, waitingParts, storeDelayed, storeDropped, liveClients, liveCut, ready,
+		buildInfo, spansReceived, spansAccepted, spansRefused, requests, spansDropped, spansUnpaired, tracesSeen, spansLate,
+		spansPending, pendingBytes, lastSpan, waitingParts, storeDelayed, storeDropped, liveClients, liveCut, ready,
 	} {
 		ch <- d
 	}
@@ -112,6 +113,7 @@ func (c *countersCollector) Collect(ch chan<- prometheus.Metric) {
 	by(requests, n.Requests)
 	by(spansDropped, n.Dropped)
 	by(spansUnpaired, n.Unpaired)
+	by(tracesSeen, n.Traces)
 	counter(spansLate, n.Late)
 	gauge(spansPending, float64(n.Pending))
 	gauge(pendingBytes, float64(n.Bytes))

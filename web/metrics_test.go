@@ -68,6 +68,7 @@ func TestMetrics(t *testing.T) {
 		{"faultline_requests_total", 9, []string{"outcome", "ok"}},
 		{"faultline_dropped_total", 2, []string{"reason", "too_late"}},
 		{"faultline_spans_unpaired_total", 3, []string{"kind", "client"}},
+		{"faultline_traces_total", 8, []string{"outcome", "analysed"}},
 		{"faultline_spans_late_total", 4, nil},
 		{"faultline_spans_pending", 5, nil},
 		{"faultline_store_waiting_parts", 7, nil},

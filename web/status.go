@@ -40,6 +40,7 @@ type Ingestion struct {
 	Requests     map[string]int64 `json:"requests" doc:"By outcome"`
 	Dropped      map[string]int64 `json:"dropped" doc:"By reason"`
 	Unpaired     map[string]int64 `json:"unpaired" doc:"Halves of calls that stayed alone, by kind"`
+	Traces       map[string]int64 `json:"traces" doc:"Roots of traces, by whether what is below them was looked at together"`
 	Late         int64            `json:"late" doc:"Halves that came after their edge had been shown provisionally"`
 	Pending      int64            `json:"pending" doc:"Spans that wait for their other half"`
 	PendingBytes int64            `json:"pending_bytes"`
@@ -119,7 +120,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 func newIngestion(c graph.Counters) Ingestion {
 	in := Ingestion{
 		Received: c.Received, Accepted: c.Accepted, Refused: orEmpty(c.Refused), Requests: orEmpty(c.Requests), Dropped: orEmpty(c.Dropped),
-		Unpaired: orEmpty(c.Unpaired), Late: c.Late, Pending: c.Pending, PendingBytes: c.Bytes, LastSpan: timeOrNil(c.LastSpan),
+		Unpaired: orEmpty(c.Unpaired), Traces: orEmpty(c.Traces), Late: c.Late, Pending: c.Pending, PendingBytes: c.Bytes, LastSpan: timeOrNil(c.LastSpan),
 		Senders: make([]Sender, len(c.Senders)),
 	}
 	for i, sender := range c.Senders {

@@ -22,14 +22,17 @@ type IntakeConfig struct {
 	Wait        model.Duration `mapstructure:"wait"`
 	MaxPending  int            `mapstructure:"max_pending"`
 	MemoryLimit app.Bytes      `mapstructure:"memory_limit"`
+	Analyse     int            `mapstructure:"analyse"`
 }
 
 // DefaultConfig returns app.DefaultConfig and ingest.DefaultConfig.
 func DefaultConfig() *Config {
 	in := ingest.DefaultConfig()
 	return &Config{
-		App:    app.DefaultConfig(),
-		Intake: IntakeConfig{Wait: model.Duration(in.Wait), MaxPending: in.MaxPending, MemoryLimit: app.Bytes(in.MemoryLimit)},
+		App: app.DefaultConfig(),
+		Intake: IntakeConfig{
+			Wait: model.Duration(in.Wait), MaxPending: in.MaxPending, MemoryLimit: app.Bytes(in.MemoryLimit), Analyse: in.Analyse,
+		},
 	}
 }
 
@@ -52,6 +55,9 @@ func (c *IntakeConfig) validate(total app.Bytes) error {
 	} else if total > 0 && c.MemoryLimit > total {
 		errs = append(errs, fmt.Errorf("intake::memory_limit: %s is more than the whole process's memory_limit, %s", c.MemoryLimit, total))
 	}
+	if c.Analyse < 0 || c.Analyse > 1_000_000 {
+		errs = append(errs, fmt.Errorf("intake::analyse: %d is not within 0 and 1000000", c.Analyse))
+	}
 	return errors.Join(errs...)
 }
 
@@ -59,5 +65,6 @@ func (c *IntakeConfig) validate(total app.Bytes) error {
 func (c *IntakeConfig) ingest() ingest.Config {
 	cfg := ingest.DefaultConfig()
 	cfg.Wait, cfg.MaxPending, cfg.MemoryLimit = time.Duration(c.Wait), c.MaxPending, int64(c.MemoryLimit)
+	cfg.Analyse = c.Analyse
 	return cfg
 }
