@@ -27,7 +27,7 @@ func factsOf(live *graph.Live, measures ...graph.Measure) []string {
 				if len(measures) > 0 {
 					continue
 				}
-				k += "entry " + d.Key.Name
+				k += "entry " + strings.Replace(d.Key.Name, "\t", " ", 1)
 			case graph.Measured:
 				if len(measures) > 0 && !slices.ContainsFunc(measures, func(m graph.Measure) bool { return m.String() == d.Key.Name }) {
 					continue
@@ -437,8 +437,11 @@ func TestTreesAreBounded(t *testing.T) {
 		{"edges", wide[:255], map[string]int64{"analysed": 1, "long": 0, "skipped": 0, "too_large": 0}},
 		{"depth", deep[:maxTreeDepth], map[string]int64{"analysed": 1, "long": 0, "skipped": 0, "too_large": 0}},
 		{"depth", deep[:maxTreeDepth+2], map[string]int64{"analysed": 0, "long": 0, "skipped": 0, "too_large": 1}},
-		{"length", []tspan{{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 15_001, attrs: route("/", 200)}},
-			map[string]int64{"analysed": 0, "long": 1, "skipped": 0, "too_large": 0}},
+		{
+			"length",
+			[]tspan{{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 15_001, attrs: route("/", 200)}},
+			map[string]int64{"analysed": 0, "long": 1, "skipped": 0, "too_large": 0},
+		},
 	} {
 		in, live := newIntake()
 		feed(t, in, epoch.Add(time.Second), each(t, tt.spans...)...)
@@ -505,7 +508,8 @@ func TestEntriesGoWithTheirOperation(t *testing.T) {
 	s := d.service(graph.Node{Kind: graph.Service, Namespace: "shop", Name: "web"})
 	long := strings.Repeat("x", 2*graph.MaxName)
 	for operation, want := range map[string]string{
-		"GET /buy": "shop/web GET /buy", "": "shop/web", long: graph.CleanName("shop/web " + graph.CleanName(long)),
+		"GET /buy": graph.EntryName("shop/web", "GET /buy"), "": graph.EntryName("shop/web", ""),
+		long: graph.CleanName(graph.EntryName("shop/web", graph.CleanName(long))),
 	} {
 		label := graph.Label(0)
 		if operation != "" {
@@ -515,9 +519,12 @@ func TestEntriesGoWithTheirOperation(t *testing.T) {
 		if got := names.Label(entry); got != want {
 			t.Errorf("entry %q, want %q", got, want)
 		}
-		if again := d.entry(s.ref, label, 101); again != entry {
+		if again := d.entry(s.ref, label, 130); again != entry {
 			t.Errorf("entry %q has the labels %d and %d", want, entry, again)
 		}
+	}
+	if d.sweep(150); len(s.operations) == 0 {
+		t.Error("entries were forgotten twenty minutes after they were used")
 	}
 	used := map[graph.Label]bool{}
 	for _, o := range s.operations {

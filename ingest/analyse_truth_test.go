@@ -83,7 +83,7 @@ func playShop(t *testing.T, cfg sim.Config, period time.Duration) (map[toldKey]t
 // and all the time, says of them.
 func TestShopAnalysis(t *testing.T) {
 	script, period := sim.DemoScript()
-	got, p := playShop(t, sim.Config{Rate: 5, Script: script, Period: period}, period)
+	got, p := playShop(t, sim.Config{Rate: 3, Script: script, Period: period}, period)
 	p.compute()
 	for _, k := range slices.SortedFunc(maps.Keys(p.sums), compareTold) {
 		if got[k] != p.sums[k] {

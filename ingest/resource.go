@@ -248,7 +248,7 @@ func (d *directory) operation(s *service, name []byte, minute uint32) graph.Labe
 	return d.operationOf(s, name, minute).label
 }
 
-// entry returns the label of what users ask for by an operation of a service: the service's id and the operation's name.
+// entry returns the label of what users ask for by an operation of a service.
 func (d *directory) entry(ref graph.NodeRef, label graph.Label, minute uint32) graph.Label {
 	s, name := d.byRef(ref), d.names.Label(label)
 	s.mu.RLock()
@@ -256,6 +256,8 @@ func (d *directory) entry(ref graph.NodeRef, label graph.Label, minute uint32) g
 	s.mu.RUnlock()
 	if o == nil {
 		o = d.operationOf(s, []byte(name), minute) // a name that was cut, or none
+	} else if o.used.Load() != minute {
+		o.used.Store(minute)
 	}
 	if l := o.entry.Load(); l != 0 {
 		return graph.Label(l)
@@ -263,7 +265,7 @@ func (d *directory) entry(ref graph.NodeRef, label graph.Label, minute uint32) g
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o.entry.Load() == 0 {
-		o.entry.Store(uint32(d.names.NewLabel(strings.TrimSpace(s.node.ID() + " " + d.names.Label(o.label)))))
+		o.entry.Store(uint32(d.names.NewLabel(graph.EntryName(s.node.ID(), d.names.Label(o.label)))))
 	}
 	return graph.Label(o.entry.Load())
 }

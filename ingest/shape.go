@@ -18,7 +18,7 @@ type treeCall struct {
 	edge       int32
 	label      graph.Label
 	span       int32
-	overlaps   bool // of its kind it ran alone only where this is false; of all, it ran beside another where it is true
+	overlaps   bool // it ran beside another of the calls that are looked at together
 }
 
 // sameKind reports whether two calls of one operation ask the same callee for the same.
