@@ -359,8 +359,8 @@ func TestAnalysisDoesNotDependOnOrder(t *testing.T) {
 	}
 }
 
-// Whatever a tree looks like and whatever its clocks say, the critical path gives away the root's duration exactly, and
-// no edge has more of its own than lies on and below it.
+// Whatever a tree looks like and whatever its clocks say, the critical path gives away the root's duration exactly, no
+// edge has more of its own than lies on and below it, and no fact depends on the order in which the spans came.
 func TestCriticalPathAddsUp(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
 	for range 200 {
@@ -390,9 +390,17 @@ func TestCriticalPathAddsUp(t *testing.T) {
 			s.ms = r.IntN(up.ms + 30)
 			spans = append(spans, s)
 		}
+		bodies := each(t, spans...)
 		in, live := newIntake()
-		feed(t, in, epoch.Add(3*time.Second), each(t, spans...)...)
+		feed(t, in, epoch.Add(3*time.Second), bodies...)
 		in.Tick(epoch.Add(14 * time.Second))
+		r.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
+		again, shuffled := newIntake()
+		feed(t, again, epoch.Add(3*time.Second), bodies...)
+		again.Tick(epoch.Add(14 * time.Second))
+		if diff := cmp.Diff(factsOf(live), factsOf(shuffled)); diff != "" {
+			t.Fatalf("%+v in another order: %s", spans, diff)
+		}
 		if n := in.Counters().Traces["analysed"]; n != 1 {
 			t.Fatalf("%d traces analysed, want 1", n)
 		}
