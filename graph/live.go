@@ -13,15 +13,15 @@ import (
 type LiveConfig struct {
 	MaxNodes      int           // what exceeds it is gathered in "(other)"
 	MaxEdges      int           // at any one time; what exceeds it is gathered in one edge between "(other)" nodes
-	MaxOperations int           // per edge, side and minute
+	MaxOperations int           // per edge, side and minute; of entries per edge and minute
 	MaxInstances  int           // per edge and minute
 	MaxVersions   int           // per edge and minute
-	MaxGroups     int           // consumer groups, and entries, per edge and minute
+	MaxGroups     int           // consumer groups per edge and minute
 	Hold          time.Duration // how long after its end a window stays open for late facts
 }
 
 // DefaultLiveConfig returns the limits: 10,000 nodes, 50,000 edges, 50 operations, 50 instances, 10 versions, 20 groups
-// and entries, and windows that stay open for 90 s.
+// of consumers, and windows that stay open for 90 s.
 func DefaultLiveConfig() LiveConfig {
 	return LiveConfig{
 		MaxNodes: 10_000, MaxEdges: 50_000, MaxOperations: 50, MaxInstances: 50, MaxVersions: 10, MaxGroups: 20,
@@ -370,7 +370,7 @@ func (l *Live) ObserveFacts(facts []Fact) {
 		case Group:
 			list, limit = groups, l.cfg.MaxGroups
 		case Entry:
-			list, limit = entries, l.cfg.MaxGroups
+			list, limit = entries, l.cfg.MaxOperations
 		}
 		sign := int64(1)
 		if f.Weight < 0 {
