@@ -72,6 +72,7 @@ type withBrowser struct{ m *testing.M }
 
 func (w withBrowser) Run() int {
 	code := w.m.Run()
+	forgetDay()
 	if chromium.stop != nil {
 		chromium.stop()
 	}
