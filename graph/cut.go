@@ -174,6 +174,14 @@ func (s *EdgeStats) take(shared bool, arena *sketch.Arena) EdgeStats {
 	return c
 }
 
+// reset empties the stats and keeps the memory of their sketches.
+func (s *EdgeStats) reset() {
+	client, server := s.Client, s.Server
+	client.Reset()
+	server.Reset()
+	*s = EdgeStats{Client: client, Server: server}
+}
+
 func (l *Live) edgeKey(ref EdgeRef) EdgeKey {
 	return EdgeKey{l.names.LookupNode(ref.Source), l.names.LookupNode(ref.Target), ref.Protocol}
 }
@@ -217,27 +225,42 @@ func (l *Live) Kept(parts []Part) {
 	l.cut.closing = slices.DeleteFunc(l.cut.closing, func(p Part) bool { return kept[p.Key()] })
 }
 
-// Windows returns the parts that start in [from, to) and are not yet, or not as they are now, in the store, and the
-// names of those parts, so that an answer from the store can leave its older copies out. want says whether details and
-// nodes are wanted or edges.
+// LiveQuery says what is asked of a Live: windows that start in [From, To).
+type LiveQuery struct {
+	From, To time.Time
+	// Edges, Details and Nodes say which rows are wanted.
+	Edges, Details, Nodes bool
+	// Only, when not nil, says of which edges; nodes are not restricted.
+	Only func(EdgeKey) bool
+	// Sum asks for the edges of all open windows as one window, which spares a copy of each.
+	Sum bool
+}
+
+// Windows returns the edges, or with details set the details and nodes, of the parts that start in [from, to).
 func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys []PartKey) {
+	return l.Ask(LiveQuery{From: from, To: to, Edges: !details, Details: details, Nodes: details})
+}
+
+// Ask returns the parts that are not yet, or not as they are now, in the store, and the names of all such parts of the
+// lengths that are asked for, so that an answer from the store can leave its older copies out.
+func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 	l.cut.Lock()
 	defer l.cut.Unlock()
-	length := WindowLength
-	if details {
-		length = DetailLength
-	}
-	first, last := from.UnixNano(), to.UnixNano()
+	first, last := q.From.UnixNano(), q.To.UnixNano()
 	in := func(start int64) bool { return start >= first && start < last }
+	asked := func(length time.Duration) bool {
+		return length == WindowLength && q.Edges || length == DetailLength && (q.Details || q.Nodes)
+	}
 	for i := range l.cut.closing {
-		if p := &l.cut.closing[i]; p.Length == length && in(p.Start.UnixNano()) {
+		if p := &l.cut.closing[i]; asked(p.Length) && in(p.Start.UnixNano()) {
 			windows = append(windows, p.Window)
 			keys = append(keys, p.Key())
 		}
 	}
 	var arena sketch.Arena
 	open := map[partID]*Window{}
-	at := func(start int64) *Window {
+	// at returns the window of an open part, which has a number from then on: it may be written as soon as cut is free.
+	at := func(start int64, length time.Duration) *Window {
 		id := partID{start, length}
 		w := open[id]
 		if w == nil {
@@ -246,42 +269,70 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 		}
 		return w
 	}
+	total := Window{Start: q.From, Length: q.To.Sub(q.From)}
+	var sum EdgeStats
 	for i := range l.shards {
+		if !q.Edges && !q.Details {
+			break
+		}
 		sh := &l.shards[i]
 		sh.mu.Lock()
 		for _, e := range sh.edges {
 			key := l.edgeKey(e.ref)
-			if !details {
-				for _, w := range e.windows {
-					if start := w.start * windowNanos; in(start) {
-						o := at(start)
-						o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true, &arena)})
-					}
-				}
+			if q.Only != nil && !q.Only(key) {
 				continue
 			}
+			added := false
+			for _, w := range e.windows {
+				start := w.start * windowNanos
+				if !q.Edges || !in(start) {
+					continue
+				}
+				o := at(start, WindowLength)
+				if !q.Sum {
+					o.Edges = append(o.Edges, EdgeRow{key, w.stats.take(true, &arena)})
+					continue
+				}
+				if !added {
+					sum.reset()
+					added = true
+				}
+				sum.Add(&w.stats)
+			}
+			if added {
+				total.Edges = append(total.Edges, EdgeRow{key, sum.take(true, &arena)})
+			}
 			for _, m := range e.minutes {
-				if start := m.start * minuteNanos; in(start) {
-					o := at(start)
+				if start := m.start * minuteNanos; q.Details && in(start) {
+					o := at(start, DetailLength)
 					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
 				}
 			}
 		}
 		sh.mu.Unlock()
 	}
-	if details {
+	if q.Nodes {
 		l.nodes.Lock()
 		for k, n := range l.nodes.m {
 			if start := k.minute * minuteNanos; in(start) {
-				o := at(start)
+				o := at(start, DetailLength)
 				o.Nodes = append(o.Nodes, l.nodeRow(k, n))
 			}
 		}
 		l.nodes.Unlock()
 	}
 	for _, w := range open {
-		windows = append(windows, *w)
-		keys = append(keys, PartKey{w.Start, w.Length, w.Part})
+		if len(w.Edges)+len(w.Details)+len(w.Nodes) > 0 {
+			windows = append(windows, *w)
+		}
+	}
+	if len(total.Edges) > 0 {
+		windows = append(windows, total)
+	}
+	for id, number := range l.cut.numbers {
+		if asked(id.length) && in(id.start) {
+			keys = append(keys, PartKey{time.Unix(0, id.start).UTC(), id.length, number})
+		}
 	}
 	return windows, keys
 }

@@ -35,35 +35,36 @@ func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, er
 	defer cancel()
 	from, to := q.From.Truncate(graph.WindowLength), q.To.Truncate(graph.WindowLength)
 	// Memory before the store: the other way round, a part that moves in between would be in neither.
-	var open []graph.Window
+	wanted := wantedOf(&q)
+	open, keys := v.live.Ask(graph.LiveQuery{
+		From: from, To: to, Only: wanted, Sum: q.Step == 0,
+		Edges: q.Want&storage.WantEdges != 0, Details: q.Want&storage.WantDetails != 0, Nodes: q.Want&storage.WantNodes != 0,
+	})
 	stored := q
-	for _, details := range []bool{false, true} {
-		if q.Want&storage.WantEdges != 0 && !details || q.Want&(storage.WantDetails|storage.WantNodes) != 0 && details {
-			parts, keys := v.live.Windows(from, to, details)
-			open = append(open, parts...)
-			stored.Except = slices.Concat(stored.Except, keys)
-		}
-	}
+	stored.Except = slices.Concat(stored.Except, keys)
 	windows, err := v.Reader.Windows(ctx, stored)
 	if err != nil {
 		return nil, err
 	}
-	return merge(q, from, to, windows, open), nil
+	return merge(q, from, to, windows, open, wanted), nil
 }
 
-// merge adds the open parts to the windows that the store answered with.
-func merge(q storage.Query, from, to time.Time, windows, open []graph.Window) []graph.Window {
+// wantedOf returns whether a query asks for an edge; nil when it asks for all.
+func wantedOf(q *storage.Query) func(graph.EdgeKey) bool {
+	if q.Edges == nil {
+		if !q.HasEnv {
+			return nil
+		}
+		return func(edge graph.EdgeKey) bool { return edge.Env() == q.Env }
+	}
 	ids := make(map[string]bool, len(q.Edges))
 	for _, id := range q.Edges {
 		ids[id] = true
 	}
 	known := map[graph.EdgeKey]bool{} // an id is a hash: computed once for an edge, not once for a row
-	wanted := func(edge graph.EdgeKey) bool {
+	return func(edge graph.EdgeKey) bool {
 		if q.HasEnv && edge.Env() != q.Env {
 			return false
-		}
-		if q.Edges == nil {
-			return true
 		}
 		want, ok := known[edge]
 		if !ok {
@@ -72,6 +73,11 @@ func merge(q storage.Query, from, to time.Time, windows, open []graph.Window) []
 		}
 		return want
 	}
+}
+
+// merge adds the open parts to the windows that the store answered with.
+func merge(q storage.Query, from, to time.Time, windows, open []graph.Window, only func(graph.EdgeKey) bool) []graph.Window {
+	wanted := func(edge graph.EdgeKey) bool { return only == nil || only(edge) }
 	sums := map[bucket]*sum{} // edges and details of one start may differ in length
 	for i := range windows {
 		sums[bucket{windows[i].Start.UnixNano(), windows[i].Length}] = newSum(&windows[i])
