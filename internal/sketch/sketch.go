@@ -169,6 +169,14 @@ func (s *Sketch) Merge(o *Sketch) {
 	s.zero += o.zero
 	s.sum += o.sum
 	s.observe(o.min, o.max)
+	if at := int(o.lo) - int(s.lo); d == 0 && at >= 0 && at+len(o.counts) <= len(s.counts) {
+		// Most often there is room for all of it: adding what is 0 too costs less than asking.
+		into := s.counts[at:][:len(o.counts)]
+		for k, c := range o.counts {
+			into[k] += c
+		}
+		return
+	}
 	first, last := o.occupied()
 	if first > last {
 		return
