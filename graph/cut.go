@@ -302,8 +302,11 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 			if added {
 				total.Edges = append(total.Edges, EdgeRow{key, sum.take(true, &arena)})
 			}
+			if !q.Details {
+				continue
+			}
 			for _, m := range e.minutes {
-				if start := m.start * minuteNanos; q.Details && in(start) {
+				if start := m.start * minuteNanos; in(start) {
 					o := at(start, DetailLength)
 					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
 				}

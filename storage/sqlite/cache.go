@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -87,8 +88,33 @@ func (r *blockReader) decode(b []byte) (*decoded, error) {
 	return d, nil
 }
 
-// blockCache keeps recent blocks decoded, because the last minutes are asked for again and again. Blocks are found by
-// what they contain, so that nothing has to be said when one is written anew: the sum of 128 random bits of hash differs.
+// decoded returns what s holds of edges as a block that is decoded; nil when it has counts too large for one.
+func (s *sums) decoded() *decoded {
+	d := &decoded{ids: keysOf(s.edges, cmp.Compare[int64])}
+	es := make([]*edgeSum, len(d.ids))
+	for i, id := range d.ids {
+		es[i] = s.edges[id]
+		if !d.client.Add(&es[i].client) || !d.server.Add(&es[i].server) {
+			return nil
+		}
+	}
+	for c := range edgeColumns {
+		values := make([]int64, len(es))
+		union := int64(0)
+		for i, e := range es {
+			values[i] = e.counts[c]
+			union |= values[i]
+		}
+		if union != 0 {
+			d.columns = append(d.columns, column{c, values})
+		}
+	}
+	return d
+}
+
+// blockCache keeps recent blocks decoded, because the last minutes are asked for again and again, and sums of blocks. Both
+// are found by what the blocks contain, so that nothing has to be said when one is written anew: its 128 random bits of
+// hash differ.
 // It is bounded: what was not used in the last few questions makes room, and when that does not suffice, what is new is
 // not kept. It is safe for concurrent use.
 type blockCache struct {
@@ -127,6 +153,27 @@ func (c *blockCache) question() {
 
 func (c *blockCache) hash(data []byte) blockHash {
 	return blockHash{maphash.Bytes(c.seeds[0], data), maphash.Bytes(c.seeds[1], data)}
+}
+
+// hashAll returns the hash of the sum of jobs: of their blocks, and of which minutes of a pack are asked for.
+func (c *blockCache) hashAll(jobs []job) (h blockHash) {
+	for i, seed := range c.seeds {
+		var all maphash.Hash
+		all.SetSeed(seed)
+		for k := range jobs {
+			j := &jobs[k]
+			held := uint64(1)
+			for m := range perPack {
+				if held <<= 1; j.pack && j.holds(j.start+int64(m)*minute) {
+					held++
+				}
+			}
+			maphash.WriteComparable(&all, [2]uint64{held, uint64(len(j.data))})
+			_, _ = all.Write(j.data)
+		}
+		h[i] = all.Sum64()
+	}
+	return h
 }
 
 // get returns a block, or those of a pack, of which those that are not there are nil. It returns nil when it has none.

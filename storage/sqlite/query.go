@@ -144,22 +144,26 @@ type rangeReader struct {
 	cache          *blockCache // nil for none
 	except         []partID
 	workers        []worker
-	next           int
-	batch          []job
-	pending        int // bytes in batch
+	next           int // the worker that is next where any will do
 }
 
 // job is a block to be added up.
 type job struct {
-	what          what
-	length, start int64
-	pack          bool
-	within        []span // what of a pack is asked for
-	data          []byte
+	what         what
+	length, lane int64
+	start        int64
+	pack         bool
+	within       []span // what of a pack is asked for
+	data         []byte
 }
 
 // holds reports whether what starts then is asked for.
 func (j *job) holds(start int64) bool { return contains(j.within, start) }
+
+// besides reports whether j is of the same kind, length and lane as o, and asked for over the same time.
+func (j *job) besides(o *job) bool {
+	return j.what == o.what && j.length == o.length && j.lane == o.lane && &j.within[0] == &o.within[0]
+}
 
 func contains(spans []span, start int64) bool {
 	return slices.ContainsFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
@@ -167,6 +171,9 @@ func contains(spans []span, start int64) bool {
 
 // worker adds blocks to sums of its own, so that workers share nothing.
 type worker struct {
+	batch   []job // to be handed over
+	pending int   // bytes in batch
+
 	out  map[bucket]*sums
 	jobs chan []job
 	err  error
@@ -175,7 +182,9 @@ type worker struct {
 
 const (
 	maxWorkers = 4
-	jobBytes   = 64 << 10 // compressed blocks handed to a worker at a time, about half a millisecond's work
+	// Compressed blocks handed to a worker at a time, about half a millisecond's work, or more that are of one lane.
+	jobBytes  = 64 << 10
+	laneBytes = 1 << 20
 )
 
 // run starts the worker, which ends when jobs is closed.
@@ -184,17 +193,17 @@ func (w *worker) run(r *rangeReader) {
 	w.done.Go(func() {
 		var reader blockReader
 		for jobs := range w.jobs {
-			for _, j := range jobs {
-				if w.err != nil {
-					continue // so that nobody waits for a worker that has given up
+			for len(jobs) > 0 && w.err == nil { // nobody waits for a worker that has given up
+				n := 1
+				for n < len(jobs) && jobs[n].besides(&jobs[0]) {
+					n++
 				}
 				reader.only = r.only
-				if j.what == nodes {
+				if jobs[0].what == nodes {
 					reader.only = nil
 				}
-				if err := w.add(r, &reader, j); err != nil {
-					w.err = fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
-				}
+				w.err = w.addLane(r, &reader, jobs[:n])
+				jobs = jobs[n:]
 			}
 		}
 	})
@@ -218,9 +227,51 @@ func (w *worker) sums(r *rangeReader, length, start int64) *sums {
 	return into
 }
 
-// add adds a job's block or pack, from the cache or by way of it where there is one.
-func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
-	if r.cache != nil && j.what == edges && r.to-j.start <= cacheRange {
+// addLane adds jobs of one lane and length. Where all are added to one window, their sum is kept: most of the blocks of
+// a longer span stay what they are from one question to the next.
+func (w *worker) addLane(r *rangeReader, reader *blockReader, jobs []job) error {
+	first := &jobs[0]
+	if r.cache == nil || first.what != edges || r.step > 0 || len(jobs) == 1 && !first.pack && r.recent(first) {
+		for i := range jobs {
+			if err := w.add(r, reader, &jobs[i], func(start int64) *sums { return w.sums(r, first.length, start) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	into := w.sums(r, first.length, first.start)
+	h := r.cache.hashAll(jobs)
+	if kept := r.cache.get(h); kept != nil {
+		reader.add(into, kept[0])
+		return nil
+	}
+	var sum sums
+	for i := range jobs {
+		if err := w.add(r, reader, &jobs[i], func(int64) *sums { return &sum }); err != nil {
+			return err
+		}
+	}
+	if d := sum.decoded(); d != nil {
+		r.cache.put(h, []*decoded{d})
+	}
+	into.absorb(&sum)
+	return nil
+}
+
+// recent says that a job's block is worth keeping by itself.
+func (r *rangeReader) recent(j *job) bool { return r.to-j.start <= cacheRange }
+
+// add adds a job's block or pack, from the cache or by way of it where there is one. into returns what is added to what
+// starts at a time.
+func (w *worker) add(r *rangeReader, reader *blockReader, j *job, into func(start int64) *sums) error {
+	if err := w.addBlocks(r, reader, j, into); err != nil {
+		return fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
+	}
+	return nil
+}
+
+func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job, into func(start int64) *sums) error {
+	if r.cache != nil && j.what == edges && r.recent(j) {
 		h := r.cache.hash(j.data)
 		blocks := r.cache.get(h)
 		if blocks == nil {
@@ -234,7 +285,7 @@ func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
 		}
 		for i, d := range blocks {
 			if start := j.start + int64(i)*minute; d != nil && j.holds(start) {
-				reader.add(w.sums(r, j.length, start), d)
+				reader.add(into(start), d)
 			}
 		}
 		if blocks != nil {
@@ -242,7 +293,7 @@ func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
 		}
 	}
 	if !j.pack {
-		return reader.merge(w.sums(r, j.length, j.start), j.what, j.data)
+		return reader.merge(into(j.start), j.what, j.data)
 	}
 	minutes, err := reader.unpack(j.data)
 	if err != nil {
@@ -253,7 +304,7 @@ func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
 		if b == nil || !j.holds(start) {
 			continue
 		}
-		if err := reader.mergeRaw(w.sums(r, j.length, start), edges, b); err != nil {
+		if err := reader.mergeRaw(into(start), edges, b); err != nil {
 			return err
 		}
 	}
@@ -261,7 +312,7 @@ func (w *worker) add(r *rangeReader, reader *blockReader, j job) error {
 }
 
 // decodeAll returns a job's block, or the blocks of its pack; nil when one of them is not worth keeping.
-func (r *blockReader) decodeAll(j job) (blocks []*decoded, err error) {
+func (r *blockReader) decodeAll(j *job) (blocks []*decoded, err error) {
 	if !j.pack {
 		if r.raw, err = decompress(r.raw, j.data); err != nil {
 			return nil, err
@@ -288,24 +339,35 @@ func (r *blockReader) decodeAll(j job) (blocks []*decoded, err error) {
 	return blocks, nil
 }
 
-// hand gives the batch to the next worker.
-func (r *rangeReader) hand() {
-	if len(r.batch) == 0 {
-		return
+// take gives a job to a worker. Unless only some edges are asked for, each lane has its worker, so that no edge is added
+// up by two, and what is of one lane is handed over together as far as it comes byLane.
+func (r *rangeReader) take(j job, byLane bool) {
+	w := &r.workers[r.next]
+	if r.only == nil {
+		w = &r.workers[int(j.lane)%len(r.workers)] // counts of lanes are powers of two, as the number of workers mostly is
 	}
-	if r.next >= len(r.workers) {
-		r.next = 0
+	if w.pending >= laneBytes || w.pending >= jobBytes && (r.only != nil || byLane && w.batch[len(w.batch)-1].lane != j.lane) {
+		w.hand()
+		r.next = (r.next + 1) % len(r.workers)
 	}
-	r.workers[r.next].jobs <- r.batch
-	r.next++
-	r.batch, r.pending = nil, 0
+	w.batch = append(w.batch, j)
+	w.pending += len(j.data)
+}
+
+// hand gives the worker its batch, the jobs of a lane together.
+func (w *worker) hand() {
+	if len(w.batch) > 0 {
+		slices.SortStableFunc(w.batch, func(a, b job) int { return cmp.Compare(a.lane, b.lane) })
+		w.jobs <- w.batch
+	}
+	w.batch, w.pending = nil, 0
 }
 
 // finish waits for the workers and adds up what they have. It is called once, also after an error.
 func (r *rangeReader) finish() (map[bucket]*sums, error) {
-	r.hand()
 	var errs []error
 	for i := range r.workers {
+		r.workers[i].hand()
 		close(r.workers[i].jobs)
 		r.workers[i].done.Wait()
 		errs = append(errs, r.workers[i].err)
@@ -358,7 +420,7 @@ func (r *rangeReader) read(k what) error {
 		lanes = list(slices.Compact(some))
 	}
 	for _, sp := range spans {
-		if err := r.blocks(k, sp.length, `SELECT start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, []span{sp}); err != nil {
+		if err := r.blocks(k, sp.length, `SELECT lane, start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, []span{sp}, true); err != nil {
 			return err
 		}
 	}
@@ -372,15 +434,16 @@ func (r *rangeReader) read(k what) error {
 		if len(within) == 0 {
 			continue
 		}
-		if err := r.blocks(k, l, `SELECT start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 2`, within); err != nil {
+		if err := r.blocks(k, l, `SELECT lane, start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 2`, within, false); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// blocks adds the blocks of one length that a query finds in some spans, which are asked for together.
-func (r *rangeReader) blocks(k what, length int64, query string, within []span) error {
+// blocks adds the blocks of one length that a query finds in some spans, which are asked for together; byLane says that
+// the query finds them in the order of their lanes.
+func (r *rangeReader) blocks(k what, length int64, query string, within []span, byLane bool) error {
 	from, to := within[0].from, within[0].to
 	for _, sp := range within {
 		from, to = min(from, sp.from), max(to, sp.to)
@@ -398,19 +461,16 @@ func (r *rangeReader) blocks(k what, length int64, query string, within []span) 
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var start, part int64
+		var lane, start, part int64
 		var data sql.RawBytes
-		if err := rows.Scan(&start, &part, &data); err != nil {
+		if err := rows.Scan(&lane, &start, &part, &data); err != nil {
 			return err
 		}
 		packed := packs && part == packPart
 		if !packed && !contains(within, start) {
 			continue
 		}
-		r.batch = append(r.batch, job{k, length, start, packed, within, bytes.Clone(data)})
-		if r.pending += len(data); r.pending >= jobBytes {
-			r.hand()
-		}
+		r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)}, byLane)
 	}
 	return rows.Err()
 }
