@@ -270,6 +270,9 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 		return w
 	}
 	total := Window{Start: q.From, Length: q.To.Sub(q.From)}
+	if q.Sum && q.Edges && q.Only == nil {
+		total.Edges = make([]EdgeRow, 0, l.edges.Load())
+	}
 	var sum EdgeStats
 	for i := range l.shards {
 		if !q.Edges && !q.Details {

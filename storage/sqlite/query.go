@@ -98,7 +98,7 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 		return nil, nil
 	}
 	err = s.read(ctx, func(tx *sql.Tx) error {
-		r := &rangeReader{ctx: ctx, tx: tx, from: from, to: to, step: step}
+		r := &rangeReader{ctx: ctx, tx: tx, asked: s.asked, from: from, to: to, step: step}
 		for _, k := range q.Except {
 			r.except = append(r.except, partOf(k))
 		}
@@ -139,6 +139,7 @@ type bucket struct{ start, length int64 }
 type rangeReader struct {
 	ctx            context.Context
 	tx             *sql.Tx
+	asked          map[string]*sql.Stmt
 	from, to, step int64
 	only           map[int64]bool
 	cache          *blockCache // nil for none
@@ -385,14 +386,51 @@ func (r *rangeReader) finish() (map[bucket]*sums, error) {
 	return out, errors.Join(errs...)
 }
 
+// The texts of questions.
+const (
+	selectDropped = `SELECT length, before FROM dropped WHERE what = ?`
+	selectUntil   = `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`
+)
+
+func selectBlocks(lanes string) string {
+	return `SELECT lane, start, part, data FROM block WHERE what = ? AND length = ? AND lane IN ` + lanes + ` AND start >= ? AND start < ? AND state < 3`
+}
+
+func selectUnfolded(lanes string) string {
+	return `SELECT lane, start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND lane IN ` + lanes + ` AND start >= ? AND start < ? AND state < 2`
+}
+
+// query runs a text, prepared if it is one that is asked again and again.
+func (r *rangeReader) query(text string, args ...any) (*sql.Rows, error) {
+	if stmt := r.asked[text]; stmt != nil {
+		return r.tx.StmtContext(r.ctx, stmt).QueryContext(r.ctx, args...)
+	}
+	return r.tx.QueryContext(r.ctx, text, args...)
+}
+
+// each runs a text and calls f for every row.
+func (r *rangeReader) each(f func(*sql.Rows) error, text string, args ...any) error {
+	rows, err := r.query(text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 func (r *rangeReader) read(k what) error {
 	before := map[int64]int64{}
-	if err := each(r.ctx, r.tx, func(rows *sql.Rows) error {
+	if err := r.each(func(rows *sql.Rows) error {
 		var length, t int64
 		err := rows.Scan(&length, &t)
 		before[length] = t
 		return err
-	}, `SELECT length, before FROM dropped WHERE what = ?`, k); err != nil {
+	}, selectDropped, k); err != nil {
 		return err
 	}
 	lengths := k.lengths()
@@ -402,8 +440,7 @@ func (r *rangeReader) read(k what) error {
 		if k == edges && length == minute {
 			packStart = floor(start, tenMin)
 		}
-		err := r.tx.QueryRowContext(r.ctx, `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`,
-			k, length, start, packStart, start, packPart).Scan(&end)
+		err := r.each(func(rows *sql.Rows) error { return rows.Scan(&end) }, selectUntil, k, length, start, packStart, start, packPart)
 		return end.Int64, err
 	})
 	if err != nil {
@@ -420,7 +457,7 @@ func (r *rangeReader) read(k what) error {
 		lanes = list(slices.Compact(some))
 	}
 	for _, sp := range spans {
-		if err := r.blocks(k, sp.length, `SELECT lane, start, part, data FROM block WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 3`, []span{sp}, true); err != nil {
+		if err := r.blocks(k, sp.length, selectBlocks(lanes), []span{sp}, true); err != nil {
 			return err
 		}
 	}
@@ -434,7 +471,7 @@ func (r *rangeReader) read(k what) error {
 		if len(within) == 0 {
 			continue
 		}
-		if err := r.blocks(k, l, `SELECT lane, start, part, data FROM block INDEXED BY block_unfolded WHERE what = ? AND length = ? AND lane IN `+lanes+` AND start >= ? AND start < ? AND state < 2`, within, false); err != nil {
+		if err := r.blocks(k, l, selectUnfolded(lanes), within, false); err != nil {
 			return err
 		}
 	}
@@ -455,24 +492,18 @@ func (r *rangeReader) blocks(k what, length int64, query string, within []span, 
 	if packs {
 		from = floor(from, tenMin) // where the pack begins that holds the first of them
 	}
-	rows, err := r.tx.QueryContext(r.ctx, query, k, length, from, to)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	return r.each(func(rows *sql.Rows) error {
 		var lane, start, part int64
 		var data sql.RawBytes
 		if err := rows.Scan(&lane, &start, &part, &data); err != nil {
 			return err
 		}
 		packed := packs && part == packPart
-		if !packed && !contains(within, start) {
-			continue
+		if packed || contains(within, start) {
+			r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)}, byLane)
 		}
-		r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)}, byLane)
-	}
-	return rows.Err()
+		return nil
+	}, query, k, length, from, to)
 }
 
 // excepted returns the condition that leaves out the parts that the caller holds himself.

@@ -34,8 +34,8 @@ func openReader(ctx context.Context, dir string, retention storage.Retention) (_
 		return nil, err
 	}
 	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newBlockCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
-	if s.r, err = connectReader(path); err != nil {
-		return nil, err
+	if err := s.connectReader(ctx, path); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.read(ctx, func(tx *sql.Tx) error { return checkVersion(ctx, tx) }); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -38,6 +38,7 @@ type Store struct {
 	dir       string
 	retention storage.Retention
 	w, r      *sql.DB
+	asked     map[string]*sql.Stmt // of r, by their texts
 	lock      *os.File
 	words     *dictionary
 	cache     *blockCache
@@ -95,10 +96,7 @@ func openStore(ctx context.Context, dir string, retention storage.Retention) (_ 
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if s.r, err = connectReader(path); err != nil {
-		return nil, err
-	}
-	return s, s.r.PingContext(ctx)
+	return s, s.connectReader(ctx, path)
 }
 
 // connect opens a pool of n connections that each run the pragmas first.
@@ -113,8 +111,20 @@ func connect(path string, n int, txlock string, pragmas ...string) (*sql.DB, err
 	return db, nil
 }
 
-func connectReader(path string) (*sql.DB, error) {
-	return connect(path, 4, "_txlock=deferred", "query_only(1)", "cache_size(-8000)", "mmap_size(268435456)", "temp_store(memory)")
+// connectReader opens the readers' connections, and prepares what every question asks: its texts take SQLite as long to
+// read as a few blocks.
+func (s *Store) connectReader(ctx context.Context, path string) (err error) {
+	s.r, err = connect(path, 4, "_txlock=deferred", "query_only(1)", "cache_size(-8000)", "mmap_size(268435456)", "temp_store(memory)")
+	if err != nil {
+		return err
+	}
+	s.asked = map[string]*sql.Stmt{}
+	for _, text := range []string{selectDropped, selectUntil, selectBlocks(allLanes), selectUnfolded(allLanes)} {
+		if s.asked[text], err = s.r.PrepareContext(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepare makes or checks the schema and closes what a dead process left open.
