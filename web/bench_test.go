@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -68,6 +69,7 @@ func edgesOfDay() []dayEdge {
 // traffic makes the calls of a day in a live graph.
 type traffic struct {
 	live       *graph.Live
+	now        time.Time // up to which calls were observed
 	random     *rand.Rand
 	edges      []dayEdge
 	operations [3]graph.Label
@@ -75,10 +77,10 @@ type traffic struct {
 	version    graph.Label
 }
 
-func newTraffic(seed uint64) *traffic {
+func newTraffic(seed uint64, start time.Time) *traffic {
 	t := &traffic{
-		live:   graph.NewLive(graph.DefaultLiveConfig(), seed<<32), // each writer's parts have numbers of their own
-		random: rand.New(rand.NewPCG(seed, seed)), edges: edgesOfDay(),
+		live: graph.NewLive(graph.DefaultLiveConfig(), seed<<32), // each writer's parts have numbers of their own
+		now:  start, random: rand.New(rand.NewPCG(seed, seed)), edges: edgesOfDay(),
 	}
 	for i := range 3 {
 		t.operations[i] = t.live.Names().NewLabel(fmt.Sprintf("GET /v1/thing-%d", i))
@@ -88,9 +90,10 @@ func newTraffic(seed uint64) *traffic {
 	return t
 }
 
-// observe counts both halves of every call of a window.
-func (t *traffic) observe(start time.Time) {
-	names, r := t.live.Names(), t.random
+// observe counts both halves of every call of the next window.
+func (t *traffic) observe() {
+	names, r, start := t.live.Names(), t.random, t.now
+	t.now = start.Add(graph.WindowLength)
 	var calls []graph.Call
 	for i := range t.edges {
 		e := &t.edges[i]
@@ -121,9 +124,9 @@ func (t *traffic) observe(start time.Time) {
 func fillDay(b *testing.B, store storage.Store, end time.Time) {
 	b.Helper()
 	const round = 3 * time.Minute
-	t := newTraffic(1)
-	for at := dayStart; at.Before(dayStart.Add(round)); at = at.Add(graph.WindowLength) {
-		t.observe(at)
+	t := newTraffic(1, dayStart)
+	for t.now.Before(dayStart.Add(round)) {
+		t.observe()
 	}
 	sample := t.live.Cut(dayStart.Add(time.Hour))
 	for at := dayStart; at.Before(end); at = at.Add(round) {
@@ -200,52 +203,75 @@ func (noFeed) Examples(time.Time) []graph.KeptTrace { return nil }
 func (noFeed) State() []byte                        { return nil }
 func (noFeed) Restore(time.Time, []byte) error      { return nil }
 
-// dayServer returns a server over a real store with a day of windows, and over what is in memory at its end.
-func dayServer(b *testing.B) *Server {
-	b.Helper()
-	liveFrom := floor(dayNow, time.Minute).Add(-dayLive)
-	store := openDay(b, liveFrom)
-	t := newTraffic(2)
-	ticker := engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: t.live, Feed: noFeed{}, Store: store})
-	for at := liveFrom; at.Before(dayNow); at = at.Add(graph.WindowLength) {
-		t.observe(at)
-		if err := ticker.Tick(b.Context(), at.Add(graph.WindowLength)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	return newServer(b, engine.NewView(store, t.live), func(s *Settings) { s.Now = func() time.Time { return dayNow } })
+// dayServer is a server over a real store with a day of windows, and over what is in memory at its end.
+type dayServer struct {
+	server  *Server
+	traffic *traffic
+	engine  *engine.Engine
 }
 
-// timeRequests times whole requests, from the router to the last byte. Beside the time on the clock, which other programs prolong,
-// it reports the processor time of the cheapest request and of the one in the middle.
-func timeRequests(b *testing.B, s *Server, path string) {
+func newDayServer(b *testing.B) *dayServer {
+	b.Helper()
+	start := floor(dayNow, time.Minute).Add(-dayLive)
+	d := &dayServer{traffic: newTraffic(2, start)}
+	store := openDay(b, start)
+	d.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: d.traffic.live, Feed: noFeed{}, Store: store})
+	for d.traffic.now.Before(dayNow) {
+		d.pass(b)
+	}
+	d.server = newServer(b, engine.NewView(store, d.traffic.live), func(s *Settings) {
+		s.Now = func() time.Time { return d.traffic.now.Add(dayNow.Sub(ceil(dayNow, graph.WindowLength))) }
+	})
+	return d
+}
+
+// pass lets ten seconds pass.
+func (d *dayServer) pass(b *testing.B) {
+	b.Helper()
+	d.traffic.observe()
+	if err := d.engine.Tick(b.Context(), d.traffic.now); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// timeRequests times whole requests, from the router to the last byte, with ten seconds of traffic from one to the next, so
+// that what is cached is what would be. Beside the time on the clock, which other programs prolong, it reports the processor
+// time of the first request, when nothing is cached, of the cheapest, and of the one in the middle.
+func timeRequests(b *testing.B, s *dayServer, path string) {
 	b.Helper()
 	r := httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil).WithContext(context.Background())
 	var used []float64
+	var body bytes.Buffer
 	b.ReportAllocs()
 	for b.Loop() {
+		b.StopTimer()
+		s.pass(b)
+		b.StartTimer()
 		w := httptest.NewRecorder()
+		w.Body = &body
+		body.Reset()
 		before := processorTime(b)
-		s.Handler().ServeHTTP(w, r)
-		used = append(used, (processorTime(b) - before).Seconds()*1e3)
+		s.server.Handler().ServeHTTP(w, r)
+		used = append(used, (processorTime(b)-before).Seconds()*1e3)
 		if w.Code != http.StatusOK || w.Body.Len() < 500 {
 			b.Fatalf("%d: %s", w.Code, w.Body)
 		}
 	}
+	b.ReportMetric(used[0], "first-cpu-ms")
 	slices.Sort(used)
 	b.ReportMetric(used[0], "min-cpu-ms")
 	b.ReportMetric(used[len(used)/2], "median-cpu-ms")
 }
 
 // BenchmarkGraph15m asks for the map of the last quarter of an hour.
-func BenchmarkGraph15m(b *testing.B) { timeRequests(b, dayServer(b), "/api/v1/graph?from=now-15m") }
+func BenchmarkGraph15m(b *testing.B) { timeRequests(b, newDayServer(b), "/api/v1/graph?from=now-15m") }
 
 // BenchmarkGraph24h asks for the map of the last day.
-func BenchmarkGraph24h(b *testing.B) { timeRequests(b, dayServer(b), "/api/v1/graph?from=now-24h") }
+func BenchmarkGraph24h(b *testing.B) { timeRequests(b, newDayServer(b), "/api/v1/graph?from=now-24h") }
 
 // BenchmarkEdgePanel asks for what the panel of one edge shows.
 func BenchmarkEdgePanel(b *testing.B) {
-	s := dayServer(b)
+	s := newDayServer(b)
 	path := "/api/v1/edges/" + edgesOfDay()[7].key.ID()
 	for _, from := range []string{"15m", "24h"} {
 		b.Run("edge/"+from, func(b *testing.B) { timeRequests(b, s, path+"?from=now-"+from) })
