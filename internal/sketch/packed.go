@@ -76,5 +76,16 @@ func (p *Packed) Merge(i int, s *Sketch) {
 	}
 }
 
+// Reset empties p and keeps its memory.
+func (p *Packed) Reset() { p.heads, p.counts = p.heads[:0], p.counts[:0] }
+
+// Clone returns a copy that shares no memory and holds no more of it than it needs.
+func (p *Packed) Clone() Packed {
+	heads, counts := make([]packedHead, len(p.heads)), make([]int32, len(p.counts))
+	copy(heads, p.heads)
+	copy(counts, p.counts)
+	return Packed{heads, counts}
+}
+
 // Memory returns about how many bytes p holds.
 func (p *Packed) Memory() int { return 64*cap(p.heads) + 4*cap(p.counts) }

@@ -75,15 +75,19 @@ func (r *blockReader) decode(b []byte) (*decoded, error) {
 		if b, err = r.sketches.Open(b); err != nil {
 			return nil, errBlock
 		}
+		r.several.Reset()
 		for range n {
-			one := sketch.New(sketch.MaxScale)
-			if r.sketches.Next(&one) != nil {
+			if r.one.Reset(); r.one.Scale() != sketch.MaxScale {
+				r.one = sketch.Sketch{}
+			}
+			if r.sketches.Next(&r.one) != nil {
 				return nil, errBlock
 			}
-			if !to.Add(&one) {
+			if !r.several.Add(&r.one) {
 				return nil, nil
 			}
 		}
+		*to = r.several.Clone()
 	}
 	return d, nil
 }

@@ -161,9 +161,11 @@ type job struct {
 // holds reports whether what starts then is asked for.
 func (j *job) holds(start int64) bool { return contains(j.within, start) }
 
-// besides reports whether j is of the same kind, length and lane as o, and asked for over the same time.
+// besides reports whether j is of the same kind, length and lane as o, and asked for over the same time. Windows of ten
+// seconds must be of the same minute: a new one comes every time, and what is whole of the others stays.
 func (j *job) besides(o *job) bool {
-	return j.what == o.what && j.length == o.length && j.lane == o.lane && &j.within[0] == &o.within[0]
+	return j.what == o.what && j.length == o.length && j.lane == o.lane && &j.within[0] == &o.within[0] &&
+		(j.length > fine || floor(j.start, minute) == floor(o.start, minute))
 }
 
 func contains(spans []span, start int64) bool {
