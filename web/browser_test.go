@@ -18,6 +18,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/chromedp"
 
 	"faultline/graph"
@@ -491,25 +492,65 @@ func TestHostileNamesInBrowser(t *testing.T) {
 
 func urlEscape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
-// pan drags the map for two seconds by the pointer events that a hand makes, and returns the frames a second and the
-// milliseconds that the page worked on each.
+// pan drags the map for two seconds by the pointer events that a hand makes, and returns the time between two frames, in
+// milliseconds, for each.
 const pan = `(async () => {
 		const c = document.querySelector('#canvas'), fire = (type, x, y) => c.dispatchEvent(new PointerEvent(type, {pointerId: 1, pointerType: 'mouse', clientX: x, clientY: y, button: 0, bubbles: true}));
 		c.setPointerCapture = () => {};
-		await new Promise(r => setTimeout(r, 500));
 		fire('pointerdown', 700, 500);
-		const start = performance.now(), before = faultline.frames, spent = faultline.spent;
+		const start = performance.now(), times = [];
 		await new Promise(done => requestAnimationFrame(function step(now) {
+			times.push(now);
 			const t = (now - start) / 2000;
 			fire('pointermove', 700 + 260 * Math.sin(t * 6.28), 500 + 120 * Math.sin(t * 12.56));
 			t < 1 ? requestAnimationFrame(step) : done();
 		}));
-		const frames = faultline.frames - before, took = performance.now() - start;
 		fire('pointerup', 700, 500);
-		return [frames * 1000 / took, (faultline.spent - spent) / frames];
+		return times.slice(1).map((t, i) => t - times[i]);
 	})()`
 
-// TestLargeMapInBrowser pans a map of 2,000 services and 10,000 connections, all open, and counts the frames.
+// panning is what a pan took: frames a second, the time between two frames that nine of ten keep to, and the processor
+// time of the page's main thread for each frame, in milliseconds. The last does not depend on what else the machine does.
+type panning struct{ rate, most, work float64 }
+
+func (b *browser) pan() panning {
+	b.t.Helper()
+	b.do(chromedp.Sleep(500 * time.Millisecond)) // what was drawn before is done with
+	before := b.worked()
+	between := awaited[[]float64](b, pan)
+	work := b.worked() - before
+	total := 0.
+	for _, ms := range between {
+		total += ms
+	}
+	slices.Sort(between)
+	n := float64(len(between))
+	return panning{rate: n * 1000 / total, most: between[len(between)*9/10], work: work / n}
+}
+
+// worked returns the processor time of the main thread so far, in milliseconds: script, style, layout, painting.
+func (b *browser) worked() (ms float64) {
+	b.t.Helper()
+	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		params := performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks}
+		if _, err := cdp.Call(ctx, t, performance.Enable, params); err != nil {
+			return err
+		}
+		metrics, err := cdp.Call(ctx, t, performance.GetMetrics, cdp.Empty{})
+		if err != nil {
+			return err
+		}
+		for _, m := range metrics.Metrics {
+			if m.Name == "TaskDuration" {
+				ms = 1000 * m.Value
+			}
+		}
+		return nil
+	}))
+	return ms
+}
+
+// TestLargeMapInBrowser pans a map of 2,000 services and 10,000 connections, all open, and measures the frames.
 func TestLargeMapInBrowser(t *testing.T) {
 	w := &world{now: time.Now, calls: company(2, 2000, 10000)}
 	frozen := time.Now()
@@ -528,14 +569,13 @@ func TestLargeMapInBrowser(t *testing.T) {
 	}
 	b.do(chromedp.Navigate(address + "/?open=*"))
 	b.until("window.faultline?.nodes.length > 1900 && faultline.drawn > 0")
-	figures := awaited[[2]float64](b, pan)
-	rate, each := figures[0], figures[1]
-	t.Logf("panning 2,000 services with 10,000 connections: %.0f frames a second, %.1f ms of work each; the picture takes %.0f ms anew",
-		rate, each, value[float64](b, "faultline.drawn"))
+	p := b.pan()
+	t.Logf("panning 2,000 services with 10,000 connections: %.0f frames a second, nine of ten within %.0f ms, %.1f ms of work each; the picture takes %.0f ms anew",
+		p.rate, p.most, p.work, value[float64](b, "faultline.drawn"))
 	// 50 frames a second leave 20 ms for each. How many there are on a machine that does other things as well, and draws
 	// without a graphics card, is for the log.
-	if each > 20 || rate < 5 {
-		t.Errorf("panning gives %.0f frames a second, %.1f ms of work each", rate, each)
+	if p.work <= 0 || p.work > 20 || p.rate < 5 {
+		t.Errorf("panning gives %.0f frames a second, %.1f ms of work each", p.rate, p.work)
 	}
 }
 
