@@ -184,8 +184,8 @@ function start() {
 
   let queued = 0, changes = [];
   function arrive() {
-    // A large picture is not drawn anew under the viewer's hand.
-    if (map.dragging && map.drawn > 30) { queued = setTimeout(arrive, 150); return; }
+    // What is too slow to draw in every frame is not worked out anew under the viewer's hand either.
+    if (map.dragging && map.slow) { queued = setTimeout(arrive, 150); return; }
     queued = 0;
     render();
     if (changes.length) map.pulse(changes);

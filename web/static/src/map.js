@@ -41,6 +41,7 @@ export class MapView extends EventTarget {
 
   get width() { return this.canvas.clientWidth; }
   get height() { return this.canvas.clientHeight; }
+  get slow() { return this.drawn >= quick; } // to draw: the picture is moved as a whole while the viewer drags
 
   /** Takes colours from the style sheet again, after a change of theme. */
   restyle() {
@@ -249,11 +250,11 @@ export class MapView extends EventTarget {
     if (this.#tween) {
       if (now - this.#tween > 400) this.#tween = 0;
       else again = true;
-      if (this.drawn < quick || !this.#tween) this.#dirty = true;
+      if (!this.slow || !this.#tween) this.#dirty = true;
     }
     const c = this.camera, bc = this.#baseCamera;
     const moved = !bc || bc.x !== c.x || bc.y !== c.y || bc.k !== c.k;
-    if (bc && this.drawn >= quick && (moved || this.dragging) && (!this.#dirty || this.dragging)) {
+    if (bc && this.slow && (moved || this.dragging) && (!this.#dirty || this.dragging)) {
       clearTimeout(this.#settle);
       this.#settle = setTimeout(() => (this.dragging ? this.draw() : this.refresh()), 160);
     } else if (moved || this.#dirty) {
