@@ -116,7 +116,8 @@ func TestBuildMap(t *testing.T) {
 		{Edges: []EdgeRow{row("prod", "a", "b", 100), row("test", "a", "b", 7), row("prod", "b", "c", 0)}},
 		{Edges: []EdgeRow{row("prod", "a", "b", 50)}},
 		{Nodes: []NodeRow{
-			{Node: node("prod", "b"), Instance: "b-1", Version: "1.0", Spans: 3}, {Node: node("prod", "b"), Instance: "b-2", Version: "1.0", Spans: 4},
+			{Node: node("prod", "b"), Instance: "b-1", Version: "1.0", Spans: 3},
+			{Node: node("prod", "b"), Instance: "b-2", Version: "1.0", Spans: 4},
 			{Node: node("idle", "z"), Spans: 1},
 		}},
 	}

@@ -150,8 +150,15 @@ const (
 )
 
 var detailKeys = [numDetailLists]DetailKey{
-	{Operation, ClientSide, ""}, {Operation, ServerSide, ""}, {Instance, ServerSide, ""}, {Version, ServerSide, ""},
-	{Instance, ClientSide, ""}, {Measured, ClientSide, ""}, {Caused, ClientSide, ""}, {Group, ServerSide, ""}, {Entry, ClientSide, ""},
+	{Operation, ClientSide, ""},
+	{Operation, ServerSide, ""},
+	{Instance, ServerSide, ""},
+	{Version, ServerSide, ""},
+	{Instance, ClientSide, ""},
+	{Measured, ClientSide, ""},
+	{Caused, ClientSide, ""},
+	{Group, ServerSide, ""},
+	{Entry, ClientSide, ""},
 }
 
 // detailName returns the name that a label stands for in a list.
