@@ -23,7 +23,7 @@ import (
 const module = "faultline"
 
 // domain are the packages that know neither a network nor a disk; neither do their tests.
-var domain = []string{"graph", "ingest/otlpwire", "internal/sketch", "web/layout"}
+var domain = []string{"graph", "graph/doctor", "ingest/otlpwire", "internal/sketch", "web/layout"}
 
 // testsMayImport is what a test in the domain may import beside what its package may: traffic with known truth, sketches
 // to compare, and the real store in place of an imitation.
