@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 	"faultline/ingest/otlpwire"
 )
 
@@ -148,6 +149,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 type scratch struct {
 	span   otlpwire.Span
 	halves []half
+	tally  doctor.Counts // of the group that is being read
 	groups []group
 	raws   []rawRef
 	batch  batch
@@ -180,6 +182,7 @@ func (sc *scratch) sort(in *Intake) {
 type group struct {
 	resource *resource
 	from, to int // in halves
+	tally    doctor.Counts
 }
 
 // rawRef is a candidate span's place in the request.
@@ -247,6 +250,7 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 			return err
 		}
 		from := len(sc.halves)
+		sc.tally = doctor.Counts{}
 		scopes := otlpwire.Scopes(rs)
 		for {
 			ss, ok := scopes.Next()
@@ -279,7 +283,7 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 			return err
 		}
 		if len(sc.halves) > from {
-			sc.groups = append(sc.groups, group{res, from, len(sc.halves)})
+			sc.groups = append(sc.groups, group{res, from, len(sc.halves), sc.tally})
 		}
 	}
 	return resources.Err()
@@ -327,6 +331,7 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 	} else if sp.Status == uint8(graph.StatusError) {
 		h.verdict = judge(sp, graph.ProtocolUnknown)
 	}
+	tally(&sc.tally, sp, h)
 	if mix(lo) <= sc.batch.sampled {
 		sc.raws = append(sc.raws, rawRef{len(sc.halves) - 1, res, scope, raw})
 	}
@@ -435,10 +440,12 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		}
 		s.mu.Unlock()
 	}
-	for _, g := range sc.groups {
+	for i := range sc.groups {
+		g := &sc.groups[i]
 		g.resource.spans.Add(int64(g.to - g.from))
 		g.resource.lastSeen.Store(at)
 		in.live.ObserveNode(g.resource.process(), g.to-g.from, at)
+		g.resource.count(&g.tally)
 	}
 	in.settle(b)
 	for i, n := range dropped {
@@ -467,6 +474,7 @@ func (in *Intake) settle(b *batch) {
 	in.live.Observe(b.calls)
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)
+	in.pairer.dir.note(b.notes)
 	if b.late != 0 {
 		in.count.late.Add(b.late)
 	}
@@ -483,6 +491,7 @@ func (in *Intake) Tick(now time.Time) {
 	defer in.tick.Unlock()
 	in.expire(now, in.cfg.Wait)
 	at := now.UnixNano()
+	in.pairer.dir.roll(now)
 	if at-in.book.adapted >= int64(time.Second) {
 		in.book.adapt(at)
 		in.analysis.adapt(at, in.count.accepted.Load())
@@ -569,18 +578,32 @@ func (in *Intake) Counters() graph.Counters {
 	return c
 }
 
-// State returns what was learned about addresses, for Restore after a restart.
-func (in *Intake) State() []byte {
-	data, err := in.pairer.dir.aliases.save(in.live.Names())
-	if err != nil {
-		return nil // texts and numbers always marshal
+// The names under which an Intake's state is kept.
+const aliasesKey, evidenceKey = "aliases", doctor.StateKey
+
+// State returns what was learned about addresses and about the instrumentation of services, for Restore after a restart.
+func (in *Intake) State(now time.Time) map[string][]byte {
+	state := map[string][]byte{aliasesKey: nil, evidenceKey: nil}
+	// Texts and numbers always marshal.
+	if data, err := in.pairer.dir.aliases.save(in.live.Names()); err == nil {
+		state[aliasesKey] = data
 	}
-	return data
+	if data, err := in.pairer.dir.saveEvidence(now); err == nil {
+		state[evidenceKey] = data
+	}
+	return state
 }
 
-// Restore takes what State returned in an earlier process. now is when this one started: halves from before it, whose
-// other halves the earlier process may have counted, are not shown as calls of an unknown caller.
-func (in *Intake) Restore(now time.Time, state []byte) error {
+// Restore takes what State returned in an earlier process, as far as there is any. now is when this one started: halves
+// from before it, whose other halves the earlier process may have counted, are not shown as calls of an unknown caller.
+func (in *Intake) Restore(now time.Time, state map[string][]byte) error {
 	in.pairer.started = now.UnixNano()
-	return in.pairer.dir.aliases.load(in.live.Names(), state)
+	var errs []error
+	if data, ok := state[aliasesKey]; ok {
+		errs = append(errs, in.pairer.dir.aliases.load(in.live.Names(), data))
+	}
+	if data, ok := state[evidenceKey]; ok {
+		errs = append(errs, in.pairer.dir.loadEvidence(data, now))
+	}
+	return errors.Join(errs...)
 }

@@ -445,7 +445,7 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 	}
 	// What was learned survives a restart.
 	again, live2 := newIntake()
-	if err := again.Restore(now, in.State()); err != nil {
+	if err := again.Restore(now, in.State(now)); err != nil {
 		t.Fatal(err)
 	}
 	feed(t, again, now, each(t, tspan{service: "a", trace: 1, id: 1, kind: kindClient, at: 1000, ms: 1, attrs: get})...)

@@ -15,6 +15,7 @@ type batch struct {
 	calls  []graph.Call
 	facts  []graph.Fact
 	offers []offer
+	notes  []note
 	late   int64
 	alone  [3]int64
 	// sampled is the share of traces, of 2^64, that may become examples.
@@ -23,7 +24,8 @@ type batch struct {
 
 // reset empties the batch.
 func (b *batch) reset() {
-	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [len(aloneNames)]int64{}
+	b.calls, b.facts, b.offers, b.notes = b.calls[:0], b.facts[:0], b.offers[:0], b.notes[:0]
+	b.late, b.alone = 0, [len(aloneNames)]int64{}
 }
 
 // The kinds of halves that can stay alone.
@@ -55,6 +57,7 @@ func (p *pairer) insert(s *shard, in *half, b *batch) bool {
 	// Its children may have waited for it.
 	s.children(h, h.id, func(c *half) bool {
 		p.found(s, h, c, b, 0)
+		b.compare(h, c)
 		return true
 	})
 	if h.outgoing() {
@@ -64,6 +67,7 @@ func (p *pairer) insert(s *shard, in *half, b *batch) bool {
 	}
 	// So may have the half above it.
 	if parent := s.parentOf(h); parent != nil {
+		b.compare(parent, h)
 		if parent.outgoing() {
 			p.outgoing(s, parent, b)
 		} else if parent.role == receives {
@@ -108,6 +112,7 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 		if h.flags&waited != 0 && fact.source != 0 {
 			b.late++
 		}
+		p.mendIn(h, fact, b)
 	}
 	h.in = fact
 	if fact.source != 0 {
@@ -197,6 +202,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 		if h.flags&waited != 0 && fact.target != h.out.target {
 			b.late++
 		}
+		p.mendOut(h, fact, b)
 	}
 	h.out = fact
 	if fact.target != 0 {
@@ -430,6 +436,7 @@ func (p *pairer) expire(s *shard, now, wait, keep, late int64, a *analysis, b *b
 		}
 		s.queue.waitDone()
 		p.alone(s, s.at(slot), b)
+		p.notice(s, s.at(slot), b)
 		p.analyse(s, s.at(slot), now, a, b)
 	}
 	for {
@@ -527,6 +534,7 @@ func (p *pairer) evict(s *shard, n int, b *batch) (evicted int64) {
 		if w, ok := s.queue.waiting(); ok && w == slot {
 			s.queue.waitDone()
 			p.alone(s, s.at(slot), b)
+			p.notice(s, s.at(slot), b)
 			evicted++
 		}
 		s.queue.pop()

@@ -29,6 +29,8 @@ type service struct {
 	mu         sync.RWMutex
 	operations map[string]*operation
 	peers      map[string]*peer
+
+	evidence evidence
 }
 
 type operation struct {
@@ -45,7 +47,9 @@ type resource struct {
 	version  graph.Label
 	zone     graph.Label
 	host     graph.Label
-	sdk      string
+	sdk      string // its language and version
+	language string
+	lacks    lack
 	spans    atomic.Int64
 	used     atomic.Uint32 // minute of the last use
 	lastSeen atomic.Int64  // nanoseconds
@@ -64,6 +68,7 @@ type directory struct {
 
 	peers    peerTable
 	aliases  aliasBook
+	slots    slotBook
 	overflow atomic.Int64
 }
 
@@ -167,7 +172,7 @@ func (d *directory) read(raw []byte) (*resource, error) {
 			n.Name = "unknown_service"
 		}
 	}
-	r := &resource{raw: bytes.Clone(raw), service: d.service(n)}
+	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at)}
 	for _, of := range [...]struct {
 		label *graph.Label
 		keys  []string
@@ -176,7 +181,8 @@ func (d *directory) read(raw []byte) (*resource, error) {
 			*of.label = d.names.NewLabel(s)
 		}
 	}
-	r.sdk = strings.TrimSpace(at["telemetry.sdk.language"] + " " + at["telemetry.sdk.version"])
+	r.language = at["telemetry.sdk.language"]
+	r.sdk = strings.TrimSpace(r.language + " " + at["telemetry.sdk.version"])
 	return r, nil
 }
 

@@ -87,14 +87,12 @@ func (s *shard) link(slot uint32) {
 	h.nextSame = s.buckets[k].span
 	s.buckets[k].span = slot
 	h.prevChild, h.nextChild = 0, 0
-	if h.parent != 0 {
-		k = key(h.traceLo, h.parent) & s.mask
-		h.nextChild = s.buckets[k].child
-		if h.nextChild != 0 {
-			s.at(h.nextChild).prevChild = slot
-		}
-		s.buckets[k].child = slot
+	k = key(h.traceLo, h.parent) & s.mask
+	h.nextChild = s.buckets[k].child
+	if h.nextChild != 0 {
+		s.at(h.nextChild).prevChild = slot
 	}
+	s.buckets[k].child = slot
 	s.n++
 	if h.tried() {
 		s.failedParents[key(h.traceLo, h.parent)&1023]++
@@ -113,18 +111,16 @@ func (s *shard) unlink(slot uint32) {
 			break
 		}
 	}
-	if h.parent != 0 {
-		if h.prevChild != 0 {
-			s.at(h.prevChild).nextChild = h.nextChild
-		} else {
-			s.buckets[key(h.traceLo, h.parent)&s.mask].child = h.nextChild
-		}
-		if h.nextChild != 0 {
-			s.at(h.nextChild).prevChild = h.prevChild
-		}
-		if h.tried() {
-			s.failedParents[key(h.traceLo, h.parent)&1023]--
-		}
+	if h.prevChild != 0 {
+		s.at(h.prevChild).nextChild = h.nextChild
+	} else {
+		s.buckets[key(h.traceLo, h.parent)&s.mask].child = h.nextChild
+	}
+	if h.nextChild != 0 {
+		s.at(h.nextChild).prevChild = h.prevChild
+	}
+	if h.tried() {
+		s.failedParents[key(h.traceLo, h.parent)&1023]--
 	}
 	s.n--
 	s.free = append(s.free, slot)
@@ -186,7 +182,8 @@ func (s *shard) duplicate(h *half) bool {
 	return false
 }
 
-// children calls each for the halves whose parent is id, until it returns false, at most maxChildren.
+// children calls each for the halves whose parent is id, until it returns false, at most maxChildren. Those whose parent
+// is 0 are the trace's roots.
 func (s *shard) children(like *half, id uint64, each func(*half) bool) {
 	n := 0
 	for slot := s.buckets[key(like.traceLo, id)&s.mask].child; slot != 0; {

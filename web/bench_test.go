@@ -199,9 +199,9 @@ func forgetDay() {
 // noFeed is an engine's feed without traces.
 type noFeed struct{}
 
-func (noFeed) Examples(time.Time) []graph.KeptTrace { return nil }
-func (noFeed) State() []byte                        { return nil }
-func (noFeed) Restore(time.Time, []byte) error      { return nil }
+func (noFeed) Examples(time.Time) []graph.KeptTrace       { return nil }
+func (noFeed) State(time.Time) map[string][]byte          { return nil }
+func (noFeed) Restore(time.Time, map[string][]byte) error { return nil }
 
 // dayServer is a server over a real store with a day of windows, and over what is in memory at its end.
 type dayServer struct {

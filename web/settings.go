@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 	"faultline/storage"
 	"faultline/web/page"
 )
@@ -20,6 +22,8 @@ type Settings struct {
 	Reader storage.Reader
 	// Counters returns what became of the spans so far; nil in a process that takes none in.
 	Counters func() graph.Counters
+	// Doctor returns how services are instrumented; nil in a process that does not know.
+	Doctor func(ctx context.Context) (doctor.Report, error)
 	// History returns how keeping goes; nil in a process that keeps nothing.
 	History func() History
 	// Ready returns nil when the process can do its work, or why it cannot; nil means always.
@@ -97,6 +101,9 @@ func (s Settings) withDefaults() (Settings, error) {
 	}
 	if s.History == nil {
 		s.History = func() History { return History{} }
+	}
+	if s.Doctor == nil {
+		s.Doctor = func(context.Context) (doctor.Report, error) { return doctor.Report{}, nil }
 	}
 	if s.Endpoints == nil {
 		s.Endpoints = func() Endpoints { return Endpoints{} }

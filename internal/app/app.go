@@ -23,7 +23,9 @@ import (
 	"time"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 	"faultline/internal/engine"
+	"faultline/storage"
 	"faultline/storage/sqlite"
 	"faultline/web"
 )
@@ -37,6 +39,8 @@ type Feed interface {
 	Flush(now time.Time)
 	// Counters returns what became of the spans so far.
 	Counters() graph.Counters
+	// Evidence returns what is known of how services are instrumented.
+	Evidence(now time.Time) []doctor.Slot
 }
 
 // Settings are what an App is given by the program around it.
@@ -131,12 +135,13 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	}
 	if set.NewFeed == nil {
 		site.Reader = engine.NewView(store, nil)
+		site.Doctor = func(ctx context.Context) (doctor.Report, error) { return keptReport(ctx, store, time.Now()) }
 	} else {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
 		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store})
 		if err := a.engine.Restore(ctx, started, store); err != nil {
-			a.log.Warn("what was learned about addresses is lost and will be learned again", "error", err)
+			a.log.Warn("some of what was learned about addresses and instrumentation is lost and will be learned again", "error", err)
 		}
 		a.onStop("engine", func(ctx context.Context) error {
 			now := time.Now()
@@ -145,6 +150,10 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		})
 		site.Reader, site.Counters, site.History = engine.NewView(store, live), a.feed.Counters, a.history
 		site.Endpoints = a.endpoints
+		site.Doctor = func(context.Context) (doctor.Report, error) {
+			now := time.Now()
+			return doctor.Examine(a.feed.Evidence(now), now), nil
+		}
 	}
 
 	a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP)
@@ -174,6 +183,22 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	return a, nil
+}
+
+// keptReport says how services were instrumented when a process last wrote to the store.
+func keptReport(ctx context.Context, store storage.Reader, now time.Time) (doctor.Report, error) {
+	data, err := store.State(ctx, doctor.StateKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return doctor.Report{}, nil
+	}
+	if err != nil {
+		return doctor.Report{}, fmt.Errorf("read evidence: %w", err)
+	}
+	slots, err := doctor.Decode(data)
+	if err != nil {
+		return doctor.Report{}, err
+	}
+	return doctor.Examine(slots, now), nil
 }
 
 // history tells pages and API how keeping goes.

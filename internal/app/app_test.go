@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,11 +69,23 @@ func (f *feed) Examples(time.Time) []graph.KeptTrace {
 }
 
 func (f *feed) Counters() graph.Counters { return graph.Counters{Received: 7, Accepted: 7} }
-func (f *feed) State() []byte            { return []byte("learned") }
+func (f *feed) State(now time.Time) map[string][]byte {
+	data, err := doctor.Encode(f.Evidence(now)...)
+	if err != nil {
+		panic(err) // a bug
+	}
+	return map[string][]byte{"feed": []byte("learned"), doctor.StateKey: data}
+}
 
-func (f *feed) Restore(_ time.Time, state []byte) error {
-	f.state = state
+func (f *feed) Restore(_ time.Time, state map[string][]byte) error {
+	f.state = state["feed"]
 	return nil
+}
+
+func (f *feed) Evidence(now time.Time) []doctor.Slot {
+	return []doctor.Slot{{Start: now, Services: []doctor.Evidence{{
+		Service: graph.Node{Kind: graph.Service, Name: "cart"}, Language: "go", Last: now, Counts: doctor.Counts{doctor.Spans: 40, doctor.NoInstance: 40},
+	}}}}
 }
 
 func testConfig(dir string) Config {
@@ -247,7 +260,14 @@ func TestReaderBesideAWriter(t *testing.T) {
 	}
 	f.call(4)
 	eventually(t, "the reader sees what the writer wrote", func() bool { return calls(t, reader) == 4 })
+	const finding = `"rule":"missing_instance_id"`
+	if _, body := get(t, writer, "/api/v1/doctor"); !strings.Contains(body, finding) {
+		t.Errorf("doctor: %s", body)
+	}
 	stop(t, writer)
+	if _, body := get(t, reader, "/api/v1/doctor"); !strings.Contains(body, finding) {
+		t.Errorf("doctor, of what the writer left: %s", body)
+	}
 	if got := calls(t, reader); got != 4 {
 		t.Errorf("after the writer stopped: %d calls", got)
 	}

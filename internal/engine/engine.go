@@ -25,10 +25,12 @@ import (
 type Feed interface {
 	// Examples hands over the traces chosen since the last call.
 	Examples(now time.Time) []graph.KeptTrace
-	// State returns what was learned, opaque to the engine; empty when there is nothing. The caller owns it.
-	State() []byte
-	// Restore takes what State returned in an earlier process. now is when this one started.
-	Restore(now time.Time, state []byte) error
+	// State returns what was learned, opaque to the engine, by the names under which it is kept: always the same ones.
+	// The caller owns it.
+	State(now time.Time) map[string][]byte
+	// Restore takes what State returned in an earlier process, as far as there is any: it is called when there is
+	// some. now is when this one started.
+	Restore(now time.Time, state map[string][]byte) error
 }
 
 // Config bounds an Engine.
@@ -53,9 +55,6 @@ type Settings struct {
 	Store  storage.Writer
 }
 
-// stateKey is the name of the feed's state in the store.
-const stateKey = "aliases"
-
 // DroppedExamples is the reason under which Status counts example traces that the store failed to take for too long.
 const DroppedExamples = "examples_store_unavailable"
 
@@ -79,7 +78,7 @@ type Engine struct {
 
 	traces       []graph.KeptTrace // wait to be stored, oldest first
 	missed       []graph.Part      // open ones that the store did not take: the live graph cuts them again only if they change
-	state        []byte            // as last written
+	state        map[string][]byte // as last written
 	stateAt      time.Time
 	maintainedAt time.Time
 
@@ -89,22 +88,29 @@ type Engine struct {
 
 // New returns an Engine. It starts nothing.
 func New(s Settings) *Engine {
-	return &Engine{Settings: s, status: Status{Dropped: map[string]int64{}}}
+	return &Engine{Settings: s, state: map[string][]byte{}, status: Status{Dropped: map[string]int64{}}}
 }
 
 // Restore hands the feed what it had learned in an earlier process. That there is nothing is no error.
 func (e *Engine) Restore(ctx context.Context, now time.Time, from storage.Reader) error {
-	state, err := from.State(ctx, stateKey)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
+	state := map[string][]byte{}
+	for key := range e.Feed.State(now) {
+		value, err := from.State(ctx, key)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read learned state: %w", err)
+		}
+		state[key] = value
 	}
-	if err != nil {
-		return fmt.Errorf("read learned state: %w", err)
+	if len(state) == 0 {
+		return nil
 	}
 	if err := e.Feed.Restore(now, state); err != nil {
 		return fmt.Errorf("restore learned state: %w", err)
 	}
-	e.state = state
+	maps.Copy(e.state, state)
 	return nil
 }
 

@@ -27,13 +27,18 @@ func (f *feed) Examples(time.Time) []graph.KeptTrace {
 	return traces
 }
 
-func (f *feed) State() []byte { return f.state }
+// stateKey is what changes; there is another state, which does not.
+const stateKey = "learned"
 
-func (f *feed) Restore(_ time.Time, state []byte) error {
-	if bytes.Equal(state, []byte("unreadable")) {
+func (f *feed) State(time.Time) map[string][]byte {
+	return map[string][]byte{stateKey: f.state, "constant": []byte("x")}
+}
+
+func (f *feed) Restore(_ time.Time, state map[string][]byte) error {
+	if bytes.Equal(state[stateKey], []byte("unreadable")) {
 		return errors.New("unreadable")
 	}
-	f.state = state
+	f.state = state[stateKey]
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,11 +57,10 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 	}
 	var state map[string][]byte
 	if withState {
-		if s := e.Feed.State(); !bytes.Equal(s, e.state) {
-			state = map[string][]byte{stateKey: s}
-		}
+		state = e.Feed.State(now)
+		maps.DeleteFunc(state, func(key string, value []byte) bool { return bytes.Equal(value, e.state[key]) })
 	}
-	for len(parts) > 0 || len(e.traces) > 0 || state != nil {
+	for len(parts) > 0 || len(e.traces) > 0 || len(state) > 0 {
 		n := batchOf(parts, limit)
 		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, State: state}
 		if err := e.Store.Write(ctx, batch); err != nil {
@@ -72,9 +72,7 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 		e.status.Writes++
 		e.status.LastWrite = now
 		e.mu.Unlock()
-		if state != nil {
-			e.state = state[stateKey]
-		}
+		maps.Copy(e.state, state)
 		parts, e.traces, state = parts[n:], nil, nil
 	}
 	if withState {
