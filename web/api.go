@@ -24,6 +24,8 @@ func (s *Server) operations() {
 	get(s, "traces", "/api/v1/traces", "Kept example traces",
 		"Each trace once, by its most telling example, newest first. Without `from`, the last hour.", s.traces)
 	get(s, "trace", "/api/v1/traces/{trace_id}", "One trace as OTLP JSON", "", s.trace, found, asOTLP)
+	get(s, "doctor", "/api/v1/doctor", "How services are instrumented: for each missing or odd edge the reason and the fix",
+		"Of the last hour; the worst service first. `env` restricts to one environment. Each finding's rule has a page in docs/rules.", s.doctor)
 	get(s, "status", "/api/v1/status", "How the process is doing", "", s.status)
 }
 

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestGolden pins every answer's shape and figures.
 func TestGolden(t *testing.T) {
-	s := newServer(t, shopStore(t))
+	s := newServer(t, shopStore(t), func(s *Settings) { s.Doctor = examined })
 	for _, test := range []struct{ name, path string }{
 		{"graph", "/api/v1/graph"},
 		{"graph_live", "/api/v1/graph?from=now-1m"},
@@ -32,6 +32,8 @@ func TestGolden(t *testing.T) {
 		{"traces", "/api/v1/traces"},
 		{"traces_only_error", "/api/v1/traces?only=error&edge=" + checkoutPayment.ID()},
 		{"trace", "/api/v1/traces/5b8efff798038103d269b633813fc60c"},
+		{"doctor", "/api/v1/doctor"},
+		{"doctor_staging", "/api/v1/doctor?env=staging"},
 		{"status", "/api/v1/status"},
 		{"openapi", "/api/openapi.json"},
 	} {

@@ -92,7 +92,7 @@ func TestHeaders(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	s := newServer(t, shopStore(t))
 	for path, want := range map[string]int{
-		"/api/v1/slos": 404, "/api/v1/incidents": 404, "/api/v1/explain": 404, "/api/v1/doctor": 404, "/api/v1/diff": 404, "/api/v2/alerts": 404,
+		"/api/v1/slos": 404, "/api/v1/incidents": 404, "/api/v1/explain": 404, "/api/v1/diff": 404, "/api/v2/alerts": 404,
 		"/api/v1/": 404, "/api/v1/edges/": 404, "/api/v1/edges/nothing": 404, "/api/v1/services/": 422, "/api/v1/services/nothing": 404,
 		"/api/v1/traces/xyz": 422, "/api/v1/traces/00000000000000000000000000000000": 404, "/..%2f..%2fetc/passwd": 404,
 	} {

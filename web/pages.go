@@ -22,6 +22,7 @@ var assets = page.Assets{
 func (s *Server) pages() {
 	s.mux.Handle("GET "+static.Prefix, static.Handler())
 	s.mux.HandleFunc("GET /{$}", s.mapPage)
+	s.mux.HandleFunc("GET /doctor", s.doctorPage)
 	s.mux.HandleFunc("GET /status", s.statusPage)
 	s.mux.HandleFunc("GET /traces/{id}", s.tracePage)
 	s.mux.Handle("GET /favicon.ico", http.RedirectHandler(assets.Icon, http.StatusFound))

@@ -3,17 +3,22 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 
+	"faultline/graph/doctor"
 	"faultline/web/static"
 )
 
 func TestPages(t *testing.T) {
-	s := newServer(t, shopStore(t), func(s *Settings) { s.Endpoints = func() Endpoints { return Endpoints{GRPC: "http://127.0.0.1:4317"} } })
+	s := newServer(t, shopStore(t), func(s *Settings) {
+		s.Doctor = examined
+		s.Endpoints = func() Endpoints { return Endpoints{GRPC: "http://127.0.0.1:4317"} }
+	})
 	for _, test := range []struct {
 		path   string
 		status int
@@ -25,6 +30,9 @@ func TestPages(t *testing.T) {
 		{"/?range=1h", 200, []string{"checkout", "UTC"}},
 		{"/?range=1h&at=2026-03-14T15:00:00Z", 200, []string{"15:00:00 UTC"}},
 		{"/?range=never&at=yesterday&depth=x", 200, []string{"checkout"}},
+		{"/doctor", 200, []string{"broken_propagation", "front", "1 of 3 services"}},
+		{"/doctor?env=staging", 200, []string{"Too few spans", `aria-current="true">staging`}},
+		{"/doctor?env=nowhere", 200, []string{"No spans of the environment"}},
 		{"/status", 200, []string{"Senders", "go 1.38.0", "1.2.3"}},
 		{"/traces/4bf92f3577b34da6a3ce929d0e0e4736", 200, []string{"4bf92f3577b34da6a3ce929d0e0e4736"}},
 		{"/traces/<b>", 404, []string{"32 hexadecimal digits"}},
@@ -60,9 +68,14 @@ func TestPages(t *testing.T) {
 
 func TestPageWithoutStore(t *testing.T) {
 	store := shopStore(t)
-	s := newServer(t, store)
+	s := newServer(t, store, func(s *Settings) {
+		s.Doctor = func(context.Context) (doctor.Report, error) { return doctor.Report{}, errors.New("the disk is gone") }
+	})
 	store.fail(errors.New("the disk is gone"))
-	for _, path := range []string{"/", "/status"} {
+	if answer, body := ask(t, s, "/api/v1/doctor"); answer.StatusCode != http.StatusInternalServerError || strings.Contains(body, "disk") {
+		t.Errorf("/api/v1/doctor: %s, %s", answer.Status, body)
+	}
+	for _, path := range []string{"/", "/status", "/doctor"} {
 		answer, body := ask(t, s, path)
 		if answer.StatusCode != http.StatusOK || strings.Contains(body, "disk") || !strings.Contains(body, "the log of the server says why") {
 			t.Errorf("%s: %s\n%.1000s", path, answer.Status, body)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 	"faultline/storage"
 )
 
@@ -61,6 +62,21 @@ type Status struct {
 	StoreErr string
 	Limits   map[string]int64
 	Endpoints
+}
+
+// Doctor is the page that says how services are instrumented.
+type Doctor struct {
+	Shell
+	Now    time.Time
+	Report doctor.Report
+	// Envs are the environments there are; Env is the one shown unless All are.
+	Envs []string
+	Env  string
+	All  bool
+	// Endpoints say where to send spans when there are none.
+	Endpoints
+	// Failed says why there is no report, "" when there is one.
+	Failed string
 }
 
 // Trace is the page of one trace; the browser draws it.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 	"faultline/storage"
 )
 
@@ -71,9 +72,13 @@ func TestPages(t *testing.T) {
 			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"map_nodes": 10000, "clients": 2000},
 			Store: storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-50 * time.Hour), Newest: testNow, Windows: 1800, Traces: 41, Retention: storage.DefaultRetention()},
 		}),
-		"status_new": OfStatus(Status{Shell: shell, Version: "1.2.3", Started: testNow, Now: testNow, Endpoints: local, StoreErr: "The store does not answer."}),
-		"trace":      OfTrace(Trace{Shell: shell, ID: "4bf92f3577b34da6a3ce929d0e0e4736"}),
-		"problem":    OfProblem(Problem{Shell: shell, Status: 404, Detail: "There is <nothing> here."}),
+		"status_new":     OfStatus(Status{Shell: shell, Version: "1.2.3", Started: testNow, Now: testNow, Endpoints: local, StoreErr: "The store does not answer."}),
+		"doctor":         OfDoctor(Doctor{Shell: shell, Now: testNow, Report: testReport(), Envs: []string{"", "prod"}, All: true, Endpoints: local}),
+		"doctor_new":     OfDoctor(Doctor{Shell: shell, Now: testNow, All: true, Endpoints: local}),
+		"doctor_nowhere": OfDoctor(Doctor{Shell: shell, Now: testNow, Report: doctor.Report{At: testNow}, Envs: []string{"prod"}, Env: "<nothing>", Endpoints: Endpoints{}}),
+		"doctor_failed":  OfDoctor(Doctor{Shell: shell, Now: testNow, All: true, Failed: "It could not be had just now."}),
+		"trace":          OfTrace(Trace{Shell: shell, ID: "4bf92f3577b34da6a3ce929d0e0e4736"}),
+		"problem":        OfProblem(Problem{Shell: shell, Status: 404, Detail: "There is <nothing> here."}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -105,6 +110,53 @@ func TestPages(t *testing.T) {
 				t.Errorf("(−want +got; -update rewrites it):\n%s", diff)
 			}
 		})
+	}
+}
+
+// testReport is of three services that are ill in many ways, one that is well, and one that sent too little.
+func testReport() doctor.Report {
+	var slot doctor.Slot
+	add := func(name, language, sdk string, counts map[doctor.Counter]int64, links ...doctor.Link) {
+		e := doctor.Evidence{Service: node(graph.Service, name), Language: language, SDK: sdk, Last: testNow.Add(-4 * time.Second)}
+		for c, n := range counts {
+			e.Counts[c] = n
+		}
+		e.Counts[doctor.Requests], e.Counts[doctor.LateBucket(3*time.Second)] = e.Counts[doctor.Spans]/30, e.Counts[doctor.Spans]
+		for _, l := range links {
+			e.Note(l, doctor.Seen{N: e.Counts[l.Counter]})
+		}
+		slot.Services = append(slot.Services, e)
+	}
+	web, evil := node(graph.Service, "web"), node(graph.Service, "<b>evil</b>`x")
+	add("web", "go", "1.43.0", map[doctor.Counter]int64{doctor.Spans: 60_000, doctor.Server: 20_000, doctor.ServerRoots: 20_000, doctor.Client: 40_000, doctor.Named: 60_000})
+	add("pay", "java", "1.58.0", map[doctor.Counter]int64{
+		doctor.Spans: 9000, doctor.Server: 6000, doctor.ServerRoots: 2000, doctor.Unanswered: 2100, doctor.UnseenParents: 1500, doctor.Named: 9000, doctor.OldHTTP: 900,
+	}, doctor.Link{Counter: doctor.Unanswered, Peer: web})
+	add("<script>alert(1)</script>", "", "", map[doctor.Counter]int64{doctor.Spans: 500, doctor.Server: 100, doctor.ServerRoots: 0, doctor.InternalAnswers: 400}, doctor.Link{Counter: doctor.InternalAnswers, Peer: evil})
+	slot.Services = append(slot.Services, doctor.Evidence{
+		Service: graph.Node{Kind: graph.Service, Name: "unknown_service:node"}, Language: "nodejs", Last: testNow, Counts: doctor.Counts{doctor.Spans: 1234, doctor.Nameless: 1234},
+	})
+	add("cron", "python", "1.40.0", map[doctor.Counter]int64{doctor.Spans: 7, doctor.Internal: 7})
+	slot.Start = testNow.Add(-time.Minute)
+	return doctor.Examine([]doctor.Slot{slot}, testNow)
+}
+
+func TestDiagnosis(t *testing.T) {
+	ill := doctor.Diagnosis{Service: node(graph.Service, "a"), Judged: true, Score: 40, Findings: make([]doctor.Finding, 1)}
+	well, unknown := doctor.Diagnosis{Judged: true, Score: 100}, doctor.Diagnosis{}
+	for _, test := range []struct {
+		list []doctor.Diagnosis
+		want string
+	}{
+		{[]doctor.Diagnosis{unknown}, "Too few spans yet to judge 1 service."},
+		{[]doctor.Diagnosis{well, unknown}, "The one service that sent enough spans has nothing to mend. 1 service sent too few spans to judge."},
+		{[]doctor.Diagnosis{well, well}, "All 2 services have nothing to mend."},
+		{[]doctor.Diagnosis{ill, well}, "1 of 2 services has something to mend. Worst: shop/a, with a score of 40."},
+		{[]doctor.Diagnosis{ill, ill, well, unknown, unknown}, "2 of 3 services have something to mend. Worst: shop/a, with a score of 40. 2 services sent too few spans to judge."},
+	} {
+		if got := diagnosis(&doctor.Report{Services: test.list}); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
 	}
 }
 
