@@ -45,7 +45,7 @@ type outFact struct {
 	protocol graph.Protocol
 	calls    uint8
 	errors   uint8
-	failure  graph.Failure
+	cause    graph.Cause
 	flags    uint8 // retry, resolved
 	missing  bool
 }
@@ -70,7 +70,12 @@ func (h *half) serving() bool {
 
 // retryable reports whether the call failed in a way that makes callers try again.
 func (h *half) retryable() bool {
-	return h.verdict.outcome == graph.Error && h.verdict.failure != graph.Auth
+	return h.verdict.outcome == graph.Error && h.verdict.failure() != graph.Auth
+}
+
+// guarded reports whether the caller's own breaker or pool kept the call from its callee.
+func (h *half) guarded() bool {
+	return h.verdict.outcome == graph.Error && h.verdict.failure().Guarded()
 }
 
 // tried reports whether h makes it worth looking for retries among its siblings.

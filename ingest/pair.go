@@ -211,7 +211,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.role == settles || h.role == receives {
 		return none
 	}
-	fact := outFact{protocol: h.protocol, calls: 1, failure: h.verdict.failure, flags: h.flags & (retry | resolved)}
+	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: h.flags & (retry | resolved)}
 	if h.verdict.outcome == graph.Error {
 		fact.errors = 1
 	}
@@ -262,15 +262,19 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		if first.serving() && attempts > 1 {
 			fact.calls = uint8(min(attempts, math.MaxUint8))
 			fact.errors = max(fact.errors, uint8(min(failures, math.MaxUint8)))
-			if fact.failure == graph.None && failures > 0 {
-				fact.failure = first.verdict.failure
-				if fact.failure == graph.None {
-					fact.failure = graph.ServerError
+			if fact.cause == 0 && failures > 0 {
+				fact.cause = first.verdict.cause
+				if fact.cause == 0 {
+					fact.cause = class(graph.ServerError)
 				}
 			}
 		}
-		if fact.errors > 0 && failures == 0 && (fact.failure == graph.Unclassified || fact.failure == graph.ServerError || fact.failure == graph.Reset) {
-			fact.failure = graph.LostResponse
+		switch f := fact.cause.Failure(); {
+		case fact.errors == 0:
+		case failures == 0 && (f == graph.Unclassified || f == graph.ServerError || f == graph.Reset):
+			fact.cause = class(graph.LostResponse)
+		case f.Guarded():
+			fact.cause = class(graph.ServerError) // the callee did see it: it told of a guard of its own
 		}
 		fact.target = first.node
 		fact.protocol = either(h.protocol, first.protocol)
@@ -315,6 +319,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return fact
 	}
 	fact.target, fact.missing = p.dir.fallback(pe)
+	fact.missing = fact.missing && !h.guarded()
 	return fact
 }
 
@@ -384,7 +389,7 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
-		Outcome: h.verdict.outcome, Failure: f.failure, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
+		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
 		Operation: h.operation, Instance: h.instance,
 	}
 	if f.flags&retry != 0 {
@@ -406,7 +411,7 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 	}
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: f.source, Target: h.node, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
-		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure, Side: graph.ServerSide,
+		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure(), Cause: h.verdict.cause, Side: graph.ServerSide,
 		Timed: h.role != receives, ClientMissing: f.missing, Operation: h.operation, Instance: h.instance, Version: h.version,
 	}
 	if f.call {
@@ -465,11 +470,14 @@ func (p *pairer) alone(s *shard, h *half, b *batch) {
 				h.flags |= keep
 			}
 		case pe.kind == peerHost && p.unanswered(s, h):
+			b.alone[aloneClient]++
+			if h.guarded() {
+				break // it never left its caller: nothing comes for it, and it says nothing of who answers there
+			}
 			if !pe.external() {
 				h.flags |= keep
 			}
 			pe.alone.Add(1)
-			b.alone[aloneClient]++
 		}
 	}
 	if !h.serving() || h.in.source != 0 {
