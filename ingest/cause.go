@@ -248,6 +248,16 @@ var envoyFlags = map[string]graph.Cause{
 	"DR": goneAway, "DownstreamRemoteReset": goneAway,
 }
 
+// hasFlag reports whether one of the flags says c.
+func hasFlag(flags []byte, c graph.Cause) bool {
+	for f := range bytes.SplitSeq(flags, []byte{','}) {
+		if envoyFlags[string(bytes.TrimSpace(f))] == c {
+			return true
+		}
+	}
+	return false
+}
+
 // flagRank orders the flags of one request by how much they say: what a test did before all, a reason before the limit
 // of retries that it led to, and that the caller left last.
 func flagRank(c graph.Cause) int {

@@ -18,7 +18,7 @@ func details(live *graph.Live, dimensions ...graph.Dimension) map[string]*graph.
 	for _, w := range minutes {
 		for i := range w.Details {
 			d := &w.Details[i]
-			if !slices.Contains(dimensions, d.Key.Dimension) {
+			if !slices.Contains(dimensions, d.Key.Dimension) || d.Key.Dimension == graph.Measured && ofTraces(d.Key.Name) {
 				continue
 			}
 			k := fmt.Sprintf("%s → %s: %s %s", d.Edge.Source.ID(), d.Edge.Target.ID(), d.Key.Dimension, d.Key.Name)
@@ -29,6 +29,16 @@ func details(live *graph.Live, dimensions ...graph.Dimension) map[string]*graph.
 		}
 	}
 	return out
+}
+
+// ofTraces reports whether a measure is one of whole traces, which have tests of their own.
+func ofTraces(name string) bool {
+	for m := graph.Traces; m <= graph.NestedRetries; m++ {
+		if m.String() == name {
+			return true
+		}
+	}
+	return false
 }
 
 // factLines writes details on one line each: how often, how many of them failed, and the mean of the values in ms.
@@ -48,17 +58,6 @@ func factLines(live *graph.Live, dimensions ...graph.Dimension) []string {
 		out = append(out, line)
 	}
 	slices.Sort(out)
-	return out
-}
-
-func with(attrs map[string]any, more ...any) map[string]any {
-	out := map[string]any{}
-	for k, v := range attrs {
-		out[k] = v
-	}
-	for i := 0; i < len(more); i += 2 {
-		out[more[i].(string)] = more[i+1]
-	}
 	return out
 }
 
