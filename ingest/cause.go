@@ -12,10 +12,29 @@ const goneAway = graph.Cause(graph.NumCauses)
 
 func class(f graph.Failure) graph.Cause { return graph.CauseOf(f) }
 
-// wordRow leads from words that a failed span may say to a cause. Words are lower case.
+// wordRow leads from words that a failed span may say to a cause.
 type wordRow struct {
 	cause graph.Cause
-	words []string
+	words []word
+}
+
+// word is a text in lower case, with the place of its first two bytes among those that a text can have.
+type word struct {
+	text []byte
+	pair uint16
+}
+
+// pairs is how many pairs of bytes are told apart.
+const pairs = 1024
+
+func pairOf(a, b byte) uint16 { return (uint16(a)<<5 ^ uint16(b)) % pairs }
+
+func words(texts ...string) []word {
+	out := make([]word, len(texts))
+	for i, t := range texts {
+		out[i] = word{[]byte(t), pairOf(t[0], t[1])}
+	}
+	return out
 }
 
 // classWords lead to the class of a failure; the first row of which a word is found counts, so the more telling rows
@@ -25,113 +44,113 @@ type wordRow struct {
 // Sources: resilience4j, Polly, gobreaker, Hystrix, Akka and Helidon for breakers and bulkheads; HikariCP, SQLAlchemy,
 // PostgreSQL and MySQL for pools; Go, OpenSSL, Java, Node and Python for TLS, names and connections.
 var classWords = []wordRow{
-	{class(graph.BreakerOpen), []string{
+	{class(graph.BreakerOpen), words(
 		"callnotpermitted", "brokencircuit", "isolatedcircuit", "circuit breaker", "circuit-breaker", "circuit_breaker",
 		"circuitbreaker", "breaker is open", "short-circuited", "reset reason: overflow",
-	}},
-	{class(graph.PoolExhausted), []string{
+	)},
+	{class(graph.PoolExhausted), words(
 		"bulkhead", "rejectedexecution", "could not be queued for execution", "could not acquire a semaphore",
 		"sqltransientconnection", "pool exhausted", "connection pool", "queuepool limit", "too many connections",
 		"too many clients", "pool timeout", "pooltimeout", "no connection available", "pool is full",
-	}},
-	{class(graph.TLS), []string{
+	)},
+	{class(graph.TLS), words(
 		"x509", "certificate", "cert_", "sslhandshake", "sslpeerunverified", "tls:", "tls handshake", "handshake fail",
 		"handshake_fail", "self signed", "self-signed", "unable to verify", "ssl_error", "sslexception", "sslerror",
 		"wrong version number", "pkix path", "unknown_ca",
-	}},
-	{class(graph.Unresolved), []string{
+	)},
+	{class(graph.Unresolved), words(
 		"unknownhost", "nxdomain", "no such host", "enotfound", "eai_again", "name resolution", "name or service not known",
 		"dns", "getaddrinfo", "nodename nor servname", "gaierror",
-	}},
-	{class(graph.Refused), []string{
+	)},
+	{class(graph.Refused), words(
 		"econnrefused", "connection refused", "no healthy upstream", "no available", "no instances available",
 		"no servers available", "no endpoints", "loadbalancer", "no route to host", "ehostunreach", "enetunreach",
 		"network is unreachable", "actively refused",
-	}},
-	{goneAway, []string{
+	)},
+	{goneAway, words(
 		"context canceled", "context cancelled", "aborterror", "operationcanceled", "taskcanceled", "cancellationexception",
 		"cancellederror", "client disconnected", "asyncio.exceptions.cancellederror",
-	}},
-	{class(graph.Timeout), []string{
+	)},
+	{class(graph.Timeout), words(
 		"timeout", "time out", "time-out", "time_out", "timed out", "timed-out", "timed_out", "timedout", "deadline",
-	}},
-	{class(graph.Contract), []string{
+	)},
+	{class(graph.Contract), words(
 		"unmarshal", "deserial", "jsonmapping", "message larger than max", "unsupported media", "unimplemented",
 		"unknown service", "unknown method", "protocol error", "protocolexception", "err_http2_protocol",
-	}},
-	{class(graph.Reset), []string{
+	)},
+	{class(graph.Reset), words(
 		"econnreset", "connection reset", "epipe", "broken pipe", "unexpected eof", "goaway", "socket hang up",
 		"connection closed", "premature close", "prematureclose", "transport is closing", "und_err_socket",
 		"remote end closed", "server closed idle connection", "connection aborted", "econnaborted", "serverdisconnected",
-	}},
-	{class(graph.Throttled), []string{
+	)},
+	{class(graph.Throttled), words(
 		"too many requests", "toomanyrequests", "throttl", "rate limit", "ratelimit", "rate_limit", "quota", "overload",
 		"load shed", "resource_exhausted", "resource exhausted", "resourceexhausted",
-	}},
-	{class(graph.Auth), []string{
+	)},
+	{class(graph.Auth), words(
 		"unauthorized", "unauthenticated", "permission denied", "permission_denied", "permissiondenied", "access denied",
 		"accessdenied", "invalid_token", "invalid token", "token expired", "token is expired", "token has expired",
 		"tokenexpired", "expired token", "expiredtoken", "jwt", "forbidden",
-	}},
-	{class(graph.BreakerOpen), []string{"hystrixruntime"}},
-	{class(graph.Refused), []string{"connectexception", "failed to connect", "connection error"}},
+	)},
+	{class(graph.BreakerOpen), words("hystrixruntime")},
+	{class(graph.Refused), words("connectexception", "failed to connect", "connection error")},
 }
 
 // kindWords lead from a class to a cause within it, by what else the span says; as with classWords the first counts.
 var kindWords = [graph.NumFailures][]wordRow{
 	graph.TLS: {
-		{graph.TLSExpired, []string{"expired", "not yet valid", "notafter", "notbefore", "date_invalid"}},
-		{graph.TLSNameMismatch, []string{
+		{graph.TLSExpired, words("expired", "not yet valid", "notafter", "notbefore", "date_invalid")},
+		{graph.TLSNameMismatch, words(
 			"altname", "doesn't match", "does not match", "not valid for", "is valid for", "hostname mismatch", "name mismatch",
 			"no alternative certificate subject name", "no subject alternative", "cannot validate certificate for",
 			"namemismatch", "peerunverified", "common_name_invalid", "not match the name", "ip address mismatch", "ip sans",
-		}},
-		{graph.TLSUnknownAuthority, []string{
+		)},
+		{graph.TLSUnknownAuthority, words(
 			"unknown authority", "unknown certificate authority", "self signed", "self-signed", "self_signed", "unable to verify", "unable_to_verify",
 			"local issuer", "issuer_cert", "issuer certificate", "unknown ca", "unknown_ca", "path building failed",
 			"valid certification path", "trust anchor", "authority_invalid", "certificate_verify_failed",
 			"certificate verify failed", "partialchain", "untrustedroot",
-		}},
-		{graph.TLSProtocol, []string{
+		)},
+		{graph.TLSProtocol, words(
 			"protocol version", "protocol_version", "unsupported protocol", "unsupported_protocol", "wrong version number",
 			"wrong_version_number", "no protocols", "no appropriate protocol", "no shared cipher", "no_shared_cipher",
 			"no cipher", "cipher mismatch", "handshake_failure", "handshake failure", "does not look like a tls", "not an ssl/tls", "oversized record",
 			"http response to https", "inappropriate_fallback", "plaintext connection",
-		}},
+		)},
 	},
 	graph.Refused: {
-		{graph.NoEndpoint, []string{
+		{graph.NoEndpoint, words(
 			"no healthy upstream", "no available", "no instances available", "no servers available", "no endpoints", "loadbalancer",
-		}},
+		)},
 	},
 	graph.PoolExhausted: {
-		{graph.BulkheadFull, []string{
+		{graph.BulkheadFull, words(
 			"bulkhead", "rejectedexecution", "could not be queued for execution", "could not acquire a semaphore",
-		}},
-		{graph.NoConnection, []string{
+		)},
+		{graph.NoConnection, words(
 			"sqltransientconnection", "pool exhausted", "connection pool", "queuepool limit", "too many connections",
 			"too many clients", "pool timeout", "pooltimeout", "no connection available", "pool is full",
-		}},
+		)},
 	},
 	graph.Throttled: {
-		{graph.Overloaded, []string{"overload", "load shed"}},
-		{graph.RateLimited, []string{
+		{graph.Overloaded, words("overload", "load shed")},
+		{graph.RateLimited, words(
 			"too many requests", "toomanyrequests", "throttl", "rate limit", "ratelimit", "rate_limit", "quota",
-		}},
+		)},
 	},
 	graph.Auth: {
-		{graph.TokenExpired, []string{
+		{graph.TokenExpired, words(
 			"token expired", "token is expired", "token has expired", "tokenexpired", "expired token", "expiredtoken", "jwt expired",
-		}},
-		{graph.Forbidden, []string{
+		)},
+		{graph.Forbidden, words(
 			"forbidden", "permission denied", "permission_denied", "permissiondenied", "access denied", "accessdenied",
-		}},
-		{graph.Unauthenticated, []string{"unauthorized", "unauthenticated", "invalid_token", "invalid token", "jwt"}},
+		)},
+		{graph.Unauthenticated, words("unauthorized", "unauthenticated", "invalid_token", "invalid token", "jwt")},
 	},
 	graph.Contract: {
-		{graph.Undecodable, []string{"unmarshal", "deserial", "jsonmapping", "message larger than max", "unsupported media"}},
-		{graph.Unimplemented, []string{"unimplemented", "unknown service", "unknown method"}},
-		{graph.ProtocolError, []string{"protocol error", "protocolexception", "err_http2_protocol"}},
+		{graph.Undecodable, words("unmarshal", "deserial", "jsonmapping", "message larger than max", "unsupported media")},
+		{graph.Unimplemented, words("unimplemented", "unknown service", "unknown method")},
+		{graph.ProtocolError, words("protocol error", "protocolexception", "err_http2_protocol")},
 	},
 }
 
@@ -140,11 +159,13 @@ const maxWordText = 256
 
 // said is what a failed span says of its failure, in lower case: its error type, its exception and its status message.
 type said struct {
-	buf [5 * (maxWordText + 1)]byte
-	n   int
+	buf   [5 * (maxWordText + 1)]byte
+	n     int
+	pairs [pairs / 64]uint64 // which pairs of bytes are in it: most words' are not
 }
 
 func (t *said) read(sp *otlpwire.Span) {
+	last := byte('\n')
 	for _, text := range [...][]byte{
 		sp.Text(otlpwire.ErrorType), sp.ExceptionType, sp.Text(otlpwire.ExceptionType), sp.ExceptionMessage, sp.StatusMessage,
 	} {
@@ -157,9 +178,13 @@ func (t *said) read(sp *otlpwire.Span) {
 			}
 			t.buf[t.n] = c
 			t.n++
+			p := pairOf(last, c)
+			t.pairs[p/64] |= 1 << (p % 64)
+			last = c
 		}
 		t.buf[t.n] = '\n' // no word goes over from one text to the next
 		t.n++
+		last = '\n'
 	}
 }
 
@@ -168,7 +193,7 @@ func (t *said) find(rows []wordRow) graph.Cause {
 	text := t.buf[:t.n]
 	for i := range rows {
 		for _, w := range rows[i].words {
-			if bytes.Contains(text, []byte(w)) {
+			if t.pairs[w.pair/64]&(1<<(w.pair%64)) != 0 && bytes.Contains(text, w.text) {
 				return rows[i].cause
 			}
 		}
