@@ -74,6 +74,7 @@ type Intake struct {
 	live   *graph.Live
 	pairer pairer
 	book   *book
+	before *requestBook
 	shards []shard   // a power of two
 	shift  uint      // leads from a hash to a shard
 	pool   sync.Pool // *scratch
@@ -134,7 +135,7 @@ var dropNames = [numDrops]string{
 
 // NewIntake returns an Intake that puts calls into live.
 func NewIntake(cfg Config, live *graph.Live) *Intake {
-	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3)}
+	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3), before: newRequestBook()}
 	n := 8
 	for n < 4*runtime.GOMAXPROCS(0) && n < maxShards {
 		n *= 2
@@ -221,7 +222,11 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 			}
 		}
 	}
-	in.insert(sc, at)
+	if r.Accepted > 0 && in.before.again(body, at) {
+		in.count.dropped[dropDuplicate].Add(int64(r.Accepted))
+	} else {
+		in.insert(sc, at)
+	}
 	in.count.received.Add(int64(r.Accepted + r.Rejected))
 	in.count.accepted.Add(int64(r.Accepted))
 	if r.Accepted > 0 {

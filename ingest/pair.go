@@ -70,7 +70,8 @@ type pairer struct {
 
 // insert adds a half and counts what follows from it. It returns false for a duplicate.
 func (p *pairer) insert(s *shard, in *half, b *batch) bool {
-	if s.duplicate(in) {
+	if slot := s.same(in); slot != 0 {
+		p.update(s, slot, in, b)
 		return false
 	}
 	slot := s.alloc()
@@ -81,6 +82,32 @@ func (p *pairer) insert(s *shard, in *half, b *batch) bool {
 	s.queue.push(slot)
 	p.enter(s, h, b)
 	return true
+}
+
+// update replaces a span by itself, told again when more of it was over: the one that ends later counts, whichever comes
+// first, unless facts of the other have been emitted.
+func (p *pairer) update(s *shard, slot uint32, in *half, b *batch) {
+	h := s.at(slot)
+	if h.flags&waited != 0 || in.end() <= h.end() {
+		return
+	}
+	if h.out.target != 0 {
+		b.out(h, h.out, -1)
+	}
+	if h.in.source != 0 {
+		b.in(h, h.in, -1)
+	}
+	s.unlink(slot)
+	s.drop(h.note)
+	arrived := h.arrived
+	*h = *in
+	h.arrived = arrived // its place in the queue stays
+	s.adopt(h, b)
+	s.link(slot)
+	p.enter(s, h, b)
+	if h.outgoing() && h.parent != 0 {
+		p.attempts(s, h, b) // the others may have been attempts by what it said before
+	}
 }
 
 // enter counts what follows from a half that is new.
@@ -193,6 +220,7 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		return none
 	}
 	above := s.parentOf(h)
+	h.flags &^= outside
 	if above != nil && (h.start < above.start || h.end() > above.end()) {
 		h.flags |= outside
 	}

@@ -215,16 +215,16 @@ func (s *shard) find(like *half, id uint64) *half {
 	return found
 }
 
-// duplicate reports whether the same span is there already.
-func (s *shard) duplicate(h *half) bool {
+// same returns the slot of the same span, 0 when it is not there.
+func (s *shard) same(h *half) uint32 {
 	for slot := s.buckets[key(h.traceLo, h.id)&s.mask].span; slot != 0; {
 		o := s.at(slot)
-		slot = o.nextSame
 		if o.id == h.id && o.traceLo == h.traceLo && o.traceHi == h.traceHi && o.outgoing() == h.outgoing() {
-			return true
+			return slot
 		}
+		slot = o.nextSame
 	}
-	return false
+	return 0
 }
 
 // children calls each for the halves whose parent is id, until it returns false, at most maxChildren.
