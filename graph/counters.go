@@ -10,7 +10,7 @@ type Counters struct {
 	Refused  map[string]int64 // spans refused, by reason
 	Requests map[string]int64 // requests by outcome: ok, partial, malformed, too_large, unsupported, unauthenticated, overloaded, incomplete, stopping
 	Dropped  map[string]int64 // spans or facts dropped after they were accepted, by reason
-	Unpaired map[string]int64 // halves that stayed alone, by kind of half
+	Unpaired map[string]int64 // halves that stayed alone, by kind of half and why, as "client_external"
 	Traces   map[string]int64 // roots of traces, by whether what is below them was looked at together: analysed, long, skipped, too_large
 	Late     int64            // halves paired after their edge had been shown provisionally
 	Pending  int64            // spans in flight, waiting for their other half

@@ -9,6 +9,7 @@ const (
 	ClientError         // the caller's own fault, such as a 404: in traffic, not in errors
 	Error
 	Cancelled // the caller went away: in traffic, not in errors
+	Provoked  // a test of faults made it fail, or wait: in traffic and under its cause, not in errors
 )
 
 // Failure is the class of why a call failed. None is not a failure.

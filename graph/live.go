@@ -334,10 +334,14 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		return
 	}
 	m := e.minute(floorDiv(c.End, minuteNanos))
-	if c.Errors != 0 && c.Cause != 0 {
+	caused := int64(c.Errors)
+	if c.Outcome == Provoked {
+		caused = int64(c.Calls)
+	}
+	if caused != 0 && c.Cause != 0 {
 		d := m.details[causesSeen].find(Label(c.Cause), NumCauses, sketch.MaxScale)
-		d.Calls += int64(c.Errors) * weight
-		d.Raw += int64(c.Errors) * sign
+		d.Calls += caused * weight
+		d.Raw += caused * sign
 		d.Latency.Add(c.Duration, weight)
 	}
 	if c.Side == ClientSide {

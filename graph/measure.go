@@ -14,27 +14,31 @@ const (
 	RetryGrowth
 	// RetryPushback is like RetryGap, where the answer asked for a wait; failed is a retry that did not wait that long.
 	RetryPushback
-	// Resend is another attempt that is no retry: after a redirect, or with credentials.
+	// Resend is another attempt that is no retry: after a redirect, with credentials, or of one that never left. The
+	// value is the time between them; failed resends are failed.
 	Resend
-	// Hedge is an attempt that began while an earlier one was still going well.
+	// Hedge is an attempt that began while an earlier one was still going well. The value is how long after the earlier
+	// one it began; failed hedges are failed.
 	Hedge
-	// UnsafeRetry is a retry of a call that must not be made twice after one whose answer was lost or came too late;
-	// failed is one whose first attempt is known to have been carried out.
+	// UnsafeRetry is a call that must not be made twice and was, after its answer was lost or came too late; failed is one
+	// that is known to have been carried out the first time. The value is how long the first attempt took.
 	UnsafeRetry
-	// Redelivery is a message that is delivered again.
+	// Redelivery is a message that is delivered again to the same group. The value is the time since it had been
+	// processed before, 0 where only a count of deliveries says so; failed is one whose processing failed again.
 	Redelivery
 	// Wasted is how long the callee worked on after its caller had left.
 	Wasted
 	// Lag is how long a message waited in its queue.
 	Lag
-	// LagSkewed is a lag that is below zero: the clocks of producer and consumer differ by at least as much.
+	// LagSkewed is how far a lag is below zero: the clocks of producer and consumer differ by at least as much.
 	LagSkewed
 	// ProxyOut, Network and ProxyIn are the parts of the time between caller and callee that proxies tell apart.
 	ProxyOut
 	Network
 	ProxyIn
 	// Skew is how far the callee's clock is ahead of the caller's, and SkewBehind how far it is behind, of calls whose
-	// halves cannot lie as their clocks say.
+	// halves cannot lie as their clocks say: the middle of the range that is possible, or its near end where the callee
+	// worked on after it had answered.
 	Skew
 	SkewBehind
 

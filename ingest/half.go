@@ -13,12 +13,12 @@ type half struct {
 	node                 graph.NodeRef
 	peer                 uint32
 	operation            graph.Label
+	flags                halfFlags
 	kind                 graph.SpanKind
-	flags                uint8
 	protocol             graph.Protocol
 	role                 messagingRole
 	verdict              verdict
-	resend               uint8
+	resend               uint8 // how many attempts the span says were made before it
 
 	start, duration   int64 // nanoseconds since the epoch; nanoseconds
 	arrived           int64 // nanoseconds since the epoch, by the receiving clock
@@ -27,17 +27,34 @@ type half struct {
 	messages          int32
 	out               outFact
 	in                inFact
+	note              uint32 // in its shard's notes; 0 is none
 }
+
+// halfFlags are what is known of a half beside its numbers.
+type halfFlags uint16
 
 // The flags of a half.
 const (
-	waited   = 1 << iota // it waited long enough to count alone
-	blocks               // a server span below it waits for its parent to be known
-	keep                 // it stayed alone, and its other half may come late
-	retry                // not a logical call: an attempt after a failed one
-	resolved             // another attempt followed: its error is not the logical call's
-	mute                 // it says who called whom, but enters no figure itself
+	waited      halfFlags = 1 << iota // it waited long enough to count alone
+	blocks                            // a server span below it waits for its parent to be known
+	keep                              // it stayed alone, and its other half may come late
+	retry                             // not a logical call: an attempt after a failed one, or beside one
+	resolved                          // another attempt made up for it: its error is not the logical call's
+	mute                              // it says who called whom, but enters no figure itself
+	remote                            // it says that its parent is in another process
+	once                              // it must not be made twice
+	transparent                       // an attempt that its library made because the one before never left
+	exhausted                         // a proxy made all the attempts that it may
+	hedge                             // it began beside an attempt that was going well
+	outside                           // its times are not within its parent's
+	about                             // a span below it is outside, and has waited
+	doubted                           // it was made again, and it is not known whether it had been carried out
+	counted                           // in the shard's count of halves that were tried
+	linked                            // its links were looked at after it had waited
 )
+
+// attempt are the flags that say what a call is in its logical call.
+const attempt = retry | resolved
 
 // outFact is what a caller's half has been counted as; target 0 is nothing.
 type outFact struct {
@@ -45,9 +62,10 @@ type outFact struct {
 	protocol graph.Protocol
 	calls    uint8
 	errors   uint8
-	failure  graph.Failure
+	cause    graph.Cause
 	flags    uint8 // retry, resolved
 	missing  bool
+	answered bool // the target is the service that answered
 }
 
 // inFact is what a callee's half has been counted as; source 0 is nothing.
@@ -56,6 +74,7 @@ type inFact struct {
 	protocol graph.Protocol
 	call     bool // it counts as a call, because the caller's half is not seen
 	missing  bool
+	flags    uint8 // retry, resolved, of a call
 }
 
 func (h *half) end() int64 { return h.start + h.duration }
@@ -70,10 +89,18 @@ func (h *half) serving() bool {
 
 // retryable reports whether the call failed in a way that makes callers try again.
 func (h *half) retryable() bool {
-	return h.verdict.outcome == graph.Error && h.verdict.failure != graph.Auth
+	return h.verdict.outcome == graph.Error && h.verdict.failure() != graph.Auth
 }
 
-// tried reports whether h makes it worth looking for retries among its siblings.
+// guarded reports whether the caller's own breaker or pool kept the call from its callee.
+func (h *half) guarded() bool {
+	return h.verdict.outcome == graph.Error && h.verdict.failure().Guarded()
+}
+
+// tried reports whether h makes it worth looking for other attempts among its siblings.
 func (h *half) tried() bool {
-	return h.outgoing() && h.parent != 0 && (h.retryable() || h.resend > 0)
+	if h.parent == 0 {
+		return false
+	}
+	return h.resend > 0 || h.outgoing() && (h.retryable() || h.verdict.outcome == graph.Cancelled)
 }

@@ -129,8 +129,8 @@ func (r *resource) count(t *doctor.Counts) {
 	}
 }
 
-// note is something odd between spans.
-type note struct {
+// remark is something odd between spans.
+type remark struct {
 	of      graph.NodeRef // the service that it speaks of
 	peer    graph.NodeRef // 0 is none
 	counter doctor.Counter
@@ -138,8 +138,8 @@ type note struct {
 	offset  time.Duration
 }
 
-func (b *batch) note(counter doctor.Counter, of, peer graph.NodeRef, n int8) {
-	b.notes = append(b.notes, note{of: of, peer: peer, counter: counter, n: n})
+func (b *batch) remark(counter doctor.Counter, of, peer graph.NodeRef, n int8) {
+	b.remarks = append(b.remarks, remark{of: of, peer: peer, counter: counter, n: n})
 }
 
 // notice looks at what became of a half that has waited.
@@ -154,25 +154,25 @@ func (p *pairer) notice(s *shard, h *half, b *batch) {
 	case h.outgoing():
 		switch {
 		case p.unansweredBy(h, h.out):
-			b.note(doctor.Unanswered, h.out.target, h.node, 1)
+			b.remark(doctor.Unanswered, h.out.target, h.node, 1)
 		case p.nobody(h, h.out):
-			b.note(doctor.Nobody, h.node, 0, 1)
+			b.remark(doctor.Nobody, h.node, 0, 1)
 		}
 	case h.kind == graph.SpanKindServer:
 		if h.in.source == 0 || !h.in.missing {
 			return
 		}
 		if h.in.source != p.dir.byRef(h.node).unknown {
-			b.note(doctor.BareCalls, h.in.source, h.node, 1)
+			b.remark(doctor.BareCalls, h.in.source, h.node, 1)
 			return
 		}
-		b.note(doctor.UnseenParents, h.node, 0, 1)
+		b.remark(doctor.UnseenParents, h.node, 0, 1)
 		if root := firstRoot(s, h); root != nil {
-			b.note(doctor.CutParents, h.node, root.node, 1)
+			b.remark(doctor.CutParents, h.node, root.node, 1)
 		}
 	case h.kind == graph.SpanKindInternal:
 		if h.in.source != 0 && !h.in.call {
-			b.note(doctor.InternalAnswers, h.node, h.in.source, 1)
+			b.remark(doctor.InternalAnswers, h.node, h.in.source, 1)
 		}
 	}
 }
@@ -191,7 +191,7 @@ func (p *pairer) nobody(h *half, f outFact) bool {
 func (p *pairer) mendIn(h *half, now inFact, b *batch) {
 	if h.flags&(waited|mute) == waited && h.kind == graph.SpanKindServer && h.in.missing &&
 		now.source != h.in.source && h.in.source == p.dir.byRef(h.node).unknown {
-		b.note(doctor.UnseenParents, h.node, 0, -1)
+		b.remark(doctor.UnseenParents, h.node, 0, -1)
 	}
 }
 
@@ -200,16 +200,16 @@ func (p *pairer) mendOut(h *half, now outFact, b *batch) {
 	switch {
 	case h.flags&(waited|mute) != waited:
 	case p.unansweredBy(h, h.out) && !now.missing:
-		b.note(doctor.Unanswered, h.out.target, h.node, -1)
+		b.remark(doctor.Unanswered, h.out.target, h.node, -1)
 	case p.nobody(h, h.out) && now.target != h.out.target:
-		b.note(doctor.Nobody, h.node, 0, -1)
+		b.remark(doctor.Nobody, h.node, 0, -1)
 	}
 }
 
 // noticeRoot finds that a trace began before. A pair of halves that share their id is one root.
 func noticeRoot(s *shard, h *half, b *batch) {
 	if first := firstRoot(s, h); first != nil && first.id != h.id {
-		b.note(doctor.ExtraRoots, h.node, first.node, 1)
+		b.remark(doctor.ExtraRoots, h.node, first.node, 1)
 	}
 }
 
@@ -229,8 +229,8 @@ func firstRoot(s *shard, h *half) (first *half) {
 	return first
 }
 
-// minSkew is how far clocks must differ to be worth a word.
-const minSkew = int64(5 * time.Millisecond)
+// oddSkew is how far clocks must differ to be worth a word.
+const oddSkew = int64(5 * time.Millisecond)
 
 // compare finds a served call that cannot lie as the two clocks say, and how far they differ if the way there and the way
 // back took equally long.
@@ -240,15 +240,15 @@ func (b *batch) compare(c, s *half) {
 	}
 	gap := c.duration - s.duration
 	offset := s.start - c.start - gap/2
-	if gap < 0 || max(offset, -offset) <= max(minSkew, gap) {
+	if gap < 0 || max(offset, -offset) <= max(oddSkew, gap) {
 		return
 	}
-	b.notes = append(b.notes, note{of: s.node, peer: c.node, counter: doctor.Skewed, n: 1, offset: time.Duration(offset)})
+	b.remarks = append(b.remarks, remark{of: s.node, peer: c.node, counter: doctor.Skewed, n: 1, offset: time.Duration(offset)})
 }
 
-// note counts what was noted under locks.
-func (d *directory) note(notes []note) {
-	for _, n := range notes {
+// remark counts what was remarked under locks.
+func (d *directory) remark(remarks []remark) {
+	for _, n := range remarks {
 		s := d.lookup(n.of)
 		if s == nil {
 			continue // it is known by name alone, and sends nothing
@@ -287,7 +287,7 @@ type closedSlot struct {
 	links  map[doctor.Link]doctor.Seen
 }
 
-func (e *evidence) link(n note, peer graph.Node) {
+func (e *evidence) link(n remark, peer graph.Node) {
 	l := doctor.Link{Counter: n.counter, Peer: peer}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -126,12 +126,12 @@ var instrumentations = []struct {
 		[]string{"a 90: broken_propagation 1.00 of 40"},
 	},
 	{
-		"half of the callee's instances send nothing", append(traces(40, entered, calling, serving), traces(40, but(entered, later), but(calling, later))...), nil,
+		"half of the callee's instances send nothing", append(traces(40, entered, calling, serving), traces(40, but(entered, delayed), but(calling, delayed))...), nil,
 		[]string{"b 85: unsampled_peer a 0.50 of 80"},
 	},
 	{
-		"calls that fail reach nobody", append(traces(40, entered, calling, serving), traces(40, but(entered, later), but(calling, func(s *tspan) {
-			later(s)
+		"calls that fail reach nobody", append(traces(40, entered, calling, serving), traces(40, but(entered, delayed), but(calling, func(s *tspan) {
+			delayed(s)
 			s.attrs = map[string]any{"http.request.method": "GET", "server.address": "b", "server.port": 8080, "error.type": "ECONNREFUSED"}
 			s.failed = true
 		}))...), nil, nil,
@@ -218,7 +218,7 @@ var instrumentations = []struct {
 
 func sampled(s *tspan) { s.state = "ot=th:8" }
 
-func later(s *tspan) { s.trace = 101 }
+func delayed(s *tspan) { s.trace = 101 }
 
 func merged(a, b map[string]any) map[string]any {
 	a = maps.Clone(a)
@@ -273,7 +273,7 @@ func TestSkewIsTold(t *testing.T) {
 // A callee that samples by itself is told from one that is not instrumented.
 func TestSamplingOfAPeerIsTold(t *testing.T) {
 	quarter := but(serving, func(s *tspan) { s.state = "ot=th:c" })
-	r := examined(t, each(t, append(traces(40, entered, calling, quarter), traces(120, but(entered, later), but(calling, later))...)...)...)
+	r := examined(t, each(t, append(traces(40, entered, calling, quarter), traces(120, but(entered, delayed), but(calling, delayed))...)...)...)
 	if diff := cmp.Diff([]string{"b 77: unsampled_peer a 0.75 of 160"}, found(r)); diff != "" {
 		t.Error(diff)
 	}

@@ -8,6 +8,7 @@
 package ingest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ const (
 	maxDuration = time.Hour
 	// halfSize is the memory that a span in flight takes, tables and queue included.
 	halfSize = 160
+	// noteSize, refSize and messageSize are those of a half's note, a link, and a message that is remembered.
+	noteSize, refSize, messageSize = 32, 32, 48
 	// maxShards bounds the shards. There are a few for each processor: enough that they rarely wait for each other,
 	// few enough that a request has several spans for each.
 	maxShards = 256
@@ -72,6 +75,7 @@ type Intake struct {
 	live   *graph.Live
 	pairer pairer
 	book   *book
+	before *requestBook
 	shards []shard   // a power of two
 	shift  uint      // leads from a hash to a shard
 	pool   sync.Pool // *scratch
@@ -85,7 +89,7 @@ type Intake struct {
 		received, accepted atomic.Int64
 		refused            [numFaults]atomic.Int64
 		dropped            [numDrops]atomic.Int64
-		alone              [len(aloneNames)]atomic.Int64
+		alone              [numAlone]atomic.Int64
 		late               atomic.Int64
 		lastSpan           atomic.Int64
 	}
@@ -121,14 +125,18 @@ const (
 	dropFuture
 	dropUnsampled
 	dropEvicted
+	dropLink
+	dropMessage
 	numDrops
 )
 
-var dropNames = [numDrops]string{"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early"}
+var dropNames = [numDrops]string{
+	"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early", "link_limit", "message_limit",
+}
 
 // NewIntake returns an Intake that puts calls into live.
 func NewIntake(cfg Config, live *graph.Live) *Intake {
-	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3)}
+	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3), before: newRequestBook()}
 	n := 8
 	for n < 4*runtime.GOMAXPROCS(0) && n < maxShards {
 		n *= 2
@@ -139,7 +147,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in.requests.m = map[string]int64{}
 	in.analysis = newAnalysis(cfg.Analyse, cfg.Wait)
 	for i := range in.shards {
-		in.shards[i].init()
+		in.shards[i].init(n)
 	}
 	in.pool.New = func() any { return new(scratch) }
 	return in
@@ -217,7 +225,11 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 			}
 		}
 	}
-	in.insert(sc, at)
+	if r.Accepted > 0 && in.before.again(body, at) {
+		in.count.dropped[dropDuplicate].Add(int64(r.Accepted))
+	} else {
+		in.insert(sc, at)
+	}
 	in.count.received.Add(int64(r.Accepted + r.Rejected))
 	in.count.accepted.Add(int64(r.Accepted))
 	if r.Accepted > 0 {
@@ -312,6 +324,9 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 	}
 	sc.halves = append(sc.halves, half{})
 	h := &sc.halves[len(sc.halves)-1]
+	if sp.Flags&(hasIsRemote|isRemote) == hasIsRemote|isRemote {
+		h.flags = remote
+	}
 	h.traceHi, h.traceLo, h.id = hi, lo, id
 	if len(sp.Parent) == 8 {
 		h.parent = binary.BigEndian.Uint64(sp.Parent)
@@ -323,6 +338,10 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 	h.kind = graph.SpanKind(min(sp.Kind, uint8(graph.SpanKindConsumer)))
 	if sp.Kind > uint8(graph.SpanKindConsumer) {
 		h.kind = graph.SpanKindUnspecified
+	}
+	isAttempt := sp.Has(otlpwire.RPCAttempts) && bytes.HasPrefix(sp.Name, attemptPrefix)
+	if isAttempt && h.kind == graph.SpanKindInternal {
+		h.kind = graph.SpanKindClient
 	}
 	h.node, h.instance, h.version = res.service.ref, res.instance, res.version
 	h.weight, h.messages = 1, 0
@@ -337,16 +356,32 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 	}
 }
 
+// The flags of a span that say whether its parent is in another process. Source: OTLP, SpanFlags.
+const (
+	hasIsRemote = 0x100
+	isRemote    = 0x200
+)
+
+// attemptPrefix begins the names of the spans that gRPC itself makes of each attempt, INTERNAL ones in some languages,
+// below one for the call. Source: gRFC A72.
+var attemptPrefix = []byte("Attempt.")
+
 // resolve reads what a span that crosses a boundary says of the call.
 func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 	sp, dir := &sc.span, in.pairer.dir
 	h.protocol = protocolOf(sp)
+	if isAttempt := h.protocol == graph.ProtocolUnknown && sp.Has(otlpwire.RPCAttempts); isAttempt {
+		h.protocol = graph.GRPC
+	}
 	h.role = messagingRoleOf(sp, h.protocol)
 	h.verdict = judge(sp, h.protocol)
 	if w := weight(sp); w != 1 {
 		h.weight = whole(w, h.id)
 	}
 	sc.name = operationName(sc.name[:0], sp, h.protocol)
+	if h.protocol == graph.GRPC {
+		sc.name = bytes.TrimPrefix(sc.name, attemptPrefix)
+	}
 	if len(sc.name) > 0 {
 		h.operation = dir.operation(res.service, sc.name, minute)
 	}
@@ -357,39 +392,52 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		} else if sp.NumLinks > 0 && h.role == processes {
 			h.peer = in.linked(sc)
 		}
-		for _, k := range [...]otlpwire.Key{otlpwire.HTTPResendCount, otlpwire.RetryCount} {
-			if n, ok := number(sp.Get(k)); ok && n > 0 {
-				h.resend = uint8(min(n, 255))
-			}
-		}
 	}
-	if h.role != notMessaging {
-		h.messages = 1
-		if n, ok := number(sp.Get(otlpwire.MessagingBatchCount)); ok && n > 0 {
-			h.messages = int32(min(n, 1_000_000))
+	if h.role == notMessaging {
+		annotate(h, sp, &sc.batch)
+		return
+	}
+	h.messages = 1
+	if n := first(sp, otlpwire.MessagingBatchCount); n > 0 {
+		h.messages = int32(min(n, 1_000_000))
+	} else if sp.NumLinks > 1 && h.role != sends {
+		h.messages = int32(min(sp.NumLinks, 1_000_000))
+	}
+	if h.role == processes || h.role == receives {
+		var group graph.Label
+		if name := sp.Text(groupKeys...); len(name) > 0 {
+			group = dir.operation(res.service, name, minute)
 		}
+		annotateConsumer(h, sp, group, &sc.batch)
 	}
 }
 
 // linked finds the queue of a consumer that does not name it by the producer that it links to.
 func (in *Intake) linked(sc *scratch) uint32 {
 	for _, l := range sc.span.Links[:min(sc.span.NumLinks, otlpwire.MaxLinks)] {
-		if len(l.Trace) != 16 || len(l.Span) != 8 {
+		r, ok := referenceOf(l)
+		if !ok {
 			continue
 		}
-		like := half{traceHi: binary.BigEndian.Uint64(l.Trace), traceLo: binary.BigEndian.Uint64(l.Trace[8:])}
-		sh := in.shard(&like)
+		sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
 		sh.mu.Lock()
-		var id uint32
-		if h := sh.find(&like, binary.BigEndian.Uint64(l.Span)); h != nil && h.role == sends {
-			id = h.peer
-		}
+		by, ok := sh.sender(r)
 		sh.mu.Unlock()
-		if p := in.pairer.dir.peers.at(id); p != nil && p.kind == peerQueue {
-			return id
+		if p := in.pairer.dir.peers.at(by.peer); ok && p != nil && p.kind == peerQueue {
+			return by.peer
 		}
 	}
 	return 0
+}
+
+// referenceOf returns what a link leads to, false for one without proper ids.
+func referenceOf(l otlpwire.Link) (reference, bool) {
+	if len(l.Trace) != 16 || len(l.Span) != 8 {
+		return reference{}, false
+	}
+	return reference{
+		traceHi: binary.BigEndian.Uint64(l.Trace), traceLo: binary.BigEndian.Uint64(l.Trace[8:]), span: binary.BigEndian.Uint64(l.Span),
+	}, true
 }
 
 func (in *Intake) shard(h *half) *shard { return &in.shards[in.shardOf(h)] }
@@ -399,7 +447,7 @@ func (in *Intake) shardOf(h *half) uint64 { return mix(h.traceLo^h.traceHi) >> i
 // insert pairs what decode read, and counts the calls that come of it.
 func (in *Intake) insert(sc *scratch, at int64) {
 	b := &sc.batch
-	var dropped [numDrops]int64
+	dropped := &b.dropped
 	limit := in.cfg.MaxPending / len(in.shards)
 	for _, r := range sc.raws {
 		h := &sc.halves[r.half]
@@ -448,11 +496,6 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		g.resource.count(&g.tally)
 	}
 	in.settle(b)
-	for i, n := range dropped {
-		if n > 0 {
-			in.count.dropped[i].Add(n)
-		}
-	}
 }
 
 // implausible reports whether a half's times may not enter any figure, and why.
@@ -471,16 +514,22 @@ func implausible(h *half, at int64) (dropReason, bool) {
 
 // settle acts on what a batch gathered under locks.
 func (in *Intake) settle(b *batch) {
+	in.consume(b)
 	in.live.Observe(b.calls)
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)
-	in.pairer.dir.note(b.notes)
+	in.pairer.dir.remark(b.remarks)
 	if b.late != 0 {
 		in.count.late.Add(b.late)
 	}
 	for i, n := range b.alone {
 		if n != 0 {
 			in.count.alone[i].Add(n)
+		}
+	}
+	for i, n := range b.dropped {
+		if n != 0 {
+			in.count.dropped[i].Add(n)
 		}
 	}
 }
@@ -569,9 +618,12 @@ func (in *Intake) Counters() graph.Counters {
 		s := &in.shards[i]
 		s.mu.Lock()
 		c.Pending += int64(s.n)
+		c.Bytes += int64(s.n*halfSize + s.notes.n*noteSize + s.refs.n*refSize + (s.sent.len()+s.delivered.len())*messageSize)
+		if s.forgotten > 0 {
+			c.Dropped[dropNames[dropMessage]] += s.forgotten
+		}
 		s.mu.Unlock()
 	}
-	c.Bytes += c.Pending * halfSize
 	if t := in.count.lastSpan.Load(); t > 0 {
 		c.LastSpan = time.Unix(0, t).UTC()
 	}

@@ -65,7 +65,7 @@ func (t *tree) originAt(i int32) {
 		return
 	}
 	e.originsBetween++
-	if n.h.verdict.failure == graph.Timeout {
+	if n.h.verdict.failure() == graph.Timeout {
 		e.timedOut = true
 	}
 	for k := n.first; k < n.first+n.n; k++ {

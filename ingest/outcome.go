@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"bytes"
-	"strconv"
 
 	"faultline/graph"
 	"faultline/ingest/otlpwire"
@@ -11,19 +10,43 @@ import (
 // verdict is how a span ended, by the rules of its protocol and kind.
 type verdict struct {
 	outcome graph.Outcome
-	failure graph.Failure
+	cause   graph.Cause // of an Error, or of what was Provoked
 }
 
-var fine = verdict{graph.OK, graph.None}
+func (v verdict) failure() graph.Failure { return v.cause.Failure() }
 
-func failed(f graph.Failure) verdict { return verdict{graph.Error, f} }
+var fine = verdict{}
 
-// judge tells how a call ended. An explicit OK of the instrumented program comes first; then the protocol's status; then
-// the span's status and what it says of the error. Sources: OpenTelemetry semantic conventions for HTTP, RPC and
-// exceptions; 4xx is the caller's own fault on either side, except for 408, 429, and those about authentication.
+// ended returns the verdict that a cause leads to.
+func ended(c graph.Cause) verdict {
+	switch c {
+	case goneAway:
+		return verdict{graph.Cancelled, 0}
+	case graph.Injected:
+		return verdict{graph.Provoked, c}
+	}
+	return verdict{graph.Error, c}
+}
+
+// judge tells how a call ended. An explicit OK of the instrumented program comes first; then what a proxy says; then the
+// protocol's status; then the span's status and what it says of the error. Sources: OpenTelemetry semantic conventions
+// for HTTP, RPC and exceptions; 4xx is the caller's own fault on either side, except for 408, 429, and those about
+// authentication.
 func judge(sp *otlpwire.Span, protocol graph.Protocol) verdict {
 	if sp.Status == uint8(graph.StatusOK) {
 		return fine
+	}
+	status := httpStatus(sp)
+	if flags := sp.Text(otlpwire.ResponseFlags); len(flags) > 0 {
+		switch c := envoyCause(flags); {
+		case c == 0:
+		case c == graph.NoEndpoint && status == 404 && sp.Kind == uint8(graph.SpanKindServer):
+			return verdict{graph.ClientError, 0} // somebody asked a gateway for what it does not have
+		case c == graph.Forbidden && status == 401:
+			return ended(graph.Unauthenticated)
+		default:
+			return ended(c)
+		}
 	}
 	errorType := sp.Text(otlpwire.ErrorType)
 	if protocol == graph.GRPC || protocol == graph.RPC {
@@ -34,79 +57,90 @@ func judge(sp *otlpwire.Span, protocol graph.Protocol) verdict {
 			return judgeRPC(code, sp)
 		}
 	}
-	if status := httpStatus(sp); status > 0 {
-		switch {
-		case status < 400:
-			if sp.Status != uint8(graph.StatusError) {
-				return fine
-			}
-		default:
-			return judgeHTTP(status, sp)
+	if status == 0 && len(errorType) == 3 {
+		// Old and new conventions put the status there as well.
+		if n, ok := number(sp.Get(otlpwire.ErrorType)); ok && n >= 400 && n < 600 {
+			status = n
 		}
 	}
-	if sp.Status != uint8(graph.StatusError) && len(errorType) == 0 {
+	switch {
+	case status >= 400:
+		return judgeHTTP(status, sp)
+	case sp.Status != uint8(graph.StatusError) && (status > 0 || len(errorType) == 0):
 		return fine
 	}
-	f := classify(sp)
-	if f == cancelled {
-		return verdict{graph.Cancelled, graph.None}
-	}
-	if f == graph.None {
-		f = graph.Unclassified
+	c := classify(sp)
+	if c == 0 {
+		c = class(graph.Unclassified)
 		if sp.Kind == uint8(graph.SpanKindServer) || sp.Kind == uint8(graph.SpanKindConsumer) {
-			f = graph.ServerError
+			c = class(graph.ServerError)
 		}
 	}
-	return failed(f)
+	return ended(c)
 }
 
 func judgeHTTP(status int64, sp *otlpwire.Span) verdict {
 	switch status {
-	case 408:
-		return failed(graph.Timeout)
+	case 408, 504:
+		return ended(class(graph.Timeout))
 	case 429:
-		return failed(graph.Throttled)
-	case 401, 403, 407, 421, 495, 496:
-		return failed(graph.Auth)
+		return ended(kindOf(sp, graph.Throttled, graph.RateLimited))
+	case 401, 407:
+		return ended(tokenExpired(sp, graph.Unauthenticated))
+	case 403:
+		return ended(tokenExpired(sp, graph.Forbidden))
+	case 421, 495, 496:
+		return ended(class(graph.Auth))
 	case 499:
-		return verdict{graph.Cancelled, graph.None}
+		return ended(goneAway)
+	case 501:
+		return ended(graph.Unimplemented)
+	case 505:
+		return ended(graph.ProtocolError)
 	}
 	if status < 500 {
-		return verdict{graph.ClientError, graph.None}
+		return verdict{graph.ClientError, 0}
 	}
-	if status == 504 {
-		return failed(graph.Timeout)
-	}
-	if f := classify(sp); f != graph.None && f != cancelled {
-		return failed(f)
-	}
-	return failed(graph.ServerError)
+	return ended(sayOrServerError(sp))
 }
 
 func judgeRPC(code string, sp *otlpwire.Span) verdict {
 	switch code {
 	case "CANCELLED":
-		return verdict{graph.Cancelled, graph.None}
+		return ended(goneAway)
 	case "DEADLINE_EXCEEDED":
-		return failed(graph.Timeout)
+		return ended(class(graph.Timeout))
 	case "RESOURCE_EXHAUSTED":
-		return failed(graph.Throttled)
-	case "UNAUTHENTICATED", "PERMISSION_DENIED":
-		return failed(graph.Auth)
+		if c := classify(sp); c.Failure() == graph.Contract {
+			return ended(c) // a message that is too large
+		}
+		return ended(kindOf(sp, graph.Throttled, class(graph.Throttled)))
+	case "UNAUTHENTICATED":
+		return ended(tokenExpired(sp, graph.Unauthenticated))
+	case "PERMISSION_DENIED":
+		return ended(tokenExpired(sp, graph.Forbidden))
 	case "UNIMPLEMENTED":
-		return failed(graph.Contract)
-	case "UNAVAILABLE":
-		if f := classify(sp); f != graph.None && f != cancelled {
-			return failed(f)
-		}
-		return failed(graph.ServerError)
-	case "UNKNOWN", "INTERNAL", "DATA_LOSS":
-		if f := classify(sp); f != graph.None && f != cancelled {
-			return failed(f)
-		}
-		return failed(graph.ServerError)
+		return ended(graph.Unimplemented)
+	case "UNAVAILABLE", "UNKNOWN", "INTERNAL", "DATA_LOSS":
+		return ended(sayOrServerError(sp))
 	}
-	return verdict{graph.ClientError, graph.None}
+	return verdict{graph.ClientError, 0}
+}
+
+// sayOrServerError returns what the span says of a failure that a status shows, else that the server failed.
+func sayOrServerError(sp *otlpwire.Span) graph.Cause {
+	if c := classify(sp); c != 0 && c != goneAway {
+		return c
+	}
+	return class(graph.ServerError)
+}
+
+// tokenExpired returns that the caller's token had expired, if the span says so, else what the status says.
+func tokenExpired(sp *otlpwire.Span, otherwise graph.Cause) graph.Cause {
+	if kindOf(sp, graph.Auth, otherwise) == graph.TokenExpired {
+		return graph.TokenExpired
+	}
+	return otherwise
 }
 
 // httpStatus returns the response's status code, sent as a number or, by some proxies, as a text; 0 when there is none.
@@ -180,116 +214,4 @@ func rpcStatus(sp *otlpwire.Span) (name string, ok bool) {
 		}
 	}
 	return "", false
-}
-
-// cancelled is no failure: the caller went away.
-const cancelled = graph.Failure(graph.NumFailures)
-
-// failureWords lead from what a failed span says to a class; the first that is found counts, so the more telling ones
-// come first. All are lower case.
-var failureWords = []struct {
-	class graph.Failure
-	words []string
-}{
-	{graph.BreakerOpen, []string{
-		"callnotpermitted", "brokencircuit", "isolatedcircuit", "circuit breaker", "circuitbreaker", "short-circuited",
-		"hystrixruntime", "reset reason: overflow",
-	}},
-	{graph.PoolExhausted, []string{
-		"bulkheadfull", "rejectedexecution", "bulkheadrejected", "sqltransientconnection", "pool exhausted",
-		"connection pool", "too many connections", "pool timeout",
-	}},
-	{graph.TLS, []string{
-		"x509", "certificate", "cert_", "sslhandshake", "sslpeerunverified", "tls:", "tls handshake", "handshake fail",
-		"self signed", "self-signed", "unable to verify", "ssl_error", "sslexception",
-	}},
-	{graph.Unresolved, []string{
-		"unknownhost", "nxdomain", "no such host", "enotfound", "eai_again", "name resolution", "name or service not known",
-		"dns", "getaddrinfo", "nodename nor servname",
-	}},
-	{graph.Refused, []string{
-		"econnrefused", "connection refused", "connectexception", "no healthy upstream", "no available", "loadbalancer",
-		"no route to host", "ehostunreach", "failed to connect", "actively refused",
-	}},
-	{cancelled, []string{"context canceled", "context cancelled", "aborterror", "operationcanceled", "cancellationexception"}},
-	{graph.Timeout, []string{
-		"timeout", "timed out", "timed-out", "timed_out", "timedout", "deadline", "etimedout", "esockettimedout",
-	}},
-	{graph.Reset, []string{
-		"econnreset", "connection reset", "epipe", "broken pipe", "unexpected eof", "goaway", "socket hang up",
-		"connection closed", "premature close", "transport is closing", "und_err_socket",
-	}},
-	{graph.Throttled, []string{"too many requests", "throttl", "rate limit", "ratelimit"}},
-	{graph.Auth, []string{"unauthorized", "unauthenticated", "permission denied", "invalid_token", "token expired", "jwt", "forbidden"}},
-	{graph.Contract, []string{"unmarshal", "deserial", "jsonmapping", "unsupported media", "protocol error"}},
-}
-
-// classify says why a failed span failed, by its response flags, its error type and what its exception and status say;
-// None when nothing tells.
-func classify(sp *otlpwire.Span) graph.Failure {
-	if flags := sp.Text(otlpwire.ResponseFlags); len(flags) > 0 {
-		if f := envoyFlag(flags); f != graph.None {
-			return f
-		}
-	}
-	for _, text := range [...][]byte{
-		sp.Text(otlpwire.ErrorType), sp.ExceptionType, sp.Text(otlpwire.ExceptionType), sp.ExceptionMessage, sp.StatusMessage,
-	} {
-		if f := classifyText(text); f != graph.None {
-			return f
-		}
-	}
-	return graph.None
-}
-
-func classifyText(text []byte) graph.Failure {
-	if len(text) == 0 {
-		return graph.None
-	}
-	var buf [256]byte
-	n := copy(buf[:], text)
-	lower := buf[:n]
-	for i, c := range lower {
-		if 'A' <= c && c <= 'Z' {
-			lower[i] = c + 'a' - 'A'
-		}
-	}
-	if len(lower) == 3 { // an HTTP status as error.type
-		if status, err := strconv.Atoi(string(lower)); err == nil && status >= 400 {
-			switch {
-			case status == 408 || status == 504:
-				return graph.Timeout
-			case status == 429:
-				return graph.Throttled
-			case status >= 500:
-				return graph.ServerError
-			}
-		}
-	}
-	for i := range failureWords {
-		for _, w := range failureWords[i].words {
-			if bytes.Contains(lower, []byte(w)) {
-				return failureWords[i].class
-			}
-		}
-	}
-	return graph.None
-}
-
-// envoyFlags are the response flags of Envoy's access log that say why a request failed.
-var envoyFlags = map[string]graph.Failure{
-	"UH": graph.Refused, "UF": graph.Refused, "NR": graph.Unresolved, "NC": graph.Unresolved, "DF": graph.Unresolved,
-	"UO": graph.BreakerOpen, "UT": graph.Timeout, "DT": graph.Timeout, "SI": graph.Timeout, "UMSDR": graph.Timeout,
-	"UC": graph.Reset, "UR": graph.Reset, "LR": graph.Reset, "RL": graph.Throttled, "UAEX": graph.Auth,
-	"UPE": graph.Contract, "DPE": graph.Contract, "OM": graph.Throttled, "DO": graph.Throttled, "UDO": graph.Throttled,
-	"DC": cancelled,
-}
-
-func envoyFlag(flags []byte) graph.Failure {
-	for f := range bytes.SplitSeq(flags, []byte{','}) {
-		if c, ok := envoyFlags[string(bytes.TrimSpace(f))]; ok {
-			return c
-		}
-	}
-	return graph.None
 }

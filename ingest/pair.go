@@ -12,30 +12,57 @@ func callee(h, c *half) bool { return c.serving() || c.node != h.node && !c.outg
 
 // batch gathers what happens while a shard is locked, to be acted on after it is not.
 type batch struct {
-	calls  []graph.Call
-	facts  []graph.Fact
-	offers []offer
-	notes  []note
-	late   int64
-	alone  [3]int64
+	calls   []graph.Call
+	facts   []graph.Fact
+	offers  []offer
+	remarks []remark
+	late    int64
+	alone   [numAlone]int64
+	// notes and refs are what halves of the request say beside their numbers, until their shard takes it over.
+	notes []note
+	refs  []reference
+	// consumed are the messages whose consumers have waited, producers who may have sent them.
+	consumed  []consumed
+	producers []reference
+	dropped   [numDrops]int64
 	// sampled is the share of traces, of 2^64, that may become examples.
 	sampled uint64
 }
 
 // reset empties the batch.
 func (b *batch) reset() {
-	b.calls, b.facts, b.offers, b.notes = b.calls[:0], b.facts[:0], b.offers[:0], b.notes[:0]
-	b.late, b.alone = 0, [len(aloneNames)]int64{}
+	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
+	b.remarks = b.remarks[:0]
+	b.notes, b.refs, b.consumed, b.producers = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0]
+	b.dropped = [numDrops]int64{}
 }
 
-// The kinds of halves that can stay alone.
+// aloneReason is why a half stays alone.
+type aloneReason uint8
+
+// Why halves stay alone.
 const (
-	aloneClient = iota
-	aloneServer
-	aloneConsumer
+	aloneExternal aloneReason = iota // it calls a host of which nothing is known
+	aloneSilent                      // it calls a service that usually sends its half
+	aloneUnnamed                     // it does not say whom it calls
+	aloneDatabase                    // databases, caches and queues send none
+	aloneQueue
+	aloneGuarded // its breaker or pool did not let it pass
+	aloneRefused // it did not get there
+	aloneTimeout // its callee may still be at work
+	aloneUnknownCaller
+	aloneUntracedCaller // its caller has spans, and none for the call
+	aloneBeforeStart    // its caller's half may have come to the process before this one
+	aloneUnsent         // what it consumed was sent by nobody who was seen
+	aloneNoContext      // a consumer without parent and links
+	numAlone
 )
 
-var aloneNames = [...]string{"client", "server", "consumer"}
+var aloneNames = [numAlone]string{
+	"client_external", "client_silent_callee", "client_unnamed", "client_database", "client_queue", "client_guarded",
+	"client_refused", "client_timeout", "server_unknown_caller", "server_untraced_caller", "server_before_start",
+	"consumer_unknown_producer", "consumer_no_context",
+}
 
 // pairer knows what shards need to know of the world.
 type pairer struct {
@@ -45,15 +72,48 @@ type pairer struct {
 
 // insert adds a half and counts what follows from it. It returns false for a duplicate.
 func (p *pairer) insert(s *shard, in *half, b *batch) bool {
-	if s.duplicate(in) {
+	if slot := s.same(in); slot != 0 {
+		p.update(s, slot, in, b)
 		return false
 	}
 	slot := s.alloc()
 	h := s.at(slot)
 	*h = *in
+	s.adopt(h, b)
 	s.link(slot)
 	s.queue.push(slot)
+	p.enter(s, h, b)
+	return true
+}
 
+// update replaces a span by itself, told again when more of it was over: the one that ends later counts, whichever comes
+// first, unless facts of the other have been emitted.
+func (p *pairer) update(s *shard, slot uint32, in *half, b *batch) {
+	h := s.at(slot)
+	if h.flags&waited != 0 || in.end() <= h.end() {
+		return
+	}
+	if h.out.target != 0 {
+		b.out(h, h.out, -1)
+	}
+	if h.in.source != 0 {
+		b.in(h, h.in, -1)
+	}
+	s.unlink(slot)
+	s.drop(h.note)
+	arrived := h.arrived
+	*h = *in
+	h.arrived = arrived // its place in the queue stays
+	s.adopt(h, b)
+	s.link(slot)
+	p.enter(s, h, b)
+	if h.outgoing() && h.parent != 0 {
+		p.attempts(s, h, b) // the others may have been attempts by what it said before
+	}
+}
+
+// enter counts what follows from a half that is new.
+func (p *pairer) enter(s *shard, h *half, b *batch) {
 	// Its children may have waited for it.
 	s.children(h, h.id, func(c *half) bool {
 		p.found(s, h, c, b, 0)
@@ -69,29 +129,52 @@ func (p *pairer) insert(s *shard, in *half, b *batch) bool {
 	if parent := s.parentOf(h); parent != nil {
 		b.compare(parent, h)
 		if parent.outgoing() {
+			was := parent.out
 			p.outgoing(s, parent, b)
+			if parent.flags&doubted != 0 {
+				p.carriedOut(parent, h, was, b)
+			}
 		} else if parent.role == receives {
 			p.incoming(s, parent, b)
 		}
 	}
+	p.incoming(s, h, b)
 	if h.outgoing() {
-		if h.parent == 0 && h.resend > 0 {
+		if h.parent == 0 && h.resend > 0 && h.flags&transparent == 0 {
 			h.flags |= retry // its siblings cannot be known
 		}
 		p.outgoing(s, h, b)
-		if h.parent != 0 && s.failedParents[key(h.traceLo, h.parent)&1023] > 0 {
-			p.siblings(s, h, b)
-		}
+		p.tryBeside(s, h, b)
+	} else if h.resend > 0 && s.triedBeside(h) {
+		s.children(h, h.parent, func(c *half) bool {
+			p.incoming(s, c, b)
+			return true
+		})
 	}
-	p.incoming(s, h, b)
-	return true
+}
+
+// tryBeside looks for other attempts beside a call, where there may be any: also where the operation that made the call
+// did not wait for it.
+func (p *pairer) tryBeside(s *shard, h *half, b *batch) {
+	if h.flags&outside != 0 && h.parent != 0 {
+		s.count(h)
+	}
+	if s.triedBeside(h) {
+		p.attempts(s, h, b)
+	}
 }
 
 // found tells a child that its parent is there now.
 func (p *pairer) found(s *shard, h, c *half, b *batch, depth int) {
+	was := c.flags
 	p.incoming(s, c, b)
-	if c.outgoing() && h.outgoing() {
-		p.outgoing(s, c, b)
+	if c.outgoing() {
+		if h.outgoing() {
+			p.outgoing(s, c, b)
+		}
+		if (c.flags^was)&outside != 0 {
+			p.tryBeside(s, c, b)
+		}
 	}
 	if c.flags&blocks != 0 && depth < maxWalk {
 		s.children(c, c.id, func(g *half) bool {
@@ -137,13 +220,17 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 			if c := s.parentOf(h); c != nil {
 				return inFact{source: c.node, protocol: either(c.protocol, h.protocol)}
 			}
-			return inFact{source: p.dir.byRef(h.node).user, protocol: h.protocol, call: true}
+			return inFact{source: p.dir.byRef(h.node).user, protocol: h.protocol, call: true, flags: s.attemptOf(h)}
 		}
 		return none
 	}
 	above := s.parentOf(h)
+	h.flags &^= outside
+	if above != nil && (h.start < above.start || h.end() > above.end()) {
+		h.flags |= outside
+	}
 	for range maxWalk {
-		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node {
+		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node || h.flags&remote != 0 {
 			break
 		}
 		if above.parent == 0 {
@@ -156,13 +243,13 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		above = up
 	}
 	if above == nil {
-		if !h.serving() || h.flags&waited == 0 {
+		if !h.serving() || h.flags&waited == 0 || s.queueless(h) && h.flags&linked == 0 {
 			return none
 		}
 		if p.started != 0 && h.start < p.started {
 			return none // its caller's half may be in what the process before this one counted
 		}
-		return inFact{source: p.dir.byRef(h.node).unknown, protocol: h.protocol, call: true, missing: true}
+		return inFact{source: p.dir.byRef(h.node).unknown, protocol: h.protocol, call: true, missing: true, flags: s.attemptOf(h)}
 	}
 	if above.outgoing() {
 		switch {
@@ -178,8 +265,8 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		}
 		return inFact{source: above.node, protocol: either(above.protocol, h.protocol)}
 	}
-	if above.node != h.node {
-		return inFact{source: above.node, protocol: h.protocol, call: true, missing: true}
+	if above.node != h.node || h.kind == graph.SpanKindServer && h.flags&remote != 0 {
+		return inFact{source: above.node, protocol: h.protocol, call: true, missing: true, flags: s.attemptOf(h)}
 	}
 	return none
 }
@@ -217,9 +304,12 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.role == settles || h.role == receives {
 		return none
 	}
-	fact := outFact{protocol: h.protocol, calls: 1, failure: h.verdict.failure, flags: h.flags & (retry | resolved)}
+	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: uint8(h.flags & attempt)}
 	if h.verdict.outcome == graph.Error {
 		fact.errors = 1
+		if h.flags&exhausted != 0 {
+			fact.calls, fact.errors = 2, 2 // at the least: a proxy made all the attempts that it may
+		}
 	}
 	if pe != nil && pe.kind == peerQueue {
 		ref, _ := p.dir.fallback(pe)
@@ -250,12 +340,16 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		}
 	}
 	if first != nil {
-		attempts, failures := 0, 0
+		made, failures, unseen := 0, 0, 0
+		worst := first // the first that failed
 		count := func(c *half) bool {
 			if callee(h, c) && c.node == first.node {
-				attempts++
+				made++
+				unseen = max(unseen, int(c.resend))
 				if c.verdict.outcome == graph.Error {
-					failures++
+					if failures++; worst.verdict.outcome != graph.Error || c.start < worst.start || c.start == worst.start && c.id < worst.id {
+						worst = c
+					}
 				}
 			}
 			return true
@@ -265,20 +359,27 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		} else {
 			s.children(h, h.id, count)
 		}
-		if first.serving() && attempts > 1 {
-			fact.calls = uint8(min(attempts, math.MaxUint8))
-			fact.errors = max(fact.errors, uint8(min(failures, math.MaxUint8)))
-			if fact.failure == graph.None && failures > 0 {
-				fact.failure = first.verdict.failure
-				if fact.failure == graph.None {
-					fact.failure = graph.ServerError
-				}
+		// The callee may have seen that others were made before it that never came.
+		if unseen -= made - 1; unseen < 0 || h.resend > 0 || h.flags&retry != 0 {
+			unseen = 0
+		}
+		if made += unseen; first.serving() && made > 1 {
+			fact.calls = uint8(min(max(made, int(fact.calls)), math.MaxUint8))
+			fact.errors = max(fact.errors, uint8(min(failures+unseen, math.MaxUint8)))
+			if fact.cause == 0 && fact.errors > 0 {
+				fact.cause = class(graph.Unclassified)
 			}
 		}
-		if fact.errors > 0 && failures == 0 && (fact.failure == graph.Unclassified || fact.failure == graph.ServerError || fact.failure == graph.Reset) {
-			fact.failure = graph.LostResponse
+		switch f := fact.cause.Failure(); {
+		case fact.errors == 0:
+		case h.verdict.outcome == graph.Error && failures == 0 && (f == graph.Unclassified || f == graph.ServerError || f == graph.Reset):
+			fact.cause = class(graph.LostResponse)
+		case failures > 0 && f == graph.Unclassified:
+			fact.cause = worst.verdict.cause // the callee knows more
+		case f.Guarded():
+			fact.cause = class(graph.ServerError) // the callee did see it: it told of a guard of its own
 		}
-		fact.target = first.node
+		fact.target, fact.answered = first.node, true
 		fact.protocol = either(h.protocol, first.protocol)
 		if h.out.target != first.node && pe != nil {
 			pe.paired.Add(1)
@@ -308,6 +409,9 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 			return none // one that names no peer, below another service's span, stands for the callee
 		}
 		fact.target = p.dir.byRef(h.node).unknown
+		if beside := s.answeredBeside(h); beside != nil {
+			fact.target, fact.protocol, fact.missing = beside.out.target, beside.out.protocol, !h.guarded()
+		}
 		return fact
 	}
 	if pe.self {
@@ -317,69 +421,12 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return none
 	}
 	if h.out.target != 0 {
-		fact.target, fact.protocol, fact.missing = h.out.target, h.out.protocol, h.out.missing
+		fact.target, fact.protocol, fact.missing, fact.answered = h.out.target, h.out.protocol, h.out.missing, h.out.answered
 		return fact
 	}
 	fact.target, fact.missing = p.dir.fallback(pe)
+	fact.missing = fact.missing && !h.guarded()
 	return fact
-}
-
-// siblings finds retries among the calls that h's parent made to the same peer: an attempt that begins after one that
-// failed had ended, soon enough, is a retry of it. The rule looks at all of them each time, so that the order in which
-// they came does not matter.
-func (p *pairer) siblings(s *shard, h *half, b *batch) {
-	var group [maxSiblings]*half
-	n := 0
-	s.children(h, h.parent, func(c *half) bool {
-		if c.outgoing() && c.node == h.node && c.peer == h.peer && (c.operation == h.operation || c.resend > 0 || h.resend > 0) {
-			group[n] = c
-			n++
-		}
-		return n < maxSiblings
-	})
-	for i, c := range group[:n] {
-		var before, after *half
-		for j, o := range group[:n] {
-			if i == j {
-				continue
-			}
-			if o.start < c.start && o.end() <= latestStart(c) && (before == nil || o.end() > before.end() || o.end() == before.end() && o.id > before.id) {
-				before = o
-			}
-			if c.start < o.start && c.end() <= latestStart(o) && (after == nil || o.start < after.start || o.start == after.start && o.id < after.id) {
-				after = o
-			}
-		}
-		c.flags &^= retry | resolved
-		if retries(before, c) {
-			c.flags |= retry
-		}
-		if after != nil && retries(c, after) {
-			c.flags |= resolved
-		}
-		p.outgoing(s, c, b)
-	}
-}
-
-// latestStart returns when h began at the latest. Some SDKs (JavaScript's) read the start from a clock of whole
-// milliseconds and the length from a finer one: the true start may be almost a millisecond later.
-func latestStart(h *half) int64 {
-	if h.start%1e6 == 0 {
-		return h.start + 1e6 - 1
-	}
-	return h.start
-}
-
-// maxRetryGap is how long after a failed attempt another one is still taken for its retry, or thrice the attempt's
-// length, whichever is longer.
-const maxRetryGap = int64(10e9)
-
-// retries reports whether c is a retry of the attempt before it.
-func retries(before, c *half) bool {
-	if before == nil {
-		return c.resend > 0
-	}
-	return before.retryable() && c.start-before.end() <= max(maxRetryGap, 3*before.duration)
 }
 
 // out appends what a caller's half counts, sign times.
@@ -390,18 +437,18 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
-		Outcome: h.verdict.outcome, Failure: f.failure, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
+		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
 		Operation: h.operation, Instance: h.instance,
 	}
-	if f.flags&retry != 0 {
+	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0
 	}
-	if h.verdict.outcome == graph.Error && f.flags&resolved == 0 {
+	if h.verdict.outcome == graph.Error && f.flags&uint8(resolved) == 0 {
 		c.LogicalErrors = 1
 	}
 	b.calls = append(b.calls, c)
 	if sign > 0 && mix(h.traceLo) <= b.sampled {
-		b.offers = append(b.offers, offerOf(h, c.Edge, f.flags&retry != 0))
+		b.offers = append(b.offers, offerOf(h, c.Edge, f.flags&uint8(retry) != 0))
 	}
 }
 
@@ -412,18 +459,24 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 	}
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: f.source, Target: h.node, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
-		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure, Side: graph.ServerSide,
+		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure(), Cause: h.verdict.cause, Side: graph.ServerSide,
 		Timed: h.role != receives, ClientMissing: f.missing, Operation: h.operation, Instance: h.instance, Version: h.version,
 	}
 	if f.call {
 		c.Calls, c.Logical, c.Messages = 1, 1, h.messages
+		if f.flags&uint8(retry) != 0 {
+			c.Logical = 0
+		}
 		if h.verdict.outcome == graph.Error {
-			c.Errors, c.LogicalErrors = 1, 1
+			c.Errors = 1
+			if f.flags&uint8(resolved) == 0 {
+				c.LogicalErrors = 1
+			}
 		}
 	}
 	b.calls = append(b.calls, c)
 	if sign > 0 && f.call && mix(h.traceLo) <= b.sampled {
-		b.offers = append(b.offers, offerOf(h, c.Edge, false))
+		b.offers = append(b.offers, offerOf(h, c.Edge, f.flags&uint8(retry) != 0))
 	}
 }
 
@@ -453,63 +506,108 @@ func (p *pairer) expire(s *shard, now, wait, keep, late int64, a *analysis, b *b
 			break
 		}
 		s.late.pop()
-		s.unlink(slot)
+		s.forget(slot)
 	}
 }
 
 // alone lets h count by itself.
 func (p *pairer) alone(s *shard, h *half, b *batch) {
 	h.flags |= waited
-	if h.outgoing() {
-		before := h.out
-		p.outgoing(s, h, b)
-		pe := p.dir.peers.at(h.peer)
-		switch {
-		case h.out.target == 0:
-		case pe == nil:
-			if before.target == 0 {
-				b.alone[aloneClient]++
-				h.flags |= keep
-			}
-		case pe.kind == peerHost && p.unanswered(s, h):
-			if !pe.external() {
-				h.flags |= keep
-			}
-			pe.alone.Add(1)
-			b.alone[aloneClient]++
-		}
+	switch {
+	case h.outgoing():
+		p.aloneOut(s, h, b)
+	case h.serving():
+		p.aloneIn(s, h, b)
 	}
-	if !h.serving() || h.in.source != 0 {
+	p.settle(s, h, b)
+}
+
+// aloneOut lets a caller's half count by itself, unless it was answered: about that nothing changes.
+func (p *pairer) aloneOut(s *shard, h *half, b *batch) {
+	if h.out.answered {
 		return
 	}
-	p.incoming(s, h, b)
-	if h.in.source != 0 && h.in.missing {
-		if h.kind == graph.SpanKindConsumer {
-			b.alone[aloneConsumer]++
-		} else {
-			b.alone[aloneServer]++
-		}
+	p.outgoing(s, h, b)
+	pe := p.dir.peers.at(h.peer)
+	if h.out.target == 0 || h.out.answered || pe != nil && p.answered(s, h) {
+		return
+	}
+	b.alone[h.whyAlone(pe)]++
+	switch {
+	case h.guarded():
+		// It never left its caller: nothing comes for it, and it says nothing of who answers there.
+	case pe == nil:
 		h.flags |= keep
+	case pe.kind == peerHost:
+		if !pe.external() {
+			h.flags |= keep
+		}
+		pe.alone.Add(1)
 	}
 }
 
-// unanswered reports whether no callee's half came for h.
-func (p *pairer) unanswered(s *shard, h *half) bool {
-	answered := false
+// whyAlone says why no callee's half came for h.
+func (h *half) whyAlone(pe *peer) aloneReason {
+	f := h.verdict.failure()
+	switch {
+	case pe == nil:
+		return aloneUnnamed
+	case pe.kind == peerDB:
+		return aloneDatabase
+	case pe.kind == peerQueue:
+		return aloneQueue
+	case h.guarded():
+		return aloneGuarded
+	case f == graph.Refused || f == graph.Unresolved || f == graph.TLS:
+		return aloneRefused
+	case f == graph.Timeout:
+		return aloneTimeout
+	case h.out.missing:
+		return aloneSilent
+	}
+	return aloneExternal
+}
+
+// aloneIn lets a callee's half count by itself.
+func (p *pairer) aloneIn(s *shard, h *half, b *batch) {
+	if h.in.source == 0 {
+		p.incoming(s, h, b)
+		if h.in.source != 0 && h.in.missing {
+			h.flags |= keep
+		}
+	}
+	switch {
+	case h.kind != graph.SpanKindServer:
+	case h.in.source == 0 && h.parent != 0 && p.started != 0 && h.start < p.started && s.parentOf(h) == nil:
+		b.alone[aloneBeforeStart]++
+	case !h.in.missing:
+	case s.parentOf(h) == nil:
+		b.alone[aloneUnknownCaller]++
+	default:
+		b.alone[aloneUntracedCaller]++
+	}
+}
+
+// answered reports whether a callee's half came for h.
+func (p *pairer) answered(s *shard, h *half) (answered bool) {
 	s.children(h, h.id, func(c *half) bool {
 		answered = callee(h, c)
 		return !answered
 	})
-	return !answered
+	return answered
 }
 
-// release forgets a half at the end of its time, or keeps it a while longer when its other half may still come late.
+// slowAttempt is how long an attempt must have taken for the next one to come when the others are gone already.
+const slowAttempt = int64(5e9)
+
+// release forgets a half at the end of its time, or keeps it a while longer when its other half, or another attempt, may
+// still come late.
 func (p *pairer) release(s *shard, slot uint32) {
-	if h := s.at(slot); h.flags&keep != 0 {
+	if h := s.at(slot); h.flags&keep != 0 || h.duration > slowAttempt && h.tried() {
 		s.late.push(slot)
 		return
 	}
-	s.unlink(slot)
+	s.forget(slot)
 }
 
 // evict makes room: the oldest halves count as they stand.
@@ -517,7 +615,7 @@ func (p *pairer) evict(s *shard, n int, b *batch) (evicted int64) {
 	for s.n > n {
 		if slot, ok := s.late.oldest(); ok && s.late.len() > n/4 {
 			s.late.pop()
-			s.unlink(slot)
+			s.forget(slot)
 			evicted++
 			continue
 		}
@@ -527,7 +625,7 @@ func (p *pairer) evict(s *shard, n int, b *batch) (evicted int64) {
 				return evicted
 			}
 			s.late.pop()
-			s.unlink(slot)
+			s.forget(slot)
 			evicted++
 			continue
 		}
@@ -538,7 +636,7 @@ func (p *pairer) evict(s *shard, n int, b *batch) (evicted int64) {
 			evicted++
 		}
 		s.queue.pop()
-		s.unlink(slot)
+		s.forget(slot)
 	}
 	return evicted
 }

@@ -1,6 +1,10 @@
 package ingest
 
-import "sync"
+import (
+	"sync"
+
+	"faultline/graph"
+)
 
 const (
 	halfPage    = 1024 // halves in a page
@@ -23,8 +27,18 @@ type shard struct {
 	buckets []bucket
 	mask    uint64
 
-	// failedParents counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
-	failedParents [1024]uint32
+	// triedBelow counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
+	triedBelow [1024]uint32
+
+	notes   slab[note]
+	refs    slab[reference]
+	maxRefs int
+
+	// sent and delivered are the messages that were sent and consumed, for as long as they may lie in their queues and
+	// come again; forgotten are those that had to be forgotten before.
+	sent      memory[sending]
+	delivered memory[delivery]
+	forgotten int64
 
 	touched uint32 // what touch read, so that it is not left out
 
@@ -34,10 +48,14 @@ type shard struct {
 	_ [64]byte
 }
 
-func (s *shard) init() {
+// init makes one of so many shards.
+func (s *shard) init(shards int) {
 	const n = 1 << 8
 	s.buckets, s.mask = make([]bucket, n), n-1
 	s.next = 1
+	s.maxRefs = maxRefs / shards
+	s.sent = newMemory[sending](maxMessages/shards, int64(lateFor))
+	s.delivered = newMemory[delivery](maxMessages/shards, int64(lateFor))
 }
 
 func (s *shard) at(slot uint32) *half { return &s.pages[slot/halfPage][slot%halfPage] }
@@ -95,7 +113,7 @@ func (s *shard) link(slot uint32) {
 	s.buckets[k].child = slot
 	s.n++
 	if h.tried() {
-		s.failedParents[key(h.traceLo, h.parent)&1023]++
+		s.count(h)
 	}
 	if uint64(s.n) > s.mask {
 		s.grow()
@@ -119,11 +137,34 @@ func (s *shard) unlink(slot uint32) {
 	if h.nextChild != 0 {
 		s.at(h.nextChild).prevChild = h.prevChild
 	}
-	if h.tried() {
-		s.failedParents[key(h.traceLo, h.parent)&1023]--
+	if h.flags&counted != 0 {
+		s.triedBelow[key(h.traceLo, h.parent)&1023]--
 	}
 	s.n--
+}
+
+// forget takes a half out for good.
+func (s *shard) forget(slot uint32) {
+	h := s.at(slot)
+	if h.role == sends && h.kind != graph.SpanKindInternal {
+		s.remember(h)
+	}
+	s.unlink(slot)
+	s.drop(h.note)
 	s.free = append(s.free, slot)
+}
+
+// count makes its siblings look for other attempts.
+func (s *shard) count(h *half) {
+	if h.flags&counted == 0 {
+		h.flags |= counted
+		s.triedBelow[key(h.traceLo, h.parent)&1023]++
+	}
+}
+
+// triedBeside reports whether other attempts may be among h's siblings.
+func (s *shard) triedBeside(h *half) bool {
+	return h.parent != 0 && s.triedBelow[key(h.traceLo, h.parent)&1023] > 0
 }
 
 // grow doubles the table.
@@ -170,16 +211,16 @@ func (s *shard) find(like *half, id uint64) *half {
 	return found
 }
 
-// duplicate reports whether the same span is there already.
-func (s *shard) duplicate(h *half) bool {
+// same returns the slot of the same span, 0 when it is not there.
+func (s *shard) same(h *half) uint32 {
 	for slot := s.buckets[key(h.traceLo, h.id)&s.mask].span; slot != 0; {
 		o := s.at(slot)
-		slot = o.nextSame
 		if o.id == h.id && o.traceLo == h.traceLo && o.traceHi == h.traceHi && o.outgoing() == h.outgoing() {
-			return true
+			return slot
 		}
+		slot = o.nextSame
 	}
-	return false
+	return 0
 }
 
 // children calls each for the halves whose parent is id, until it returns false, at most maxChildren. Those whose parent

@@ -244,7 +244,7 @@ func otherClock(a, b *half) bool {
 // offset returns by how much a time below n, by another clock, must be shifted to be plausible.
 func (n *treeSpan) offset(lo, hi int64) int64 {
 	begun := lo >= n.start && lo < n.end
-	switch left := n.h.verdict.failure == graph.Timeout || n.h.verdict.outcome == graph.Cancelled; {
+	switch left := n.h.verdict.failure() == graph.Timeout || n.h.verdict.outcome == graph.Cancelled; {
 	case lo >= n.start && hi <= n.end:
 		return 0
 	case begun && (left || hi-lo > n.end-n.start):

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ var (
 	spansRefused  = prometheus.NewDesc("faultline_spans_refused_total", "Spans refused, by reason.", []string{"reason"}, nil)
 	requests      = prometheus.NewDesc("faultline_requests_total", "OTLP requests, by outcome.", []string{"outcome"}, nil)
 	spansDropped  = prometheus.NewDesc("faultline_dropped_total", "Spans or facts dropped after they were accepted, by reason.", []string{"reason"}, nil)
-	spansUnpaired = prometheus.NewDesc("faultline_spans_unpaired_total", "Halves of calls that stayed alone, by kind of half.", []string{"kind"}, nil)
+	spansUnpaired = prometheus.NewDesc("faultline_spans_unpaired_total", "Halves of calls that stayed alone, by kind of half and why.", []string{"kind", "reason"}, nil)
 	tracesSeen    = prometheus.NewDesc("faultline_traces_total", "Roots of traces, by whether what is below them was looked at together.", []string{"outcome"}, nil)
 	spansLate     = prometheus.NewDesc("faultline_spans_late_total", "Halves that came after their edge had been shown provisionally.", nil, nil)
 	spansPending  = prometheus.NewDesc("faultline_spans_pending", "Spans in flight, waiting for their other half.", nil, nil)
@@ -112,7 +113,10 @@ func (c *countersCollector) Collect(ch chan<- prometheus.Metric) {
 	by(spansRefused, n.Refused)
 	by(requests, n.Requests)
 	by(spansDropped, n.Dropped)
-	by(spansUnpaired, n.Unpaired)
+	for k, n := range n.Unpaired {
+		kind, reason, _ := strings.Cut(k, "_")
+		counter(spansUnpaired, n, kind, reason)
+	}
 	by(tracesSeen, n.Traces)
 	counter(spansLate, n.Late)
 	gauge(spansPending, float64(n.Pending))

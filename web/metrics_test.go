@@ -67,7 +67,7 @@ func TestMetrics(t *testing.T) {
 		{"faultline_spans_refused_total", 10, []string{"reason", "bad_span_id"}},
 		{"faultline_requests_total", 9, []string{"outcome", "ok"}},
 		{"faultline_dropped_total", 2, []string{"reason", "too_late"}},
-		{"faultline_spans_unpaired_total", 3, []string{"kind", "client"}},
+		{"faultline_spans_unpaired_total", 3, []string{"kind", "client", "reason", "external"}},
 		{"faultline_traces_total", 8, []string{"outcome", "analysed"}},
 		{"faultline_spans_late_total", 4, nil},
 		{"faultline_spans_pending", 5, nil},

@@ -39,7 +39,7 @@ type Ingestion struct {
 	Refused      map[string]int64 `json:"refused" doc:"By reason"`
 	Requests     map[string]int64 `json:"requests" doc:"By outcome"`
 	Dropped      map[string]int64 `json:"dropped" doc:"By reason"`
-	Unpaired     map[string]int64 `json:"unpaired" doc:"Halves of calls that stayed alone, by kind"`
+	Unpaired     map[string]int64 `json:"unpaired" doc:"Halves of calls that stayed alone, by kind and reason, as client_external"`
 	Traces       map[string]int64 `json:"traces" doc:"Roots of traces, by whether what is below them was looked at together"`
 	Late         int64            `json:"late" doc:"Halves that came after their edge had been shown provisionally"`
 	Pending      int64            `json:"pending" doc:"Spans that wait for their other half"`

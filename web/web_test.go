@@ -278,7 +278,7 @@ func shopTrace() graph.Trace {
 func counters() graph.Counters {
 	return graph.Counters{
 		Received: 1000, Accepted: 990, Refused: map[string]int64{"bad_span_id": 10}, Requests: map[string]int64{"ok": 9, "malformed": 1},
-		Dropped: map[string]int64{"too_late": 2}, Unpaired: map[string]int64{"client": 3}, Traces: map[string]int64{"analysed": 8}, Late: 4, Pending: 5, Bytes: 6000, LastSpan: testNow.Add(-time.Second),
+		Dropped: map[string]int64{"too_late": 2}, Unpaired: map[string]int64{"client_external": 3}, Traces: map[string]int64{"analysed": 8}, Late: 4, Pending: 5, Bytes: 6000, LastSpan: testNow.Add(-time.Second),
 		Senders: []graph.Sender{{Node: checkout, SDK: "go 1.38.0", Spans: 900, LastSeen: testNow.Add(-time.Second)}, {Node: mailer, Spans: 90, LastSeen: testNow.Add(-time.Minute)}},
 	}
 }

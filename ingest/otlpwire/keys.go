@@ -15,6 +15,9 @@ const (
 	HTTPHost
 	HTTPURL
 	HTTPResendCount
+	HTTPAttemptCount
+	HTTPIdempotencyKey
+	HTTPRetryAfter
 	URLTemplate
 	URLFull
 	RetryCount
@@ -27,6 +30,12 @@ const (
 	RPCGRPCStatusCode
 	RPCConnectErrorCode
 	RPCJSONErrorCode
+	RPCAttempts
+	RPCTransparentRetry
+	RPCMetadataAttempts
+	RPCGRPCMetadataAttempts
+	RPCMetadataPushback
+	RPCGRPCMetadataPushback
 	GRPCStatusCode
 	ServerAddress
 	ServerPort
@@ -67,6 +76,16 @@ const (
 	MessagingOperationType
 	MessagingOperation
 	MessagingBatchCount
+	MessagingConsumerGroup
+	MessagingSubscription
+	MessagingKafkaGroup
+	MessagingKafkaGroupOld
+	MessagingEventHubsGroup
+	MessagingRocketMQGroup
+	MessagingServiceBusDeliveries
+	MessagingPubSubDeliveries
+	MessagingEventHubsEnqueued
+	MessagingServiceBusEnqueued
 	FaaSInvokedName
 	FaaSTrigger
 	ErrorType
@@ -82,12 +101,19 @@ var keyNames = [numKeys]string{
 	HTTPRequestMethod: "http.request.method", HTTPMethod: "http.method",
 	HTTPResponseStatusCode: "http.response.status_code", HTTPStatusCode: "http.status_code",
 	HTTPRoute: "http.route", HTTPHost: "http.host", HTTPURL: "http.url", HTTPResendCount: "http.request.resend_count",
+	HTTPAttemptCount:   "http.request.header.x-envoy-attempt-count",
+	HTTPIdempotencyKey: "http.request.header.idempotency-key", HTTPRetryAfter: "http.response.header.retry-after",
 	URLTemplate: "url.template", URLFull: "url.full", RetryCount: "retry.count",
 	RPCSystemName: "rpc.system.name", RPCSystem: "rpc.system", RPCMethod: "rpc.method", RPCService: "rpc.service",
 	RPCStatusCode: "rpc.status_code", RPCResponseStatusCode: "rpc.response.status_code",
 	RPCGRPCStatusCode: "rpc.grpc.status_code", RPCConnectErrorCode: "rpc.connect_rpc.error_code",
 	RPCJSONErrorCode: "rpc.jsonrpc.error_code", GRPCStatusCode: "grpc.status_code",
-	ServerAddress: "server.address", ServerPort: "server.port", NetPeerName: "net.peer.name", NetPeerPort: "net.peer.port",
+	RPCAttempts: "previous-rpc-attempts", RPCTransparentRetry: "transparent-retry",
+	RPCMetadataAttempts:     "rpc.request.metadata.grpc-previous-rpc-attempts",
+	RPCGRPCMetadataAttempts: "rpc.grpc.request.metadata.grpc-previous-rpc-attempts",
+	RPCMetadataPushback:     "rpc.response.metadata.grpc-retry-pushback-ms",
+	RPCGRPCMetadataPushback: "rpc.grpc.response.metadata.grpc-retry-pushback-ms",
+	ServerAddress:           "server.address", ServerPort: "server.port", NetPeerName: "net.peer.name", NetPeerPort: "net.peer.port",
 	NetSockPeerName: "net.sock.peer.name", NetworkPeerAddress: "network.peer.address",
 	NetSockPeerAddr: "net.sock.peer.addr", NetPeerIP: "net.peer.ip",
 	ServicePeerName: "service.peer.name", ServicePeerNamespace: "service.peer.namespace", PeerService: "peer.service",
@@ -103,8 +129,15 @@ var keyNames = [numKeys]string{
 	MessagingDestinationTemporary: "messaging.destination.temporary",
 	MessagingDestinationAnonymous: "messaging.destination.anonymous",
 	MessagingOperationType:        "messaging.operation.type", MessagingOperation: "messaging.operation",
-	MessagingBatchCount: "messaging.batch.message_count",
-	FaaSInvokedName:     "faas.invoked_name", FaaSTrigger: "faas.trigger",
+	MessagingBatchCount:    "messaging.batch.message_count",
+	MessagingConsumerGroup: "messaging.consumer.group.name", MessagingSubscription: "messaging.destination.subscription.name",
+	MessagingKafkaGroup: "messaging.kafka.consumer.group", MessagingKafkaGroupOld: "messaging.kafka.consumer_group",
+	MessagingEventHubsGroup: "messaging.eventhubs.consumer.group", MessagingRocketMQGroup: "messaging.rocketmq.client_group",
+	MessagingServiceBusDeliveries: "messaging.servicebus.message.delivery_count",
+	MessagingPubSubDeliveries:     "messaging.gcp_pubsub.message.delivery_attempt",
+	MessagingEventHubsEnqueued:    "messaging.eventhubs.message.enqueued_time",
+	MessagingServiceBusEnqueued:   "messaging.servicebus.message.enqueued_time",
+	FaaSInvokedName:               "faas.invoked_name", FaaSTrigger: "faas.trigger",
 	ErrorType: "error.type", ExceptionType: "exception.type",
 	SamplingProbability: "sampling.probability", SampleRateUpper: "SampleRate", SampleRateLower: "sample_rate",
 	SampleRateCamel: "sampleRate",
@@ -113,7 +146,7 @@ var keyNames = [numKeys]string{
 // String returns the attribute's name.
 func (k Key) String() string { return keyNames[k%numKeys] }
 
-// The table finds a key by a hash of its length and four of its bytes; init searches a multiplier that gives every
+// The table finds a key by a hash of its length and five of its bytes; init searches a multiplier that gives every
 // kept key a slot of its own, so a look-up is one multiplication and at most one comparison.
 const keySlots = 2048
 
@@ -140,13 +173,16 @@ search:
 
 func keySlot(b []byte) uint64 {
 	n := uint64(len(b))
-	x := n | uint64(b[0])<<8 | uint64(b[n-1])<<16 | uint64(b[n>>1])<<24 | uint64(b[n*3>>2])<<32
+	x := n | uint64(b[0])<<8 | uint64(b[n-1])<<16 | uint64(b[n>>1])<<24 | uint64(b[n*3>>2])<<32 | uint64(b[n-6])<<40
 	return x * keyMultiplier >> (64 - 11)
 }
 
+// The lengths of the kept keys' names.
+const shortestName, longestName = 7, 52
+
 // lookup returns the key of a name, NoKey when it is not one that is kept.
 func lookup(b []byte) Key {
-	if len(b) < 7 || len(b) > 32 {
+	if len(b) < shortestName || len(b) > longestName {
 		return NoKey
 	}
 	if k := keyTable[keySlot(b)]; string(b) == keyNames[k] {

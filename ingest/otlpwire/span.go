@@ -3,7 +3,7 @@ package otlpwire
 import "encoding/binary"
 
 // MaxLinks is how many of a span's links are kept; Span.NumLinks counts all.
-const MaxLinks = 8
+const MaxLinks = 32
 
 // Link is a span link: the ids as they came.
 type Link struct{ Trace, Span []byte }

@@ -1,0 +1,365 @@
+package ingest
+
+import (
+	"faultline/graph"
+	"faultline/ingest/otlpwire"
+)
+
+// note is what a half says beside its numbers; few have one.
+type note struct {
+	group      graph.Label // of a consumer
+	refs       uint32      // the first of the spans that a consumer links to
+	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
+	enqueued   int64       // when its message came into the queue, nanoseconds since the epoch; 0 is not known
+	pushback   int64       // how long the answer asked to wait before another attempt, nanoseconds
+}
+
+// reference names a span.
+type reference struct {
+	traceHi, traceLo, span uint64
+	next                   uint32 // in its slab
+}
+
+func (r reference) hash() uint64 { return fold(r.traceLo^mix(r.traceHi), r.span) }
+
+// What a shard remembers of messages, and how many links of consumers that wait.
+const (
+	maxMessages = 128 << 10 // of an Intake, in each of two generations
+	maxRefs     = 256 << 10 // of an Intake
+)
+
+// sending is what is remembered of a message that was sent.
+type sending struct {
+	end  int64 // nanoseconds since the epoch
+	peer uint32
+	many bool // of several messages, so that each consumer of one is a first one
+}
+
+func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.messages > 1} }
+
+// remember keeps when a message was sent, whose consumer may take a while.
+func (s *shard) remember(h *half) {
+	r := reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}
+	s.forgotten += int64(s.sent.put(r.hash(), sendingOf(h), h.arrived))
+}
+
+// sender returns what is known of the message that a span sent.
+func (s *shard) sender(r reference) (sending, bool) {
+	like := half{traceHi: r.traceHi, traceLo: r.traceLo}
+	if h := s.find(&like, r.span); h != nil {
+		return sendingOf(h), h.role == sends && h.outgoing()
+	}
+	return s.sent.get(r.hash())
+}
+
+// adopt takes over what a half says beside its numbers.
+func (s *shard) adopt(h *half, b *batch) {
+	if h.note == 0 {
+		return
+	}
+	n := b.notes[h.note-1]
+	from := n.refs
+	n.refs = 0
+	for from != 0 {
+		r := b.refs[from-1]
+		from = r.next
+		if s.refs.n >= s.maxRefs {
+			b.dropped[dropLink]++
+			continue
+		}
+		r.next = n.refs
+		n.refs = s.refs.put(r)
+	}
+	h.note = s.notes.put(n)
+}
+
+// drop forgets a note.
+func (s *shard) drop(i uint32) {
+	if i == 0 {
+		return
+	}
+	for r := s.notes.at(i).refs; r != 0; {
+		next := s.refs.at(r).next
+		s.refs.drop(r)
+		r = next
+	}
+	s.notes.drop(i)
+}
+
+// queueless reports whether h is a consumer that does not name its queue, and whose producers may.
+func (s *shard) queueless(h *half) bool {
+	return h.peer == 0 && (h.role == processes || h.role == receives) &&
+		(h.parent != 0 || h.note != 0 && s.notes.at(h.note).refs != 0)
+}
+
+// pushback returns how long an answer asked to wait.
+func (s *shard) pushback(h *half) int64 {
+	if h.note == 0 {
+		return 0
+	}
+	return s.notes.at(h.note).pushback
+}
+
+// The attributes that say it, in the order in which they count.
+var (
+	groupKeys = []otlpwire.Key{
+		otlpwire.MessagingConsumerGroup, otlpwire.MessagingSubscription, otlpwire.MessagingKafkaGroup,
+		otlpwire.MessagingKafkaGroupOld, otlpwire.MessagingEventHubsGroup, otlpwire.MessagingRocketMQGroup,
+	}
+	deliveryKeys = [...]otlpwire.Key{otlpwire.MessagingServiceBusDeliveries, otlpwire.MessagingPubSubDeliveries}
+	enqueuedKeys = [...]otlpwire.Key{otlpwire.MessagingEventHubsEnqueued, otlpwire.MessagingServiceBusEnqueued}
+	pushbackKeys = [...]otlpwire.Key{otlpwire.RPCMetadataPushback, otlpwire.RPCGRPCMetadataPushback}
+	resendKeys   = [...]otlpwire.Key{otlpwire.HTTPResendCount, otlpwire.RetryCount, otlpwire.RPCAttempts}
+	attemptKeys  = [...]otlpwire.Key{otlpwire.RPCMetadataAttempts, otlpwire.RPCGRPCMetadataAttempts, otlpwire.HTTPResendCount}
+)
+
+// first returns the first of the attributes that is a number above zero, 0 when none is.
+func first(sp *otlpwire.Span, keys ...otlpwire.Key) int64 {
+	for _, k := range keys {
+		if n, ok := number(sp.Get(k)); ok && n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// maxPushback bounds the wait that an answer may ask for: an hour.
+const maxPushback = 3600
+
+// annotate reads what a call says of attempts: which one it is, and whether another one may follow.
+func annotate(h *half, sp *otlpwire.Span, b *batch) {
+	if h.serving() {
+		h.resend = uint8(min(max(first(sp, attemptKeys[:]...), first(sp, otlpwire.HTTPAttemptCount)-1), 255))
+		return
+	}
+	h.resend = uint8(min(first(sp, resendKeys[:]...), 255))
+	if v := sp.Get(otlpwire.RPCTransparentRetry); v.Type == otlpwire.Bool && v.Num == 1 || string(v.Text) == "true" || string(v.Text) == "1" {
+		h.flags |= transparent
+	}
+	if m := sp.Text(methodKeys...); (string(m) == "POST" || string(m) == "PATCH") && !sp.Has(otlpwire.HTTPIdempotencyKey) {
+		h.flags |= once
+	}
+	if h.verdict.outcome != graph.Error {
+		return
+	}
+	if flags := sp.Text(otlpwire.ResponseFlags); len(flags) > 0 && hasFlag(flags, graph.RetryLimit) {
+		h.flags |= exhausted
+	}
+	wait := min(first(sp, otlpwire.HTTPRetryAfter), maxPushback) * 1e9
+	if wait == 0 {
+		wait = min(first(sp, pushbackKeys[:]...), maxPushback*1000) * 1e6
+	}
+	if wait > 0 {
+		b.notes = append(b.notes, note{pushback: wait})
+		h.note = uint32(len(b.notes))
+	}
+}
+
+// annotateConsumer reads what a consumer says of the messages that it got. group is its consumer group's label.
+func annotateConsumer(h *half, sp *otlpwire.Span, group graph.Label, b *batch) {
+	n := note{group: group, deliveries: uint8(min(first(sp, deliveryKeys[:]...), 255))}
+	if at := first(sp, enqueuedKeys[:]...); at < 1<<33 {
+		n.enqueued = at * 1e9
+	}
+	for _, l := range sp.Links[:min(sp.NumLinks, otlpwire.MaxLinks)] {
+		if r, ok := referenceOf(l); ok {
+			r.next = n.refs
+			b.refs = append(b.refs, r)
+			n.refs = uint32(len(b.refs))
+		}
+	}
+	if n != (note{}) {
+		b.notes = append(b.notes, n)
+		h.note = uint32(len(b.notes))
+	}
+}
+
+// consumed is a consumer's half that has waited, on its way to be told what it waited for.
+type consumed struct {
+	consumer reference
+	node     graph.NodeRef
+	edge     graph.EdgeRef
+	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message.
+	taken, end, duration int64
+	weight               int32
+	failed               bool
+	processes            bool // rather than receives
+	queueless            bool // its queue is not known
+	note                 note
+	// from and to are the producers in the batch.
+	from, to int
+}
+
+// consumed gathers what a consumer that has waited says, to be looked at when the shard is not locked: its producers may
+// lie in others.
+func (s *shard) consumed(h *half, b *batch) {
+	switch {
+	case h.in.source != 0 && !h.in.call: // it serves a call
+		return
+	case h.in.source == 0 && !s.queueless(h), h.role == receives && s.processed(h): // it counts nowhere
+		return
+	}
+	c := consumed{
+		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, edge: h.serves(),
+		taken: h.start, end: h.end(), duration: h.duration, weight: h.weight, failed: h.verdict.outcome == graph.Error,
+		processes: h.role == processes, queueless: h.in.source == 0 || h.in.missing && s.queueless(h), from: len(b.producers),
+	}
+	if h.role == receives {
+		c.taken = h.end() // before, it waited for the message
+	}
+	if above := s.find(h, h.parent); h.parent != 0 && (above == nil || above.role == sends && above.outgoing()) {
+		b.producers = append(b.producers, reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.parent})
+	}
+	if h.note != 0 {
+		c.note = *s.notes.at(h.note)
+		for i := c.note.refs; i != 0; {
+			r := *s.refs.at(i)
+			i, r.next = r.next, 0
+			if !contains(b.producers[c.from:], r) {
+				b.producers = append(b.producers, r)
+			}
+		}
+	}
+	c.to = len(b.producers)
+	b.consumed = append(b.consumed, c)
+}
+
+func contains(refs []reference, r reference) bool {
+	for _, o := range refs {
+		if o == r {
+			return true
+		}
+	}
+	return false
+}
+
+// consume finds out how long messages lay in their queues and which of them had been delivered before, now that their
+// consumers have waited. It takes the locks of shards one after the other, never two.
+func (in *Intake) consume(b *batch) {
+	for i := range b.consumed {
+		c := &b.consumed[i]
+		from := len(b.facts)
+		sent := 0
+		for _, r := range b.producers[c.from:c.to] {
+			sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
+			sh.mu.Lock()
+			by, ok := sh.sender(r)
+			if c.processes && c.note.deliveries == 0 && !by.many {
+				sh.deliver(r, c, b)
+			}
+			sh.mu.Unlock()
+			if !ok {
+				continue
+			}
+			sent++
+			b.lag(c, c.taken-by.end)
+			if c.queueless {
+				in.consumesFrom(c, by.peer, b)
+			}
+		}
+		switch {
+		case sent > 0:
+		case c.note.enqueued != 0:
+			b.lag(c, c.taken-c.note.enqueued)
+		case c.from == c.to:
+			b.alone[aloneNoContext]++
+		default:
+			b.alone[aloneUnsent]++
+		}
+		if c.note.deliveries > 1 {
+			b.fact(c.edge, c.end, graph.Redelivery, 0, c.weight, c.failed)
+		}
+		if c.note.group != 0 {
+			b.facts = append(b.facts, graph.Fact{
+				Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.note.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
+			})
+		}
+		if c.queueless {
+			in.consumesFrom(c, 0, b)
+		}
+		if c.edge.Source == 0 {
+			b.facts = b.facts[:from]
+			continue
+		}
+		for i := range b.facts[from:] {
+			b.facts[from+i].Edge = c.edge
+		}
+	}
+}
+
+// lag emits how long a message lay in its queue.
+func (b *batch) lag(c *consumed, lag int64) {
+	m := graph.Lag
+	if lag < 0 {
+		m, lag = graph.LagSkewed, -lag
+	}
+	b.fact(c.edge, c.end, m, lag, c.weight, false)
+}
+
+// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names.
+func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
+	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
+	h := sh.find(&like, c.consumer.span)
+	if h == nil {
+		return
+	}
+	if p := in.pairer.dir.peers.at(peer); p != nil && p.kind == peerQueue && h.peer == 0 {
+		h.peer, c.queueless = peer, false
+	} else if peer != 0 {
+		return
+	}
+	h.flags |= linked
+	in.pairer.incoming(sh, h, b)
+	c.edge = h.serves()
+}
+
+// delivery is what is remembered of a message that was consumed.
+type delivery struct {
+	start, end int64 // nanoseconds since the epoch
+	weight     int32
+	failed     bool
+}
+
+// maxDeliveries bounds how many deliveries of one message to one group are told apart.
+const maxDeliveries = 8
+
+// deliver remembers that a message was consumed, and emits what it is to the deliveries before and after it, to the same
+// group of the same service: the later one of two is a redelivery. What was emitted of two between which this one lies is
+// taken back.
+func (s *shard) deliver(r reference, c *consumed, b *batch) {
+	k := fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+	x := delivery{c.end - c.duration, c.end, c.weight, c.failed}
+	var before, after delivery
+	n := uint64(0)
+	for ; n < maxDeliveries; n++ {
+		d, ok := s.delivered.get(k + n)
+		if !ok {
+			break
+		}
+		if d.start <= x.start {
+			if d.start >= before.start {
+				before = d
+			}
+		} else if after.start == 0 || d.start < after.start {
+			after = d
+		}
+	}
+	if n == maxDeliveries {
+		return
+	}
+	s.forgotten += int64(s.delivered.put(k+n, x, c.end))
+	b.redelivery(c, before, after, -1)
+	b.redelivery(c, before, x, 1)
+	b.redelivery(c, x, after, 1)
+}
+
+// redelivery emits, sign times, that a message was delivered before and again, if both are deliveries and the one was
+// over when the other began.
+func (b *batch) redelivery(c *consumed, before, again delivery, sign int32) {
+	if before.start != 0 && again.start != 0 && before.end <= again.start {
+		b.fact(c.edge, again.end, graph.Redelivery, again.start-before.end, sign*again.weight, again.failed)
+	}
+}

@@ -1,0 +1,272 @@
+package ingest
+
+import (
+	"cmp"
+	"slices"
+
+	"faultline/graph"
+)
+
+// What only both halves of a call show, or a call beside others, is emitted once: when the second of those that it needs
+// has waited. All that came within the wait is there by then, so the order in which it came changes nothing.
+
+// minSkew is the least difference of clocks that is spoken of: some clocks count whole milliseconds.
+const minSkew = int64(1e6)
+
+// settle emits the facts that are due now that h has waited.
+func (p *pairer) settle(s *shard, h *half, b *batch) {
+	if h.flags&mute != 0 {
+		return
+	}
+	if h.outgoing() {
+		if s.triedBeside(h) {
+			p.settleAttempt(s, h, b)
+		}
+		if h.out.answered && h.out.calls > 1 {
+			b.attemptsBelow(s, h)
+		}
+		if h.flags&about != 0 {
+			s.children(h, h.id, func(c *half) bool {
+				if c.flags&(outside|waited) == outside|waited {
+					b.apart(h, c)
+				}
+				return true
+			})
+		}
+	}
+	if h.flags&outside != 0 {
+		if above := s.parentOf(h); above != nil && above.outgoing() && callee(above, h) {
+			if above.flags&waited != 0 {
+				b.apart(above, h)
+			} else {
+				above.flags |= about
+			}
+		}
+	}
+	if h.in.call && h.in.flags&uint8(retry) != 0 {
+		b.servedAgain(s, h)
+	}
+	if h.role == processes || h.role == receives {
+		s.consumed(h, b)
+	}
+}
+
+// fact appends a value of a measure.
+func (b *batch) fact(edge graph.EdgeRef, end int64, m graph.Measure, value int64, weight int32, failed bool) {
+	b.facts = append(b.facts, graph.Fact{
+		Edge: edge, End: end, Dimension: graph.Measured, Label: graph.Label(m), Value: value, Weight: weight, Failed: failed,
+	})
+}
+
+// called returns the edge on which a caller's half counts.
+func (h *half) called() graph.EdgeRef {
+	return graph.EdgeRef{Source: h.node, Target: h.out.target, Protocol: h.out.protocol}
+}
+
+// serves returns the edge on which a callee's half counts.
+func (h *half) serves() graph.EdgeRef {
+	return graph.EdgeRef{Source: h.in.source, Target: h.node, Protocol: h.in.protocol}
+}
+
+// apart emits what it means that the callee's half h does not lie within the caller's half c: work for nobody, or clocks
+// that differ. Where the caller had left, the callee may well end after it, and only a beginning before the call shows
+// that the callee's clock is behind; the work is corrected by as much. Where it had not, the halves' lengths, which no
+// clock falsifies, say how far from the middle of the call the callee can have been.
+func (b *batch) apart(c, h *half) {
+	if c.flags&mute != 0 || h.in.source != c.node || h.in.call {
+		return
+	}
+	weight := max(c.weight, h.weight)
+	behind := c.start - h.start
+	if c.verdict.outcome == graph.Cancelled || c.verdict.failure() == graph.Timeout {
+		if behind > minSkew {
+			b.fact(h.serves(), h.end(), graph.SkewBehind, behind, weight, false)
+		}
+		if wasted := min(h.end()+max(0, behind)-c.end(), h.duration); wasted > 0 {
+			b.fact(h.serves(), h.end(), graph.Wasted, wasted, weight, false)
+		}
+		return
+	}
+	gap := c.duration - h.duration
+	ahead := (h.start - c.start + h.end() - c.end()) / 2
+	if gap < 0 {
+		// It worked on after it had answered. Only a beginning outside of the call shows the clocks.
+		gap, ahead = 0, max(0, h.start-c.end())-max(0, behind)
+	}
+	switch limit := max(gap, minSkew); {
+	case ahead > limit:
+		b.fact(h.serves(), h.end(), graph.Skew, ahead, weight, false)
+	case -ahead > limit:
+		b.fact(h.serves(), h.end(), graph.SkewBehind, -ahead, weight, false)
+	}
+}
+
+// settleAttempt emits what h is in its logical call.
+func (p *pairer) settleAttempt(s *shard, h *half, b *batch) {
+	var g siblings
+	g.gather(s, h)
+	i := slices.Index(g.of[:g.n], h)
+	if i < 0 || h.out.target == 0 {
+		return // one of too many, or part of another call
+	}
+	failed := h.verdict.outcome == graph.Error
+	switch earlier := g.to[i]; g.is[i] {
+	case retries:
+		if earlier == nil {
+			break
+		}
+		gap := max(0, h.start-earlier.end())
+		b.again(h.called(), h.end(), gap, h.weight, failed)
+		if j := slices.Index(g.of[:g.n], earlier); g.is[j] == retries && g.to[j] != nil && g.isFirst(g.to[j]) {
+			b.growth(h.called(), h.end(), max(0, earlier.start-g.to[j].end()), gap, h.weight, failed)
+		}
+		if wait := s.pushback(earlier); wait > 0 {
+			b.fact(h.called(), h.end(), graph.RetryPushback, gap, h.weight, gap < wait)
+		}
+		if earlier.flags&waited != 0 {
+			p.madeTwice(s, earlier, h, b)
+		}
+	case resends:
+		if earlier != nil {
+			b.fact(h.called(), h.end(), graph.Resend, max(0, h.start-earlier.end()), h.weight, failed)
+		}
+	case hedges:
+		b.fact(h.called(), h.end(), graph.Hedge, h.start-earlier.start, h.weight, failed)
+	case unrelated:
+	}
+	for j, o := range g.of[:g.n] {
+		if g.is[j] == retries && g.to[j] == h && o.flags&waited != 0 {
+			p.madeTwice(s, h, o, b)
+		}
+	}
+}
+
+// isFirst reports whether c is the first attempt of its logical call.
+func (g *siblings) isFirst(c *half) bool {
+	return g.is[slices.Index(g.of[:g.n], c)] == unrelated
+}
+
+// again emits a retry and how long it waited.
+func (b *batch) again(edge graph.EdgeRef, end, gap int64, weight int32, failed bool) {
+	b.fact(edge, end, graph.RetryGap, gap, weight, failed)
+}
+
+// growth emits how the second wait of a logical call compares to the first.
+func (b *batch) growth(edge graph.EdgeRef, end, first, second int64, weight int32, failed bool) {
+	b.fact(edge, end, graph.RetryGrowth, second*1000/max(first, 1), weight, failed)
+}
+
+// madeTwice emits that a call that must not be made twice was, after its first attempt may have been carried out.
+func (p *pairer) madeTwice(s *shard, first, again *half, b *batch) {
+	if again.flags&once == 0 || first.flags&mute != 0 || first.out.target == 0 {
+		return
+	}
+	f := first.out.cause.Failure()
+	if f != graph.Timeout && f != graph.LostResponse {
+		return
+	}
+	done := f == graph.LostResponse
+	s.children(first, first.id, func(c *half) bool {
+		done = done || c.serving() && callee(first, c) && c.verdict.outcome == graph.OK
+		return !done
+	})
+	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
+	if !done {
+		first.flags |= doubted
+	}
+}
+
+// carriedOut corrects what madeTwice emitted of first, now that its callee's half c has come. was is how first counted
+// before.
+func (p *pairer) carriedOut(first, c *half, was outFact, b *batch) {
+	if !c.serving() || !callee(first, c) {
+		return
+	}
+	done := c.verdict.outcome == graph.OK
+	edge := graph.EdgeRef{Source: first.node, Target: was.target, Protocol: was.protocol}
+	b.fact(edge, first.end(), graph.UnsafeRetry, first.duration, -first.weight, false)
+	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
+	if done {
+		first.flags &^= doubted
+	}
+}
+
+// attemptsBelow emits the attempts that the library of h made under its one span, as their callee saw them.
+func (b *batch) attemptsBelow(s *shard, h *half) {
+	var below [maxSiblings]*half
+	n := 0
+	s.children(h, h.id, func(c *half) bool {
+		if c.serving() && c.node == h.out.target {
+			below[n] = c
+			n++
+		}
+		return n < maxSiblings
+	})
+	slices.SortFunc(below[:n], func(x, y *half) int { return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(x.id, y.id)) })
+	var first int64 // the first wait
+	for i := 1; i < n; i++ {
+		before, c := below[i-1], below[i]
+		failed := c.verdict.outcome == graph.Error
+		switch {
+		case c.start < before.end():
+			b.fact(h.called(), h.end(), graph.Hedge, c.start-before.start, h.weight, failed)
+		case before.verdict.outcome == graph.Error:
+			gap := c.start - before.end()
+			b.again(h.called(), h.end(), gap, h.weight, failed)
+			if i == 1 {
+				first = gap
+			} else if i == 2 && below[0].verdict.outcome == graph.Error {
+				b.growth(h.called(), h.end(), first, gap, h.weight, failed)
+			}
+		}
+	}
+}
+
+// attemptOf says what a call that only its callee shows is in its logical call, by what it says of attempts before it.
+func (s *shard) attemptOf(h *half) (flags uint8) {
+	if h.resend > 0 {
+		flags = uint8(retry)
+	}
+	if s.triedBeside(h) {
+		s.children(h, h.parent, func(c *half) bool {
+			if c != h && c.serving() && c.node == h.node && c.resend > h.resend && c.start > h.start {
+				flags |= uint8(resolved)
+			}
+			return flags&uint8(resolved) == 0
+		})
+	}
+	return flags
+}
+
+// servedAgain emits a retry that only its callee shows, if the attempt before it is there.
+func (b *batch) servedAgain(s *shard, h *half) {
+	var before *half
+	if h.parent != 0 {
+		s.children(h, h.parent, func(c *half) bool {
+			if c.serving() && c.node == h.node && c.resend < h.resend && c.end() <= h.start &&
+				(before == nil || c.end() > before.end() || c.end() == before.end() && c.id > before.id) {
+				before = c
+			}
+			return true
+		})
+	}
+	if before != nil {
+		b.again(h.serves(), h.end(), h.start-before.end(), h.weight, h.verdict.outcome == graph.Error)
+	}
+}
+
+// answeredBeside returns the sibling whose callee is known, of a call that does not name its peer: an attempt of the same
+// call, by a library that names it nowhere.
+func (s *shard) answeredBeside(h *half) (beside *half) {
+	if !s.triedBeside(h) {
+		return nil
+	}
+	s.children(h, h.parent, func(c *half) bool {
+		if c.outgoing() && c.node == h.node && c.peer == h.peer && c.operation == h.operation && c.out.answered &&
+			(beside == nil || c.start < beside.start || c.start == beside.start && c.id < beside.id) {
+			beside = c
+		}
+		return true
+	})
+	return beside
+}
