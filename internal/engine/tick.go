@@ -60,9 +60,16 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 		state = e.Feed.State(now)
 		maps.DeleteFunc(state, func(key string, value []byte) bool { return bytes.Equal(value, e.state[key]) })
 	}
-	for len(parts) > 0 || len(e.traces) > 0 || len(state) > 0 {
+	findings, learned := e.Judge.toStore()
+	if learned != nil {
+		if state == nil {
+			state = map[string][]byte{}
+		}
+		state[memoryStateKey] = learned
+	}
+	for len(parts) > 0 || len(e.traces) > 0 || len(findings) > 0 || len(state) > 0 {
 		n := batchOf(parts, limit)
-		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, State: state}
+		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, Findings: findings, State: state}
 		if err := e.Store.Write(ctx, batch); err != nil {
 			e.wait(parts, now, err)
 			return fmt.Errorf("store a batch: %w", err)
@@ -73,7 +80,8 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 		e.status.LastWrite = now
 		e.mu.Unlock()
 		maps.Copy(e.state, state)
-		parts, e.traces, state = parts[n:], nil, nil
+		e.Judge.kept(findings, learned)
+		parts, e.traces, findings, learned, state = parts[n:], nil, nil, nil, nil
 	}
 	if withState {
 		e.stateAt = now
