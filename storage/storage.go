@@ -21,7 +21,7 @@ var ErrNotFound = errors.New("not found")
 type Retention struct {
 	Fine   time.Duration // windows of graph.WindowLength
 	Minute time.Duration
-	Hour   time.Duration
+	Hour   time.Duration // findings as well
 	Traces time.Duration
 }
 
@@ -36,6 +36,8 @@ type Batch struct {
 	// Windows are parts of windows of graph.WindowLength (Edges) and graph.DetailLength (Details and Nodes).
 	Windows []graph.Part
 	Traces  []graph.KeptTrace
+	// Findings replace those with the same key and beginning.
+	Findings []graph.Finding
 	// State replaces the values of the named keys.
 	State map[string][]byte
 }
@@ -80,6 +82,28 @@ type TraceQuery struct {
 	Limit    int                // 1…1000
 }
 
+// FindingQuery asks for findings that were open at some time in [From, To), the latest to begin first.
+type FindingQuery struct {
+	From, To time.Time
+	Env      string
+	HasEnv   bool
+	Edge     string // edge id, "" for all
+	Node     string // node id, of where a finding is or of either end of its edge; "" for all
+	Rule     string // "" for all
+	Limit    int    // 1…MaxFindings
+}
+
+// MaxFindings is how many findings one question may ask for.
+const MaxFindings = 10_000
+
+// Matches reports whether a finding is asked for.
+func (q *FindingQuery) Matches(f *graph.Finding) bool {
+	return f.Since.Before(q.To) && !f.Until.Before(q.From) && (!q.HasEnv || f.Env() == q.Env) && (q.Rule == "" || f.Rule == q.Rule) &&
+		(q.Edge == "" || f.Edge != graph.EdgeKey{} && f.Edge.ID() == q.Edge) &&
+		(q.Node == "" || f.Edge == graph.EdgeKey{} && f.Node.ID() == q.Node ||
+			f.Edge != graph.EdgeKey{} && (f.Edge.Source.ID() == q.Node || f.Edge.Target.ID() == q.Node))
+}
+
 // Reader answers questions. It is safe for concurrent use, also with a Writer at work.
 type Reader interface {
 	// Windows returns the sums, by start; rows in no particular order, each key once, without those that were taken
@@ -89,6 +113,8 @@ type Reader interface {
 	Examples(ctx context.Context, q TraceQuery) ([]graph.Example, error)
 	// Trace returns a kept trace, or ErrNotFound.
 	Trace(ctx context.Context, id graph.TraceID) (graph.Trace, error)
+	// Findings returns findings, the latest to begin first.
+	Findings(ctx context.Context, q FindingQuery) ([]graph.Finding, error)
 	// State returns a value of Batch.State, or ErrNotFound.
 	State(ctx context.Context, key string) ([]byte, error)
 	// Info describes the store, for the status page.

@@ -23,6 +23,7 @@ type world struct {
 	now   func() time.Time
 	calls []call
 	trace graph.Trace
+	found []graph.Finding
 }
 
 // call is one edge of a world.
@@ -239,6 +240,12 @@ func (w *world) Trace(ctx context.Context, id graph.TraceID) (graph.Trace, error
 		return w.trace, nil
 	}
 	return graph.Trace{}, storage.ErrNotFound
+}
+
+func (w *world) Findings(_ context.Context, q storage.FindingQuery) ([]graph.Finding, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(w.found), func(f graph.Finding) bool { return !q.Matches(&f) }), nil
 }
 
 func (w *world) State(context.Context, string) ([]byte, error) { return nil, storage.ErrNotFound }

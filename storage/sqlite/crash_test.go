@@ -217,6 +217,43 @@ func integrity(t *testing.T, dir string) {
 	}
 }
 
+// A store from before there were findings is read as it is, and gets their table when it is opened.
+func TestStoreWithoutFindings(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, dir, storage.DefaultRetention()).Close(); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, dir, `DROP TABLE finding`)
+	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	q := storage.FindingQuery{From: at, To: at.Add(time.Minute), Limit: 10}
+	found := func(s storage.Store) int {
+		t.Helper()
+		list, err := s.Findings(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	reader, err := sqlite.OpenReader(t.Context(), dir, storage.DefaultRetention())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := found(reader); n != 0 {
+		t.Errorf("%d findings in a store without", n)
+	}
+	s := open(t, dir, storage.DefaultRetention())
+	f := graph.Finding{Rule: "deploy", Node: graph.Node{Kind: graph.Service, Name: "a"}, Since: at, Until: at}
+	if err := s.Write(t.Context(), storage.Batch{Findings: []graph.Finding{f}}); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := found(s), found(reader); a != 1 || b != 1 {
+		t.Errorf("%d and %d findings, want 1", a, b)
+	}
+	if err := reader.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenErrors(t *testing.T) {
 	newer := t.TempDir()
 	if err := open(t, newer, storage.DefaultRetention()).Close(); err != nil {

@@ -307,14 +307,17 @@ func (s *Store) drop(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
-	before := now.Add(-s.retention.Traces).UnixNano()
-	for _, query := range []string{
-		`DELETE FROM trace WHERE id IN (SELECT id FROM trace WHERE at < ? LIMIT ?)`,
-		`DELETE FROM example WHERE id IN (SELECT id FROM example WHERE at < ? LIMIT ?)`,
+	for _, old := range []struct {
+		query string
+		kept  time.Duration
+	}{
+		{`DELETE FROM trace WHERE id IN (SELECT id FROM trace WHERE at < ? LIMIT ?)`, s.retention.Traces},
+		{`DELETE FROM example WHERE id IN (SELECT id FROM example WHERE at < ? LIMIT ?)`, s.retention.Traces},
+		{`DELETE FROM finding WHERE id IN (SELECT id FROM finding WHERE until < ? LIMIT ?)`, s.retention.Hour},
 	} {
 		for n := int64(dropAtOnce); n == dropAtOnce; {
 			err := s.write(ctx, func(tx *sql.Tx) error {
-				result, err := tx.ExecContext(ctx, query, before, dropAtOnce)
+				result, err := tx.ExecContext(ctx, old.query, now.Add(-old.kept).UnixNano(), dropAtOnce)
 				if err != nil {
 					return err
 				}

@@ -135,13 +135,16 @@ func (s *Store) prepare(ctx context.Context) error {
 			return err
 		}
 		if tables == 0 {
-			if _, err := tx.ExecContext(ctx, schema); err != nil {
+			if _, err := tx.ExecContext(ctx, schema+findingSchema); err != nil {
 				return err
 			}
 			_, err := tx.ExecContext(ctx, `INSERT INTO schema VALUES (?)`, schemaVersion)
 			return err
 		}
 		if err := checkVersion(ctx, tx); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, findingSchema); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE block INDEXED BY block_unfolded SET state = ? WHERE state < 2 AND state = ?`, closed, open)

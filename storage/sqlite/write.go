@@ -100,6 +100,9 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 		if err := writeTraces(ctx, tx, n, b.Traces); err != nil {
 			return fmt.Errorf("write traces: %w", err)
 		}
+		if err := writeFindings(ctx, tx, n, b.Findings); err != nil {
+			return fmt.Errorf("write findings: %w", err)
+		}
 		for k, v := range b.State {
 			if v == nil {
 				v = []byte{}

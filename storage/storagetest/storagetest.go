@@ -48,6 +48,7 @@ func Run(t *testing.T, open Open) {
 		{"HostileNames", testHostileNames},
 		{"Examples", testExamples},
 		{"Traces", testTraces},
+		{"Findings", testFindings},
 		{"State", testState},
 		{"Retention", testRetention},
 		{"Reopen", testReopen},
