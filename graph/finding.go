@@ -85,8 +85,8 @@ func (l Level) Health() Health {
 	return HealthUnknown
 }
 
-// openFor is how far back an open finding was last found, at most: a few judgements.
-const openFor = 90 * time.Second
+// OpenFor is how far back a finding was last found, at most, that is still open.
+const OpenFor = 90 * time.Second
 
 // Attach puts findings on the edges and nodes of the map that they are about, loudest first. Those that are open at its
 // end make the health at least as bad as they are loud. The map keeps pointers into findings.
@@ -108,7 +108,7 @@ func (m *Map) Attach(findings []Finding) {
 	})
 	for _, f := range order {
 		health := HealthUnknown
-		if !f.Until.Before(m.To.Add(-openFor)) {
+		if !f.Until.Before(m.To.Add(-OpenFor)) {
 			health = f.Level.Health()
 		}
 		if e := edges[f.Edge]; e != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"faultline/graph"
+	"faultline/graph/finding"
 	"faultline/internal/sketch"
 	"faultline/storage"
 )
@@ -92,6 +93,9 @@ func (s *Server) edge(ctx context.Context, in *edgeInput) (*edgeOutput, error) {
 	m := graph.BuildMap(windows, sp.From, sp.To, env, false, baseline)
 	if len(m.Edges) == 0 { // it was taken back
 		return nil, fmt.Errorf("edge: %w", storage.ErrNotFound)
+	}
+	if err := s.attach(ctx, sp, &m); err != nil {
+		return nil, err
 	}
 	detail := EdgeDetail{Edge: newEdge(&m.Edges[0]), Env: env, From: sp.From, To: sp.To}
 	details, err := s.detailsOf(ctx, sp, edges, func(graph.DetailKey) bool { return true })
@@ -227,12 +231,17 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 		side = graph.ClientSide
 	}
 	details, err := s.detailsOf(ctx, sp, inbound, func(k graph.DetailKey) bool {
-		return k.Side == side && (sends || k.Dimension == graph.Operation)
+		return k.Side == side && (sends || k.Dimension == graph.Operation) || k.Dimension == graph.Measured
 	})
 	if err != nil {
 		return nil, err
 	}
+	own := finding.ShapeOf(&finding.Sum{Details: details})
 	shares := sharesOf(details, sp.To.Sub(sp.minute()))
+	if detail.EntryPoints, err = s.entryPoints(ctx, sp, m.Nodes[at].Node, &m); err != nil {
+		return nil, err
+	}
+	detail.SelfShare, detail.OriginShare = number(own.CriticalSelf), number(own.OriginSelf)
 	detail.Operations = shares[graph.Operation]
 	detail.Instances = withNames(shares[graph.Instance], m.Nodes[at].Instances)
 	detail.Versions = withNames(shares[graph.Version], m.Nodes[at].Versions)

@@ -2,7 +2,10 @@ package web
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"faultline/graph"
 	"faultline/graph/finding"
@@ -254,13 +257,22 @@ func (s *Server) figures(ctx context.Context, detail *EdgeDetail, e *graph.MapEd
 	detail.Instances = withTest(detail.Instances, finding.Instances(sum))
 	detail.Versions = withTest(detail.Versions, finding.Versions(sum))
 	detail.Causes, detail.Retrying, detail.Shape = newCauses(finding.Causes(sum)), newRetrying(sum), newShape(sum)
-	detail.Waiting = newWaiting(sum, 0, false)
+	var learned Learned
+	if s.Learned != nil {
+		learned = s.Learned(e.ID)
+	}
+	noTimeout := slices.ContainsFunc(e.Findings, func(f *graph.Finding) bool { return f.Rule == "no_timeout" })
+	detail.Waiting = newWaiting(sum, learned.Ceiling, noTimeout)
 	if e.Key.Source.Kind == graph.Queue {
 		in, err := s.published(ctx, e.Key.Source, sp)
 		if err != nil {
 			return err
 		}
-		detail.Queue = newQueue(finding.QueueOf(sum, in, math.NaN()))
+		backlog := math.NaN()
+		if learned.Backlog > 0 {
+			backlog = learned.Backlog
+		}
+		detail.Queue = newQueue(finding.QueueOf(sum, in, backlog))
 	}
 	return nil
 }
@@ -282,6 +294,60 @@ func (s *Server) sumOf(ctx context.Context, e *graph.MapEdge, sp span, details m
 		}
 	}
 	return sum, nil
+}
+
+// entryPoints returns what users ask a service for.
+func (s *Server) entryPoints(ctx context.Context, sp span, service graph.Node, m *graph.Map) ([]EntryPoint, error) {
+	edges, err := s.edgesBelow(ctx, sp, service, m)
+	if err != nil {
+		return nil, err
+	}
+	points := finding.EntryPoints(service, edges)
+	out := make([]EntryPoint, len(points))
+	for i, p := range points {
+		out[i] = EntryPoint{p.Operation, nil, number(p.Availability), p.Traces, nonNil(p.Required), nonNil(p.Soft)}
+		if p.Depth > 0 {
+			depth := int(p.Depth)
+			out[i].Depth = &depth
+		}
+	}
+	return out, nil
+}
+
+// edgesBelow returns the edges that an entry service's traces may use, with their details of traces; none where nobody
+// enters there.
+func (s *Server) edgesBelow(ctx context.Context, sp span, service graph.Node, m *graph.Map) ([]*finding.Edge, error) {
+	enters := false
+	below := reach(m, service.ID(), len(m.Nodes), false)
+	var ids []string
+	edges := map[graph.EdgeKey]*finding.Edge{}
+	for i := range m.Edges {
+		e := &m.Edges[i]
+		entering := e.Key.Source.Kind == graph.User || e.Key.Source.Kind == graph.Unknown || e.Key.Source.Kind == graph.Queue
+		own := e.Key.Target == service && entering
+		if _, is := below[e.Key.Source.ID()]; !is && !own {
+			continue
+		}
+		enters = enters || own
+		ids = append(ids, e.ID)
+		edges[e.Key] = &finding.Edge{Key: e.Key, ID: e.ID, Sum: finding.Sum{Stats: e.Stats, Details: map[graph.DetailKey]*graph.Detail{}, Length: e.Duration}}
+	}
+	if !enters {
+		return nil, nil
+	}
+	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.minute(), To: sp.end(), Want: storage.WantDetails, Edges: ids})
+	if err != nil {
+		return nil, err
+	}
+	for i := range windows {
+		for j := range windows[i].Details {
+			row := &windows[i].Details[j]
+			if e := edges[row.Edge]; e != nil && (row.Key.Dimension == graph.Entry || row.Key.Dimension == graph.Measured) {
+				e.Add(row)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(edges), func(a, b *finding.Edge) int { return strings.Compare(a.ID, b.ID) }), nil
 }
 
 // published returns how many messages a second went into a queue, NaN where no producer is seen.

@@ -2,9 +2,12 @@ package web
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"time"
 
 	"faultline/graph"
+	"faultline/storage"
 )
 
 // Finding is something that goes wrong, by name, where it stands among the findings of an edge or a node.
@@ -75,10 +78,94 @@ type findingsInput struct {
 
 type findingsOutput struct{ Body Findings }
 
-func (s *Server) findings(_ context.Context, in *findingsInput) (*findingsOutput, error) {
+func (s *Server) findings(ctx context.Context, in *findingsInput) (*findingsOutput, error) {
 	sp, err := s.spanOf(in.From, in.To, defaultSpan, s.now())
 	if err != nil {
 		return nil, err
 	}
-	return &findingsOutput{Findings{From: sp.From, To: sp.To, Findings: []PlacedFinding{}}}, nil
+	found, err := s.reader.Findings(ctx, storage.FindingQuery{
+		From: sp.From, To: sp.end(), Env: in.Env, HasEnv: in.set, Edge: in.Edge, Node: in.Service, Rule: in.Rule, Limit: storage.MaxFindings,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := Findings{From: sp.From, To: sp.To, Findings: []PlacedFinding{}, Truncated: len(found) == storage.MaxFindings}
+	least := graph.ParseLevel(in.Level)
+	for i := range found {
+		if found[i].Level >= least {
+			out.Findings = append(out.Findings, newPlacedFinding(&found[i]))
+		}
+	}
+	return &findingsOutput{out}, nil
+}
+
+// openSpan is how far back a finding was last found that is still open: a live map has those of that span.
+const openSpan = graph.OpenFor
+
+// attach puts the findings of sp on a map: those that were open at some time of it, and not much later than it begins.
+func (s *Server) attach(ctx context.Context, sp span, m *graph.Map) error {
+	q := storage.FindingQuery{From: sp.From, To: sp.end(), Env: m.Env, HasEnv: true, Limit: storage.MaxFindings}
+	if sp.length() <= openSpan {
+		q.From = sp.To.Add(-openSpan)
+	}
+	found, err := s.found.of(ctx, s.reader, q)
+	if err != nil {
+		return err
+	}
+	m.Attach(found)
+	return nil
+}
+
+// recentFindings keeps answers for as long as the live map stays the same. It is safe for concurrent use.
+type recentFindings struct {
+	mu      sync.Mutex
+	answers map[storage.FindingQuery][]graph.Finding
+}
+
+// maxRecentFindings bounds how many answers are kept; when there are more, all are forgotten.
+const maxRecentFindings = 32
+
+// of returns the findings that q asks for, to the second. They are shared, and must not be changed.
+func (r *recentFindings) of(ctx context.Context, reader storage.Reader, q storage.FindingQuery) ([]graph.Finding, error) {
+	q.From, q.To = floor(q.From, pushEvery), ceil(q.To, pushEvery)
+	r.mu.Lock()
+	found, ok := r.answers[q]
+	r.mu.Unlock()
+	if ok {
+		return found, nil
+	}
+	found, err := reader.Findings(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answers == nil || len(r.answers) >= maxRecentFindings {
+		r.answers = map[storage.FindingQuery][]graph.Finding{}
+	}
+	r.answers[q] = found
+	return found, nil
+}
+
+// findingKind is what findings are counted by.
+type findingKind struct {
+	rule  string
+	level graph.Level
+}
+
+// openFindings returns how many findings are open, in all environments; none while they cannot be had.
+func (s *Server) openFindings() map[findingKind]int {
+	ctx, cancel := context.WithTimeout(context.Background(), s.limits.QueryTime)
+	defer cancel()
+	now := s.now()
+	found, err := s.found.of(ctx, s.reader, storage.FindingQuery{From: now.Add(-openSpan), To: now, Limit: storage.MaxFindings})
+	if err != nil {
+		s.log.Warn("findings not counted", slog.Any("error", err))
+		return nil
+	}
+	counts := map[findingKind]int{}
+	for i := range found {
+		counts[findingKind{found[i].Rule, found[i].Level}]++
+	}
+	return counts
 }

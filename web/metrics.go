@@ -72,6 +72,7 @@ var (
 	storeDropped  = prometheus.NewDesc("faultline_store_dropped_total", "What the store failed to take for too long, by reason.", []string{"reason"}, nil)
 	liveClients   = prometheus.NewDesc("faultline_live_clients", "Clients that follow the live map.", nil, nil)
 	liveCut       = prometheus.NewDesc("faultline_live_clients_cut_total", "Clients cut or refused, by reason.", []string{"reason"}, nil)
+	findingsOpen  = prometheus.NewDesc("faultline_findings", "What goes wrong now, by the name of its rule and how loud it is.", []string{"rule", "level"}, nil)
 	ready         = prometheus.NewDesc("faultline_ready", "1 while the process can do its work.", nil, nil)
 )
 
@@ -81,7 +82,7 @@ type countersCollector struct{ s *Server }
 func (c *countersCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		buildInfo, spansReceived, spansAccepted, spansRefused, requests, spansDropped, spansUnpaired, tracesSeen, spansLate,
-		spansPending, pendingBytes, lastSpan, waitingParts, storeDelayed, storeDropped, liveClients, liveCut, ready,
+		spansPending, pendingBytes, lastSpan, waitingParts, storeDelayed, storeDropped, liveClients, liveCut, findingsOpen, ready,
 	} {
 		ch <- d
 	}
@@ -125,6 +126,9 @@ func (c *countersCollector) Collect(ch chan<- prometheus.Metric) {
 	by(storeDropped, h.Dropped)
 	gauge(liveClients, float64(l.Clients))
 	by(liveCut, l.Cut)
+	for k, count := range c.s.openFindings() {
+		gauge(findingsOpen, float64(count), k.rule, k.level.String())
+	}
 	gauge(ready, flag(c.s.Ready() == nil))
 }
 

@@ -52,7 +52,8 @@ func (s *Server) buildMap(ctx context.Context, windows []graph.Window, sp span, 
 	if err != nil {
 		return graph.Map{}, err
 	}
-	return graph.BuildMap(windows, sp.From, sp.To, env, false, baseline), nil
+	m := graph.BuildMap(windows, sp.From, sp.To, env, false, baseline)
+	return m, s.attach(ctx, sp, &m)
 }
 
 // mapOf returns the map of one environment over sp, the busiest when anyEnv is set, judged against its baseline.

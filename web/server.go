@@ -35,6 +35,7 @@ type Server struct {
 	handler   http.Handler
 	baselines baselines
 	places    places
+	found     recentFindings
 	hub       *hub
 	metrics   *metrics
 	stop      func()

@@ -22,6 +22,9 @@ type Settings struct {
 	Counters func() graph.Counters
 	// History returns how keeping goes; nil in a process that keeps nothing.
 	History func() History
+	// Learned returns what is known of an edge, by its id, from longer ago than an answer reaches; nil in a process that
+	// judges nothing.
+	Learned func(edge string) Learned
 	// Ready returns nil when the process can do its work, or why it cannot; nil means always.
 	Ready func() error
 	// Now is the clock; nil means time.Now. Started is when the process started; zero means when New was called.
@@ -48,6 +51,12 @@ type Settings struct {
 	// InForce are limits of the rest of the process, by name, for the status page.
 	InForce map[string]int64
 	Logger  *slog.Logger
+}
+
+// Learned is what is known of an edge from longer ago than an answer reaches.
+type Learned struct {
+	Ceiling float64 // most calls in flight so far that went well, 0 when it is not known
+	Backlog float64 // messages that wait in the queue, 0 when none do or it is not known
 }
 
 // Endpoints are the addresses where spans are taken in, as an exporter wants them: "http://127.0.0.1:4317".

@@ -3,6 +3,8 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -188,6 +190,7 @@ type mark struct {
 	x, y                            float64
 	clientSum, clientMax, serverSum int64
 	clientCount, serverCount        int64
+	findings                        uint64
 }
 
 // counts are the plain numbers of an EdgeStats.
@@ -209,10 +212,27 @@ func markOf(m *graph.Map, s *graph.EdgeStats, health graph.Health) mark {
 	}
 }
 
-func edgeMark(m *graph.Map, e *graph.MapEdge) mark { return markOf(m, &e.Stats, e.Health) }
+func edgeMark(m *graph.Map, e *graph.MapEdge) mark {
+	k := markOf(m, &e.Stats, e.Health)
+	k.findings = findingsMark(e.Findings)
+	return k
+}
+
+// findingsMark tells findings apart by what is shown of them.
+func findingsMark(findings []*graph.Finding) uint64 {
+	if len(findings) == 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	for _, f := range findings {
+		fmt.Fprintf(h, "%s\x00%s\x00%d\x00%d\x00%d\x00%s\x00", f.Rule, f.Subject, f.Level, f.Since.UnixNano(), f.Until.UnixNano(), f.Sentence)
+	}
+	return h.Sum64()
+}
 
 func nodeMark(m *graph.Map, n *graph.MapNode, at layout.Position) mark {
 	k := markOf(m, &n.Inbound, n.Health)
+	k.findings = findingsMark(n.Findings)
 	k.instances, k.versions, k.x, k.y = len(n.Instances), strings.Join(n.Versions, "\x00"), at.X, at.Y
 	return k
 }

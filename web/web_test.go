@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -85,6 +86,13 @@ func (s *testStore) Examples(ctx context.Context, q storage.TraceQuery) ([]graph
 		return nil, err
 	}
 	return s.Store.Examples(ctx, q)
+}
+
+func (s *testStore) Findings(ctx context.Context, q storage.FindingQuery) ([]graph.Finding, error) {
+	if err := s.failing(); err != nil {
+		return nil, err
+	}
+	return s.Store.Findings(ctx, q)
 }
 
 func (s *testStore) Info(ctx context.Context) (storage.Info, error) {
@@ -185,9 +193,28 @@ func shopDetails(start time.Time) graph.Window {
 		}
 		return row
 	}
+	measured := func(k graph.EdgeKey, key graph.DetailKey, calls, errors, value int64) graph.DetailRow {
+		row := graph.DetailRow{Edge: k, Key: key, Detail: graph.Detail{Calls: calls, Errors: errors, Raw: calls, RawErrors: errors}}
+		row.Detail.Latency.Add(value, calls)
+		return row
+	}
+	const ms = int64(time.Millisecond)
+	entry := graph.DetailKey{Dimension: graph.Entry, Side: graph.ClientSide, Name: graph.EntryName("shop/front", "POST /checkout")}
+	late := graph.DetailKey{Dimension: graph.Caused, Side: graph.ClientSide, Name: graph.CauseOf(graph.Timeout).String()}
 	return graph.Window{
 		Start: start, Length: graph.DetailLength,
 		Details: []graph.DetailRow{
+			measured(checkoutPayment, late, 30, 0, 300*ms),
+			measured(checkoutPayment, graph.RetryGap.Key(), 24, 20, 100*ms),
+			measured(checkoutPayment, graph.Wasted.Key(), 12, 0, 50*ms),
+			measured(checkoutPayment, graph.Traces.Key(), 50, 5, 400*ms),
+			measured(checkoutPayment, graph.Critical.Key(), 50, 0, 200*ms),
+			measured(checkoutPayment, graph.CriticalSelf.Key(), 50, 0, 150*ms),
+			measured(checkoutPayment, graph.OriginSelf.Key(), 4, 0, 1000),
+			measured(checkoutPayment, entry, 50, 5, 400*ms),
+			measured(userFront, entry, 50, 5, 400*ms),
+			measured(userFront, graph.Depth.Key(), 50, 0, 3),
+			measured(mailsMailer, graph.Lag.Key(), 40, 0, 2000*ms),
 			detail(checkoutPayment, graph.Operation, graph.ClientSide, "shop.Payment/Charge", 240, 30),
 			detail(checkoutPayment, graph.Operation, graph.ServerSide, "shop.Payment/Charge", 230, 30),
 			detail(checkoutPayment, graph.Instance, graph.ServerSide, "payment-1", 120, 0),
@@ -221,6 +248,9 @@ func shopStore(t testing.TB) *testStore {
 		windows = append(windows, shopDetails(at))
 	}
 	s.add(windows...)
+	if err := s.Write(context.Background(), storage.Batch{Findings: shopFindings()}); err != nil {
+		t.Fatal(err)
+	}
 	trace, at := shopTrace(), testNow.Add(-time.Minute)
 	slow := graph.Trace{ID: graph.TraceID{9}, Resources: trace.Resources, Spans: []graph.Span{
 		{ID: graph.SpanID{9}, Name: "SELECT orders", Kind: graph.SpanKindClient, Start: at.Add(-time.Minute), End: at.Add(-time.Minute + 40*time.Millisecond), Node: checkout},
@@ -238,6 +268,24 @@ func shopStore(t testing.TB) *testStore {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// shopFindings are what goes wrong in the shop: two things now, and what is over.
+func shopFindings() []graph.Finding {
+	since, now := floor(testNow, time.Minute).Add(-5*time.Minute), testNow.Add(-3*time.Second)
+	return []graph.Finding{
+		{
+			Rule: "timeout", Edge: checkoutPayment, Level: graph.Severe, Since: since, Until: now, Value: .125, N: 1200,
+			Sentence: "12 % of the calls fail: no answer in time, callers wait 300 ms, n=150 of 1,200",
+		},
+		{
+			Rule: "bad_instance", Edge: checkoutPayment, Subject: "payment-2", Level: graph.Warn, Since: since.Add(time.Minute), Until: now,
+			Value: 1, N: 110, Sentence: "payment-2 fails <27 %> of its calls",
+		},
+		{Rule: "deploy", Node: payment, Subject: "2.0.2", Since: since, Until: now, Value: .05, N: 12, Sentence: "version 2.0.2 appeared"},
+		{Rule: "no_backoff", Edge: checkoutOrders, Level: graph.Warn, Since: since.Add(-20 * time.Minute), Until: since.Add(-15 * time.Minute), Value: .2, N: 40},
+		{Rule: "refused", Edge: stagedOrders, Level: graph.Severe, Since: since, Until: since.Add(3 * time.Minute), Value: math.NaN(), N: 3},
+	}
 }
 
 // shopTrace has a value of every type, and names that no page may take for markup.

@@ -2,6 +2,7 @@ package finding
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -72,3 +73,84 @@ func BlameFor(f graph.Failure) graph.Blame {
 	}
 	return graph.BlameUnknown
 }
+
+// What it takes to name a class of failures; the limits are those of graph.Judge.
+const (
+	failsWarn   = 0.01 // lower bound of the share of calls that fail so
+	failsSevere = 0.05
+)
+
+// failing names the classes of failures of an edge.
+func failing(e *Edge) []graph.Finding {
+	var found []graph.Finding
+	causes, recent := Causes(&e.Sum), Causes(&e.Recent)
+	for class := range graph.Failure(graph.NumFailures) {
+		if class == graph.None {
+			continue
+		}
+		all, main := ofClass(causes, class)
+		late, _ := ofClass(recent, class)
+		lower, _ := graph.Wilson(all.N, e.Stats.Raw, z95)
+		if all.N < fewest || lower < failsWarn || !lasts(late.N, e.Recent.Stats.Raw, failsWarn) {
+			continue
+		}
+		level := graph.Warn
+		if lower >= failsSevere {
+			level = graph.Severe
+		}
+		part := min(share(all.Calls, e.Stats.Calls), 1)
+		f := e.found(class.String(), level, part, e.Stats.Raw, "%s of the calls fail: %s%s, n=%s of %s",
+			percent(part), sayClass(class), e.sayMore(class, main, all), count(all.N), count(e.Stats.Raw))
+		if main.Name != class.String() {
+			f[0].Subject = main.Name
+		}
+		found = append(found, f...)
+	}
+	return found
+}
+
+// ofClass returns the sum of the causes of one class, and the one with most calls. Failures that a test injected are no
+// reason for an alarm.
+func ofClass(causes []Cause, class graph.Failure) (all, main Cause) {
+	for _, c := range causes {
+		if c.Class != class || c.Name == graph.Injected.String() {
+			continue
+		}
+		all.Calls += c.Calls
+		all.N += c.N
+		if main.Calls < c.Calls {
+			main = c
+		}
+	}
+	return all, main
+}
+
+// sayMore returns what more is known of a class of failures, to go on a sentence.
+func (e *Edge) sayMore(class graph.Failure, main, all Cause) string {
+	more := ""
+	if _, kind, ok := strings.Cut(main.Name, ": "); ok {
+		more = " (" + kind
+		if main.Calls < all.Calls {
+			more += ", " + percent(share(main.Calls, all.Calls)) + " of them"
+		}
+		more += ")"
+	}
+	if class == graph.Timeout {
+		if w := WaitingOf(&e.Sum); !math.IsNaN(w.Timeout) {
+			more += ", callers wait " + span(w.Timeout)
+		}
+	}
+	return more
+}
+
+var classWords = [graph.NumFailures]string{
+	graph.Timeout: "no answer in time", graph.Refused: "nothing listens there, or no endpoint is healthy", graph.Unresolved: "the name is not known",
+	graph.TLS: "certificate or handshake", graph.Auth: "not authenticated or not allowed", graph.Throttled: "the callee turns away what is too much",
+	graph.BreakerOpen: "the caller's breaker is open", graph.PoolExhausted: "the caller's pool or bulkhead is full",
+	graph.Reset: "the connection breaks", graph.Contract: "caller and callee do not understand each other",
+	graph.LostResponse: "the callee answers well, and the answer does not arrive", graph.ServerError: "the callee fails",
+	graph.Unclassified: "the spans do not say why",
+}
+
+// sayClass returns a class in words.
+func sayClass(f graph.Failure) string { return classWords[f] }

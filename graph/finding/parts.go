@@ -55,7 +55,7 @@ func judgeParts(parts []Part, least int) {
 		p.P = fisher(p.K, p.N, k-p.K, rest)
 		p.Explains = share(p.K, k)
 		own, others := share(p.K, p.N), share(k-p.K, rest)
-		p.Outlier = p.K >= tooFewToMeasure && p.P < partP/float64(tested) && own >= partRatio*others && own-others >= partDifference
+		p.Outlier = p.K >= fewest && p.P < partP/float64(tested) && own >= partRatio*others && own-others >= partDifference
 	}
 }
 
@@ -157,4 +157,201 @@ func gathered(s *Sum, processes []graph.NodeRow, where func(*graph.NodeRow) stri
 		parts = append(parts, Part{Name: at, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5)})
 	}
 	return parts
+}
+
+// What makes a part slow among others.
+const (
+	slowOctaves = 0.585 // log2 of 1.5
+	slowSpreads = 4     // MADs of the others
+)
+
+// markSlow marks the parts that are slower than the others, and returns by how much: the factor over their median.
+func markSlow(parts []Part, least int) map[string]float64 {
+	slow := map[string]float64{}
+	for i := range parts {
+		p := &parts[i]
+		if p.N < partCalls || !(p.P50 > 0) {
+			continue
+		}
+		var others []float64
+		for j := range parts {
+			if j != i && parts[j].N >= partCalls && parts[j].P50 > 0 {
+				others = append(others, math.Log2(parts[j].P50))
+			}
+		}
+		if len(others)+1 < max(least, leastInstances) {
+			continue
+		}
+		usual := median(others)
+		for j, o := range others {
+			others[j] = math.Abs(o - usual)
+		}
+		by := math.Log2(p.P50) - usual
+		if by > max(slowOctaves, slowSpreads*median(others)) && p.P50-math.Exp2(usual) >= slowerBy {
+			p.Outlier = true
+			slow[p.Name] = math.Exp2(by)
+		}
+	}
+	return slow
+}
+
+// median returns the median, sorting the values.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	n := len(v)
+	if n == 0 {
+		return math.NaN()
+	}
+	return (v[(n-1)/2] + v[n/2]) / 2
+}
+
+// badParts finds parts of callees and callers that fail, or are slow, among good ones. What goes wrong in a whole zone,
+// host or version is named so, and not once more for each instance; what goes wrong in one instance alone is that.
+func badParts(g *Graph) []graph.Finding {
+	var found []graph.Finding
+	for _, e := range g.Edges {
+		found = append(found, e.badParts(g.Processes[e.Key.Target])...)
+	}
+	return found
+}
+
+func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
+	var found []graph.Finding
+	instances := Instances(&e.Sum)
+	named := map[string]bool{} // instances that a larger part accounts for
+	for _, larger := range []struct {
+		rule  string
+		parts []Part
+		of    func(*graph.NodeRow) string
+	}{
+		{"bad_version", Versions(&e.Sum), func(p *graph.NodeRow) string { return p.Version }},
+		{"bad_zone", Zones(&e.Sum, processes), func(p *graph.NodeRow) string { return p.Zone }},
+		{"bad_host", Hosts(&e.Sum, processes), func(p *graph.NodeRow) string { return p.Host }},
+	} {
+		at := placesOf(processes, larger.of)
+		for _, p := range larger.parts {
+			members := membersOf(instances, at, p.Name)
+			if !p.Outlier || !whole(p, members, instances, larger.rule == "bad_version") || all(members, named) {
+				continue
+			}
+			if f := e.bad(larger.rule, p, recentPart(e, larger.rule, p, processes)); f != nil {
+				found = append(found, f...)
+				for _, m := range members {
+					named[m.Name] = true
+				}
+			}
+		}
+	}
+	slow := markSlow(Instances(&e.Sum), leastInstances)
+	for _, p := range instances {
+		if named[p.Name] {
+			continue
+		}
+		recent := partNamed(Instances(&e.Recent), p.Name)
+		switch {
+		case p.Outlier:
+			found = append(found, e.bad("bad_instance", p, recent)...)
+		case slow[p.Name] > 0 && recent.N > 0 && recent.P50 > p.P50/usuallySlow:
+			f := e.found("bad_instance", graph.Warn, slow[p.Name], p.N, "%s is %s times as slow as the others: %s at the median, n=%s",
+				p.Name, figure(slow[p.Name]), span(p.P50), count(p.N))
+			f[0].Subject = p.Name
+			found = append(found, f...)
+		}
+	}
+	for _, p := range Callers(&e.Sum) {
+		if p.Outlier {
+			found = append(found, e.bad("bad_caller", p, partNamed(Callers(&e.Recent), p.Name))...)
+		}
+	}
+	return found
+}
+
+// usuallySlow is the factor by which a slow instance may have become faster lately and still count as slow.
+const usuallySlow = 1.25
+
+// bad makes the finding of a part that fails among good ones, if it still does.
+func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
+	if !lasts(recent.K, recent.N, partDifference) {
+		return nil
+	}
+	level := graph.Warn
+	if lower, _ := graph.Wilson(p.K, p.N, z95); lower >= failsSevere {
+		level = graph.Severe
+	}
+	f := e.found(rule, level, p.Explains, p.N, "%s fails %s of its calls and has %s of all failures; by chance that has a probability of %.1g, n=%s",
+		p.Name, percent(share(p.Fails, p.Calls)), percent(p.Explains), p.P, count(p.N))
+	f[0].Subject = p.Name
+	return f
+}
+
+// placesOf returns where each instance is.
+func placesOf(processes []graph.NodeRow, of func(*graph.NodeRow) string) map[string]string {
+	at := map[string]string{}
+	for i := range processes {
+		if v := of(&processes[i]); v != "" {
+			at[processes[i].Instance] = v
+		}
+	}
+	return at
+}
+
+func membersOf(instances []Part, at map[string]string, name string) []Part {
+	var members []Part
+	for _, p := range instances {
+		if at[p.Name] == name {
+			members = append(members, p)
+		}
+	}
+	return members
+}
+
+func all(members []Part, named map[string]bool) bool {
+	for _, m := range members {
+		if !named[m.Name] {
+			return false
+		}
+	}
+	return len(members) > 0
+}
+
+// whole reports whether a part is bad as a whole: without its worst instance it is still worse than what lies outside of
+// it. A version may have a single instance.
+func whole(p Part, members, instances []Part, version bool) bool {
+	if len(members) < 2 {
+		return version
+	}
+	var outside, rest Part
+	for _, i := range instances {
+		outside.N, outside.K = outside.N+i.N, outside.K+i.K
+	}
+	worst := slices.MaxFunc(members, func(a, b Part) int { return cmp.Compare(a.K, b.K) })
+	for _, m := range members {
+		rest.N, rest.K = rest.N+m.N, rest.K+m.K
+	}
+	outside.N, outside.K = outside.N-rest.N, outside.K-rest.K
+	rest.N, rest.K = rest.N-worst.N, rest.K-worst.K
+	if rest.N <= 0 || outside.N <= 0 {
+		return false
+	}
+	return fisher(rest.K, rest.N, outside.K, outside.N) < partP && share(rest.K, rest.N) >= partRatio*share(outside.K, outside.N)
+}
+
+// recentPart returns what a larger part was like recently.
+func recentPart(e *Edge, rule string, p Part, processes []graph.NodeRow) Part {
+	switch rule {
+	case "bad_zone":
+		return partNamed(Zones(&e.Recent, processes), p.Name)
+	case "bad_host":
+		return partNamed(Hosts(&e.Recent, processes), p.Name)
+	}
+	return partNamed(Versions(&e.Recent), p.Name)
+}
+
+func partNamed(parts []Part, name string) Part {
+	for _, p := range parts {
+		if p.Name == name {
+			return p
+		}
+	}
+	return Part{}
 }

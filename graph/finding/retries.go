@@ -8,18 +8,19 @@ import (
 
 // What the rules about retries ask for.
 const (
-	retryBudget     = 0.10   // retries per logical call that are within the budget
-	BudgetShare     = 0.0909 // the same as a share of the attempts: r/(1+r)
-	budgetAttempts  = 50     // attempts before the budget is judged
-	z90             = 1.645  // one-sided 95 %
-	helpsAtLeast    = 0.20   // share of retries that succeed
-	noBackoff       = 10e6   // ns between an attempt and the next
-	noGrowth        = 1.2    // second gap over first
-	growthGroups    = 20     // logical calls with three attempts or more before growth is judged
-	noJitter        = 0.05   // robust coefficient of variation of the first gap
-	jitterGaps      = 20
-	interquartile   = 1.349 // of a normal distribution with standard deviation 1
-	tooFewToMeasure = 3     // events that are too few to be a figure's ground
+	retryBudget    = 0.10   // retries per logical call that are within the budget
+	BudgetShare    = 0.0909 // the same as a share of the attempts: r/(1+r)
+	budgetAttempts = 50     // attempts before the budget is judged
+	z90            = 1.645  // one-sided 95 %
+	helpsAtLeast   = 0.20   // share of retries that succeed
+	noBackoff      = 10e6   // ns between an attempt and the next
+	noGrowth       = 1.2    // second gap over first
+	growthGroups   = 20     // logical calls with three attempts or more before growth is judged
+	noJitter       = 0.05   // robust coefficient of variation of the first gap
+	jitterGaps     = 20
+	minGaps        = 20    // gaps before they, or whether retries help, are judged
+	redelivery     = 0.01  // share of the deliveries that come again
+	interquartile  = 1.349 // of a normal distribution with standard deviation 1
 )
 
 // Retrying is how an edge is called again. Times are in nanoseconds.
@@ -63,7 +64,7 @@ func RetryingOf(s *Sum) Retrying {
 	}
 	r.BudgetLower = math.NaN()
 	if st.Raw > 0 && st.LogicalCalls > 0 {
-		r.BudgetLower, _ = graph.Wilson(rawOf(s.retries(), st.Calls, st.Raw), st.Raw, z90)
+		r.BudgetLower, _ = graph.Wilson(s.rawRetries(), st.Raw, z90)
 	}
 	r.BudgetExceeded = st.Raw >= budgetAttempts && r.BudgetLower > BudgetShare
 	return r
@@ -79,4 +80,167 @@ func jitter(gaps, growth *graph.Detail) float64 {
 	}
 	q := func(p float64) float64 { return gaps.Latency.Quantile(p * first / float64(n)) }
 	return over((q(.75)-q(.25))/interquartile, q(.5))
+}
+
+// load returns how loud it is that calls are retried badly: a note while they are few.
+func (r *Retrying) load() graph.Level {
+	if r.Ratio > retryBudget {
+		return graph.Warn
+	}
+	return graph.Note
+}
+
+// retryBudgetSpent finds more retries than the budget allows.
+func retryBudgetSpent(e *Edge) []graph.Finding {
+	r := RetryingOf(&e.Sum)
+	if !r.BudgetExceeded || e.rawRetries() < fewest || !lasts(e.Recent.rawRetries(), e.Recent.Stats.Raw, BudgetShare) {
+		return nil
+	}
+	level := graph.Warn
+	if r.Ratio >= 1 {
+		level = graph.Severe // the callee gets twice what it was asked for
+	}
+	return e.found("retry_budget", level, r.Ratio, r.N, "retries add %s load: %s attempts per call, n=%s", percent(r.Ratio), figure(r.PerCall), count(r.N))
+}
+
+// retriesDoNotHelp finds many retries of which hardly one succeeds.
+func retriesDoNotHelp(e *Edge) []graph.Finding {
+	r := RetryingOf(&e.Sum)
+	recent := e.Recent.measure(graph.RetryGap)
+	if r.Gaps < minGaps || !(r.Ratio > retryBudget && r.Efficacy < helpsAtLeast) || !lasts(recent.RawErrors, recent.Raw, 1-helpsAtLeast) {
+		return nil
+	}
+	return e.found("retries_do_not_help", graph.Warn, r.Efficacy, r.Gaps, "%s of the retries succeed, while %s retries are made per call, n=%s",
+		percent(r.Efficacy), figure(r.Ratio), count(r.Gaps))
+}
+
+// noBackOff finds retries that come at once, or no later the second time than the first.
+func noBackOff(e *Edge) []graph.Finding {
+	r := RetryingOf(&e.Sum)
+	if e.Recent.measure(graph.RetryGap).Raw == 0 || r.Gaps < minGaps {
+		return nil
+	}
+	if r.GapP50 < noBackoff {
+		return e.found("no_backoff", r.load(), r.GapP50/1e6, r.Gaps, "retries follow %s after the failed attempt, at the median, n=%s", span(r.GapP50), count(r.Gaps))
+	}
+	if groups := e.measure(graph.RetryGrowth).Raw; groups >= growthGroups && r.Growth < noGrowth {
+		return e.found("no_backoff", r.load(), r.GapP50/1e6, groups, "the second wait before a retry is %s times the first, at the median: no back-off, n=%s",
+			figure(r.Growth), count(groups))
+	}
+	return nil
+}
+
+// noJitterSeen finds clients that all wait equally long before the first retry.
+func noJitterSeen(e *Edge) []graph.Finding {
+	r := RetryingOf(&e.Sum)
+	first := e.measure(graph.RetryGap).Raw - e.measure(graph.RetryGrowth).Raw
+	if e.Recent.measure(graph.RetryGap).Raw == 0 || first < jitterGaps || !(r.Jitter < noJitter) || r.GapP50 < noBackoff {
+		return nil
+	}
+	return e.found("no_jitter", r.load(), r.Jitter, first, "clients retry in step: the first wait is %s, give or take %s, n=%s",
+		span(r.GapP50), percent(r.Jitter), count(first))
+}
+
+// pushbackIgnored finds retries that came sooner than the answer before asked for.
+func pushbackIgnored(e *Edge) []graph.Finding {
+	d, recent := e.measure(graph.RetryPushback), e.Recent.measure(graph.RetryPushback)
+	if d.RawErrors < fewest || recent.RawErrors < 1 {
+		return nil
+	}
+	return e.found("pushback_ignored", graph.Warn, share(d.Errors, d.Calls), d.Raw, "the callee asked to wait, and %s of %s retries came sooner, n=%s",
+		count(d.Errors), count(d.Calls), count(d.Raw))
+}
+
+// unsafeRetries finds calls that must not be made twice and may have been.
+func unsafeRetries(e *Edge) []graph.Finding {
+	d, recent := e.measure(graph.UnsafeRetry), e.Recent.measure(graph.UnsafeRetry)
+	if d.Raw < fewest || recent.Raw < 1 {
+		return nil
+	}
+	if d.RawErrors >= fewest {
+		return e.found("unsafe_retry", graph.Severe, float64(d.Calls), d.Raw, "%s calls that must not be made twice were retried, and of %s the first attempt had been carried out, n=%s",
+			count(d.Calls), count(d.Errors), count(d.Raw))
+	}
+	return e.found("unsafe_retry", graph.Warn, float64(d.Calls), d.Raw, "%s calls that must not be made twice were retried after an answer that was lost or late, n=%s",
+		count(d.Calls), count(d.Raw))
+}
+
+// nestedRetries finds failed calls that several layers retry.
+func nestedRetries(e *Edge) []graph.Finding {
+	d, recent := e.measure(graph.NestedRetries), e.Recent.measure(graph.NestedRetries)
+	if d.Raw < fewest || recent.Raw < 1 {
+		return nil
+	}
+	attempts := d.Latency.Quantile(.5)
+	return e.found("nested_retries", graph.Warn, attempts, d.Raw, "several layers retry the same failing call: one becomes %s attempts, at the median, n=%s traces",
+		figure(attempts), count(d.Raw))
+}
+
+// hedged says that calls are hedged, which is a choice.
+func hedged(e *Edge) []graph.Finding {
+	d, recent := e.measure(graph.Hedge), e.Recent.measure(graph.Hedge)
+	if d.Raw < fewest || recent.Raw < 1 {
+		return nil
+	}
+	perCall := share(d.Calls, e.Stats.LogicalCalls)
+	return e.found("hedging", graph.Note, perCall, d.Raw, "%s hedged attempts per call, n=%s", figure(perCall), count(d.Raw))
+}
+
+// redelivered finds messages that come again.
+func redelivered(e *Edge) []graph.Finding {
+	d, recent := e.measure(graph.Redelivery), e.Recent.measure(graph.Redelivery)
+	deliveries := max(e.Stats.Raw, d.Raw)
+	lower, _ := graph.Wilson(d.Raw, deliveries, z95)
+	if d.Raw < fewest || lower < redelivery || !lasts(recent.Raw, e.Recent.Stats.Raw, redelivery) {
+		return nil
+	}
+	part := share(d.Raw, deliveries)
+	return e.found("redelivery", graph.Warn, part, d.Raw, "%s of the deliveries are of messages that were delivered before, n=%s", percent(part), count(d.Raw))
+}
+
+// Amplification returns how many attempts one call becomes where attempts fail with a probability and a caller makes up
+// to so many.
+func Amplification(failing float64, attempts int) float64 {
+	if failing >= 1 {
+		return float64(attempts)
+	}
+	return (1 - math.Pow(failing, float64(attempts))) / (1 - failing)
+}
+
+// onPaths adds to what is said of retries how the layers above multiply them: A of a path is the product of its edges'.
+func (g *Graph) onPaths(found []graph.Finding) {
+	edges := make(map[graph.EdgeKey]*Edge, len(g.Edges))
+	for _, e := range g.Edges {
+		edges[e.Key] = e
+	}
+	known := map[*Edge]float64{}
+	for i := range found {
+		f := &found[i]
+		if f.Rule != "retry_budget" {
+			continue
+		}
+		if path := g.amplified(edges[f.Edge], known); path > 1.1*(1+f.Value) {
+			f.Sentence += "; with the retries of the layers above, " + figure(path) + " attempts for each request of a user"
+		}
+	}
+}
+
+// amplified returns the attempts that one request becomes on an edge, along the path from above that amplifies most. An
+// edge that lies above itself is taken not to amplify there.
+func (g *Graph) amplified(e *Edge, known map[*Edge]float64) float64 {
+	if a, ok := known[e]; ok {
+		return a
+	}
+	known[e] = 1
+	most := 1.
+	for _, up := range g.in[e.Key.Source] {
+		if !up.async() {
+			most = max(most, g.amplified(up, known))
+		}
+	}
+	if e.rawRetries() >= fewest {
+		most *= 1 + share(e.retries(), e.Stats.LogicalCalls)
+	}
+	known[e] = most
+	return most
 }

@@ -66,3 +66,98 @@ func ShapeOf(s *Sum) Shape {
 	})
 	return shape
 }
+
+// What else the rules about the shape of traces ask for.
+const (
+	repeatedShare = 0.05 // of the traces, with an operation that calls over and over
+	deepFrom      = 5    // calls one below the other
+	usedShare     = 0.01 // of an entry's traces that use an edge which is required
+)
+
+// repeated finds operations that make the same call over and over.
+func repeated(e *Edge) []graph.Finding {
+	d, traces := e.measure(graph.Repeated), e.measure(graph.Traces)
+	lower, _ := graph.Wilson(min(d.Raw, traces.Raw), traces.Raw, z90)
+	recent := e.Recent.measure(graph.Repeated)
+	if d.Raw < fewest || lower < repeatedShare || !lasts(recent.Raw, e.Recent.measure(graph.Traces).Raw, repeatedShare) {
+		return nil
+	}
+	s := ShapeOf(&e.Sum)
+	return e.found("n_plus_one", graph.Note, s.RepeatedIn, traces.Raw, "in %s of the traces an operation calls ten times or more, one after the other; calling once would save %s, n=%s",
+		percent(s.RepeatedIn), span(s.Saving), count(traces.Raw))
+}
+
+// deep finds entries whose traces pass many services, one below the other.
+func deep(e *Edge) []graph.Finding {
+	d, recent := e.measure(graph.Depth), e.Recent.measure(graph.Depth)
+	traces := rawOf(d.Latency.Above(deepFrom-1), d.Calls, d.Raw)
+	if traces < fewest || recent.Latency.Above(deepFrom-1) < 1 {
+		return nil
+	}
+	most := d.Latency.Max()
+	return e.found("deep_chain", graph.Note, float64(most), d.Raw, "requests pass through up to %d calls, one below the other; %s of the traces through %d or more, n=%s",
+		most, percent(share(d.Latency.Above(deepFrom-1), d.Calls)), deepFrom, count(d.Raw))
+}
+
+// Availability is what is possible at best: the product of what succeeds of each required dependency.
+func Availability(errorRates []float64) float64 {
+	a := 1.
+	for _, e := range errorRates {
+		a *= 1 - min(max(e, 0), 1)
+	}
+	return a
+}
+
+// EntryPoint is something that users ask a service for, as the edges say that its traces use.
+type EntryPoint struct {
+	Operation      string
+	Depth          int64 // calls one below the other, at most, over all that the service is asked for; 0 when it is not known
+	Availability   float64
+	Traces         int64 // analysed, unweighted
+	Required, Soft []string
+}
+
+// EntryPoints returns what users ask a service for, most traces first, from the edges that its traces use.
+func EntryPoints(service graph.Node, edges []*Edge) []EntryPoint {
+	id := service.ID()
+	type use struct {
+		e     *Edge
+		entry Entry
+	}
+	uses, depth := map[string][]use{}, int64(0)
+	for _, e := range edges {
+		for _, entry := range ShapeOf(&e.Sum).Entries {
+			if entry.Service == id {
+				uses[entry.Operation] = append(uses[entry.Operation], use{e, entry})
+			}
+		}
+		if e.Key.Target == service {
+			depth = max(depth, e.measure(graph.Depth).Latency.Max())
+		}
+	}
+	var points []EntryPoint
+	for operation, list := range uses {
+		p := EntryPoint{Operation: operation, Depth: depth}
+		traces := int64(0)
+		for _, u := range list {
+			traces, p.Traces = max(traces, u.entry.Traces), max(p.Traces, u.entry.N)
+		}
+		var failing []float64
+		for _, u := range list {
+			switch {
+			case u.e.Key.Target == service && u.e.entering(), u.e.async(), share(u.entry.Traces, traces) < usedShare:
+			case ShapeOf(&u.e.Sum).Soft:
+				p.Soft = append(p.Soft, u.e.ID)
+			default:
+				p.Required = append(p.Required, u.e.ID)
+				failing = append(failing, share(u.entry.Errors, traces)) // usage times error rate
+			}
+		}
+		p.Availability = Availability(failing)
+		points = append(points, p)
+	}
+	slices.SortFunc(points, func(a, b EntryPoint) int {
+		return cmp.Or(cmp.Compare(b.Traces, a.Traces), strings.Compare(a.Operation, b.Operation))
+	})
+	return points
+}

@@ -43,8 +43,13 @@ func (s *Sum) of(dimension graph.Dimension, side graph.Side, f func(name string,
 	}
 }
 
-// retries returns the attempts that are not the first of their logical call, weighted.
-func (s *Sum) retries() int64 { return max(s.Stats.Calls-s.Stats.LogicalCalls, 0) }
+// retries returns the attempts that are neither the first of their logical call nor hedges, weighted.
+func (s *Sum) retries() int64 {
+	return max(s.Stats.Calls-s.Stats.LogicalCalls-max(s.measure(graph.Hedge).Calls, 0), 0)
+}
+
+// rawRetries returns how many of the raw attempts are retries.
+func (s *Sum) rawRetries() int64 { return rawOf(s.retries(), s.Stats.Calls, s.Stats.Raw) }
 
 // rawOf returns how many of raw observations part out of whole, both weighted, stand for.
 func rawOf(part, whole, raw int64) int64 {

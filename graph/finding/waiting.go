@@ -2,6 +2,7 @@ package finding
 
 import (
 	"math"
+	"time"
 
 	"faultline/graph"
 	"faultline/internal/sketch"
@@ -17,7 +18,14 @@ const (
 	noTimeoutCalls  = 1000
 	noTimeoutMax    = 30e9 // ns
 	noTimeoutFactor = 50   // longest call over p99
+	noTimeoutLeast  = 1e9  // ns: a call that took less shows nothing
+	wastedShare     = 0.05 // of the callee's busy time
+	wastedRate      = 0.5  // seconds a second
 	saturated       = 0.8  // concurrency over the ceiling
+	saturationAge   = 1800 // seconds of calls before a ceiling means anything
+	saturationCalls = 2    // in flight
+	slowerBy        = 5e6  // ns that a median must rise to be worth a word
+	mostAttempts    = 10   // of one call that are believed
 )
 
 // Waiting is how an edge waits, and for how long at most. Times are in nanoseconds.
@@ -119,4 +127,96 @@ func snap(v float64) float64 {
 		}
 	}
 	return nearest
+}
+
+// noTimeout says of an edge that nothing shows that its callers ever stop waiting. That takes days to see: it is learned
+// by LookForTimeouts.
+func noTimeout(e *Edge) []graph.Finding {
+	t := e.Learned.NoTimeout
+	if t == nil || e.Stats.Raw == 0 || e.Stats.Failures[graph.Timeout] > 0 {
+		return nil
+	}
+	return e.found("no_timeout", graph.Note, t.Max/1e6, t.Calls, "in seven days no call timed out, and the longest took %s, %s times the p99: callers seem to wait for ever, n=%s",
+		span(t.Max), figure(t.Max/t.P99), count(t.Calls))
+}
+
+// LookForTimeouts learns from the edges' sums over seven days which have no evident timeout.
+func (m *Memory) LookForTimeouts(week []graph.EdgeRow, now time.Time) {
+	m.Waits = now
+	for i := range week {
+		row := &week[i]
+		l := m.Edges[row.Edge.ID()]
+		if l == nil {
+			continue
+		}
+		l.NoTimeout = nil
+		if NoEvidentTimeout(&row.Stats) && row.Edge.Protocol != graph.Messaging {
+			l.NoTimeout = &NoTimeout{row.Stats.Raw, float64(row.Stats.Client.Max()), row.Stats.Client.Quantile(.99)}
+		}
+	}
+}
+
+// NoEvidentTimeout reports whether many calls, of seven days, show no timeout although some took very long.
+func NoEvidentTimeout(s *graph.EdgeStats) bool {
+	longest := float64(s.Client.Max())
+	return s.Raw >= noTimeoutCalls && s.Client.Count() > 0 && s.Failures[graph.Timeout] == 0 &&
+		(longest >= noTimeoutMax || longest >= noTimeoutFactor*s.Client.Quantile(.99) && longest >= noTimeoutLeast)
+}
+
+// wastedWork finds a callee that works for callers that have left.
+func wastedWork(e *Edge) []graph.Finding {
+	d, w := e.measure(graph.Wasted), WaitingOf(&e.Sum)
+	if d.Raw < fewest || e.Recent.measure(graph.Wasted).Raw < 1 || !(w.WastedShare >= wastedShare || w.WastedPerSecond >= wastedRate) {
+		return nil
+	}
+	return e.found("wasted_work", graph.Warn, w.WastedPerSecond, d.Raw, "the callee works %s a second for callers that have left, %s of its time for this edge, n=%s calls",
+		span(w.WastedPerSecond*1e9), percent(w.WastedShare), count(d.Raw))
+}
+
+// saturation finds a callee that has about as many calls in flight as it ever handled well, at about the rate that it
+// had then, and gets slower.
+func saturation(e *Edge) []graph.Finding {
+	l, inFlight, p50 := e.Learned, e.inFlight(), e.median()
+	if e.async() || l.Age < saturationAge || l.Ceiling < saturationCalls || e.Stats.Raw < learnCalls || e.Recent.Stats.Raw == 0 {
+		return nil
+	}
+	usual := math.Exp2(l.P50)
+	slower := func(p50 float64) bool { return p50 > usuallyWithin*usual && p50-usual >= slowerBy }
+	if !(inFlight >= saturated*l.Ceiling) || e.rate() < saturated*l.CeilingRate || !slower(p50) || !slower(e.Recent.median()) {
+		return nil
+	}
+	return e.found("saturation", graph.Warn, inFlight/l.Ceiling, e.Stats.Raw, "%s calls in flight, at most %s went well so far, and the median rose from %s to %s, n=%s",
+		figure(inFlight), figure(l.Ceiling), span(usual), span(p50), count(e.Stats.Raw))
+}
+
+// givesUpFirst finds callers that stop waiting before what they wait for does: their timeout is shorter than that of a
+// call below, times its attempts.
+func givesUpFirst(g *Graph) []graph.Finding {
+	var found []graph.Finding
+	for _, e := range g.Edges {
+		own := WaitingOf(&e.Sum)
+		if e.async() || math.IsNaN(own.Timeout) || own.N < fewest || e.Recent.Stats.Failures[graph.Timeout] <= 0 {
+			continue
+		}
+		for _, below := range g.out[e.Key.Target] {
+			w, attempts := WaitingOf(&below.Sum), attemptsOf(&below.Sum)
+			if below == e || below.async() || !(own.Timeout < w.Timeout*attempts*(1-snapWithin)) {
+				continue
+			}
+			f := e.found("gives_up_first", graph.Warn, own.Timeout/1e6, own.N, "callers give up after %s, while %s waits up to %s for %s (%s × %s attempts), n=%s",
+				span(own.Timeout), e.Key.Target.ID(), span(w.Timeout*attempts), below.Key.Target.ID(), span(w.Timeout), figure(attempts), count(own.N))
+			f[0].Subject = below.Key.Target.ID()
+			found = append(found, f...)
+		}
+	}
+	return found
+}
+
+// attemptsOf returns how many attempts are made of a call that fails, mean.
+func attemptsOf(s *Sum) float64 {
+	first := s.Stats.Errors - s.measure(graph.RetryGap).Errors // failed first attempts
+	if s.rawRetries() < fewest || first <= 0 {
+		return 1
+	}
+	return min(1+share(s.retries(), first), mostAttempts)
 }

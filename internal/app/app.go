@@ -62,6 +62,7 @@ type App struct {
 	log      *slog.Logger
 	feed     Feed
 	engine   *engine.Engine
+	judge    *engine.Judge
 	web      *web.Server
 	http     *http.Server
 	listener net.Listener
@@ -134,7 +135,13 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	} else {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
-		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store})
+		view := engine.NewView(store, live)
+		a.judge = engine.NewJudge(view)
+		if err := a.judge.Restore(ctx, started); err != nil {
+			a.log.Warn("what was learned of edges is lost and will be learned again", "error", err)
+		}
+		view.Judge = a.judge
+		a.engine = engine.New(engine.Settings{Config: engine.DefaultConfig(), Live: live, Feed: a.feed, Store: store, Judge: a.judge})
 		if err := a.engine.Restore(ctx, started, store); err != nil {
 			a.log.Warn("what was learned about addresses is lost and will be learned again", "error", err)
 		}
@@ -143,7 +150,8 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 			a.feed.Flush(now)
 			return a.engine.Flush(ctx, now)
 		})
-		site.Reader, site.Counters, site.History = engine.NewView(store, live), a.feed.Counters, a.history
+		site.Reader, site.Counters, site.History = view, a.feed.Counters, a.history
+		site.Learned = func(edge string) web.Learned { return web.Learned(a.judge.Learned(edge)) }
 		site.Endpoints = a.endpoints
 	}
 
@@ -179,6 +187,9 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 // history tells pages and API how keeping goes.
 func (a *App) history() web.History {
 	s := a.engine.Status()
+	if n := a.judge.Dropped(); n > 0 {
+		s.Dropped[engine.DroppedFindings] = n
+	}
 	return web.History{
 		DelayedSince: s.DelayedSince, LastError: s.LastError, LastWrite: s.LastWrite, Waiting: s.WaitingParts, Dropped: s.Dropped,
 	}
@@ -219,6 +230,7 @@ func (a *App) Start() {
 	var loops sync.WaitGroup
 	loops.Go(func() { a.feedLoop(ending) })
 	loops.Go(func() { a.storeLoop(ending, working) })
+	loops.Go(func() { a.judgeLoop(ending) })
 	a.onStop("ticks", func(ctx context.Context) error {
 		end()
 		defer abandon()

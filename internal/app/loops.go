@@ -13,6 +13,10 @@ const (
 	// storeShare bounds the time spent writing to one part in storeShare, so that a slow disk makes what is on it
 	// older instead of the machine busier.
 	storeShare = 4
+	judgeEvery = 10 * time.Second
+	// judgeShare bounds the time spent judging to one part in judgeShare, as far as once a minute is enough for that.
+	judgeShare = 100
+	judgeLeast = time.Minute
 )
 
 // errStuck says that something did not end in time and may still be in use.
@@ -56,6 +60,29 @@ func (a *App) storeLoop(ending, working context.Context) {
 			failing = false
 		}
 		timer.Reset(max(storeEvery, (storeShare-1)*time.Since(now)))
+	}
+}
+
+// judgeLoop names what goes wrong, until ctx is over. A round that has begun is cut short then: the next process has
+// everything that it was made from.
+func (a *App) judgeLoop(ctx context.Context) {
+	timer := time.NewTimer(judgeEvery)
+	defer timer.Stop()
+	var failing bool
+	for {
+		var now time.Time
+		select {
+		case <-ctx.Done():
+			return
+		case now = <-timer.C:
+		}
+		began := time.Now()
+		err := a.judge.Round(ctx, now)
+		if err != nil && ctx.Err() == nil && !failing {
+			a.log.Error("what goes wrong is not judged", "error", err)
+		}
+		failing = err != nil
+		timer.Reset(min(max(judgeEvery, judgeShare*time.Since(began)), judgeLeast))
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package engine runs one tick: it cuts the live graph, stores what was cut together with the example traces, and lets
 // the live graph forget what is kept for good. View is the other direction: one way of asking for windows, answered from
-// memory where they may still change and from the store where they may not.
+// memory where they may still change and from the store where they may not. Judge names what goes wrong in what a View
+// shows, and keeps what is open.
 //
 // Time is a parameter; there is no clock and no goroutine here. What a failing store cannot take stays in memory: parts
 // of windows in the live graph, which bounds and counts them, example traces here, up to Config's limit, beyond which
@@ -51,6 +52,7 @@ type Settings struct {
 	Live   *graph.Live
 	Feed   Feed
 	Store  storage.Writer
+	Judge  *Judge // whose findings are stored; nil for none
 }
 
 // stateKey is the name of the feed's state in the store.
@@ -58,6 +60,9 @@ const stateKey = "aliases"
 
 // DroppedExamples is the reason under which Status counts example traces that the store failed to take for too long.
 const DroppedExamples = "examples_store_unavailable"
+
+// DroppedFindings is the reason under which findings are counted that were too many to keep.
+const DroppedFindings = "findings_limit"
 
 // Status is how an Engine is doing.
 type Status struct {

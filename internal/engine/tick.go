@@ -60,9 +60,16 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 			state = map[string][]byte{stateKey: s}
 		}
 	}
-	for len(parts) > 0 || len(e.traces) > 0 || state != nil {
+	findings, learned := e.Judge.toStore()
+	if learned != nil {
+		if state == nil {
+			state = map[string][]byte{}
+		}
+		state[memoryStateKey] = learned
+	}
+	for len(parts) > 0 || len(e.traces) > 0 || len(findings) > 0 || state != nil {
 		n := batchOf(parts, limit)
-		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, State: state}
+		batch := storage.Batch{Windows: parts[:n], Traces: e.traces, Findings: findings, State: state}
 		if err := e.Store.Write(ctx, batch); err != nil {
 			e.wait(parts, now, err)
 			return fmt.Errorf("store a batch: %w", err)
@@ -72,10 +79,11 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 		e.status.Writes++
 		e.status.LastWrite = now
 		e.mu.Unlock()
-		if state != nil {
-			e.state = state[stateKey]
+		if aliases, ok := state[stateKey]; ok {
+			e.state = aliases
 		}
-		parts, e.traces, state = parts[n:], nil, nil
+		e.Judge.kept(findings, learned)
+		parts, e.traces, findings, learned, state = parts[n:], nil, nil, nil, nil
 	}
 	if withState {
 		e.stateAt = now

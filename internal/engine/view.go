@@ -12,15 +12,26 @@ import (
 
 // View answers a storage.Reader's questions from memory and the store together: windows that may still change come from
 // the live graph, all others from the store, and together they are everything that was observed, once. The live map and
-// history are the same question with another span of time. Example traces and state come from the store alone, at most
+// history are the same question with another span of time. Findings come from the store and, newer, from a Judge. Example traces and state come from the store alone, at most
 // a tick late. It is safe for concurrent use.
 type View struct {
 	storage.Reader
-	live *graph.Live
+	// Judge has the findings that are newer than the store's; nil for a view of the store alone.
+	Judge *Judge
+	live  *graph.Live
 }
 
 // NewView returns a View. Without a live graph it is the store alone.
-func NewView(store storage.Reader, live *graph.Live) *View { return &View{store, live} }
+func NewView(store storage.Reader, live *graph.Live) *View { return &View{Reader: store, live: live} }
+
+// Findings implements storage.Reader.
+func (v *View) Findings(ctx context.Context, q storage.FindingQuery) ([]graph.Finding, error) {
+	findings, err := v.Reader.Findings(ctx, q)
+	if err != nil || v.Judge == nil {
+		return findings, err
+	}
+	return v.Judge.overlay(q, findings), nil
+}
 
 // queryTime bounds the time between a look at memory and one at the store. A part that leaves memory in between is still
 // told apart in the store by its name, and left out, because a store folds no part before it has settled for longer.

@@ -1,0 +1,169 @@
+package finding
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"faultline/graph"
+)
+
+// fewest is how many events it takes before anything is said of them.
+const fewest = 3
+
+// Edge is one edge as it is judged.
+type Edge struct {
+	Key     graph.EdgeKey
+	ID      string
+	Sum             // of the minutes that are judged
+	Recent  Sum     // of the last of them: what is wrong must still show in it
+	Learned *Memoir // what was learned of the edge before; never nil
+}
+
+// Graph is one environment as it is judged.
+type Graph struct {
+	To        time.Time
+	Edges     []*Edge // by id
+	Processes map[graph.Node][]graph.NodeRow
+
+	in, out map[graph.Node][]*Edge
+	memory  *Memory
+}
+
+// recentSpan is how far back the minutes begin in which what is wrong must still show.
+const recentSpan = 2 * graph.DetailLength
+
+// NewGraph gathers the windows of one environment that together cover [from, to), which begin with a minute and are no
+// longer than one each. Windows that begin less than two minutes before the end of to's minute are recent. The graph
+// keeps pointers into memory.
+func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Memory) *Graph {
+	g := &Graph{
+		To: to, Processes: map[graph.Node][]graph.NodeRow{}, in: map[graph.Node][]*Edge{}, out: map[graph.Node][]*Edge{}, memory: memory,
+	}
+	recent := to.Add(-time.Nanosecond).Truncate(graph.DetailLength).Add(graph.DetailLength - recentSpan)
+	if recent.Before(from) {
+		recent = from
+	}
+	edges := map[graph.EdgeKey]*Edge{}
+	edge := func(k graph.EdgeKey) *Edge {
+		e := edges[k]
+		if e == nil {
+			e = &Edge{Key: k, ID: k.ID()}
+			e.Sum = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(from)}
+			e.Recent = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(recent)}
+			edges[k] = e
+		}
+		return e
+	}
+	for i := range windows {
+		w := &windows[i]
+		late := !w.Start.Before(recent)
+		for j := range w.Edges {
+			if row := &w.Edges[j]; row.Edge.Env() == env {
+				edge(row.Edge).addStats(&row.Stats, late)
+			}
+		}
+		for j := range w.Details {
+			if row := &w.Details[j]; row.Edge.Env() == env {
+				edge(row.Edge).addDetail(row, late)
+			}
+		}
+		for j := range w.Nodes {
+			if row := &w.Nodes[j]; row.Node.Env == env {
+				g.Processes[row.Node] = append(g.Processes[row.Node], *row)
+			}
+		}
+	}
+	for k, e := range edges {
+		e.Learned = memory.edge(e.ID)
+		g.Edges = append(g.Edges, e)
+		g.in[k.Target] = append(g.in[k.Target], e)
+		g.out[k.Source] = append(g.out[k.Source], e)
+	}
+	byID := func(a, b *Edge) int { return strings.Compare(a.ID, b.ID) }
+	slices.SortFunc(g.Edges, byID)
+	for _, lists := range []map[graph.Node][]*Edge{g.in, g.out} {
+		for _, list := range lists {
+			slices.SortFunc(list, byID)
+		}
+	}
+	return g
+}
+
+func (e *Edge) addStats(s *graph.EdgeStats, recent bool) {
+	e.Stats.Add(s)
+	if recent {
+		e.Recent.Stats.Add(s)
+	}
+}
+
+func (e *Edge) addDetail(row *graph.DetailRow, recent bool) {
+	e.Add(row)
+	if recent {
+		e.Recent.Add(row)
+	}
+}
+
+// Add adds a detail of the edge.
+func (s *Sum) Add(row *graph.DetailRow) {
+	d := s.Details[row.Key]
+	if d == nil {
+		d = &graph.Detail{}
+		s.Details[row.Key] = d
+	}
+	d.Add(&row.Detail)
+}
+
+// The rules, by what they look at.
+var (
+	edgeRules = []func(*Edge) []graph.Finding{
+		retryBudgetSpent, retriesDoNotHelp, noBackOff, noJitterSeen, pushbackIgnored, unsafeRetries, nestedRetries, hedged, redelivered,
+		failing, noTimeout, wastedWork, saturation, lagging, deadLetters, repeated, deep,
+	}
+	graphRules = []func(*Graph) []graph.Finding{givesUpFirst, brokenContracts, badParts, backlogs, deploys}
+)
+
+// Judge returns what goes wrong in a graph, in the order of its edges, and has memory learn from it.
+// Since and Until of the findings are not set.
+func Judge(g *Graph) []graph.Finding {
+	var found []graph.Finding
+	for _, e := range g.Edges {
+		for _, rule := range edgeRules {
+			found = append(found, rule(e)...)
+		}
+	}
+	for _, rule := range graphRules {
+		found = append(found, rule(g)...)
+	}
+	g.onPaths(found)
+	g.memory.learn(g)
+	slices.SortStableFunc(found, func(a, b graph.Finding) int {
+		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Edge.ID(), b.Edge.ID()), strings.Compare(a.Node.ID(), b.Node.ID()),
+			strings.Compare(a.Subject, b.Subject))
+	})
+	return found
+}
+
+// found makes the finding of a rule on an edge.
+func (e *Edge) found(rule string, level graph.Level, value float64, n int64, format string, args ...any) []graph.Finding {
+	return []graph.Finding{{Rule: rule, Edge: e.Key, Level: level, Value: value, N: n, Sentence: fmt.Sprintf(format, args...)}}
+}
+
+// async reports whether callers do not wait for the edge.
+func (e *Edge) async() bool { return e.Key.Protocol == graph.Messaging }
+
+// entering reports whether whoever calls is not seen.
+func (e *Edge) entering() bool {
+	return e.Key.Source.Kind == graph.User || e.Key.Source.Kind == graph.Unknown
+}
+
+// lasts reports whether k events among n, the recent ones, may still come at least at a rate: not all has been well for
+// so long that they hardly can.
+func lasts(k, n int64, rate float64) bool {
+	_, upper := graph.Wilson(k, max(n, k), z95)
+	return k > 0 && upper >= rate
+}
+
+const z95 = 1.96
