@@ -133,7 +133,7 @@ func TestBaselineIsShared(t *testing.T) {
 			t.Fatal(err)
 		}
 		i := slices.IndexFunc(m.Edges, func(e graph.MapEdge) bool { return e.Key == checkoutPayment })
-		if len(m.Edges[i].Reasons) != 3 {
+		if len(m.Edges[i].Reasons) != 3+len(m.Edges[i].Findings) {
 			t.Errorf("reasons: %q", m.Edges[i].Reasons)
 		}
 		return m.Edges[i].Health
