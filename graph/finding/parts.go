@@ -231,7 +231,7 @@ func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
 		at := placesOf(processes, larger.of)
 		for _, p := range larger.parts {
 			members := membersOf(instances, at, p.Name)
-			if !p.Outlier || !whole(p, members, instances, larger.rule == "bad_version") || all(members, named) {
+			if !p.Outlier || !whole(members, instances, larger.rule == "bad_version") || all(members, named) {
 				continue
 			}
 			if f := e.bad(larger.rule, p, recentPart(e, larger.rule, p, processes)); f != nil {
@@ -314,26 +314,27 @@ func all(members []Part, named map[string]bool) bool {
 	return len(members) > 0
 }
 
-// whole reports whether a part is bad as a whole: without its worst instance it is still worse than what lies outside of
-// it. A version may have a single instance.
-func whole(p Part, members, instances []Part, version bool) bool {
+// whole reports whether a part is bad as a whole: the better half of its instances are still worse than what lies outside
+// of it. A version may have a single instance.
+func whole(members, instances []Part, version bool) bool {
 	if len(members) < 2 {
 		return version
 	}
-	var outside, rest Part
+	var outside, better Part
 	for _, i := range instances {
 		outside.N, outside.K = outside.N+i.N, outside.K+i.K
 	}
-	worst := slices.MaxFunc(members, func(a, b Part) int { return cmp.Compare(a.K, b.K) })
 	for _, m := range members {
-		rest.N, rest.K = rest.N+m.N, rest.K+m.K
+		outside.N, outside.K = outside.N-m.N, outside.K-m.K
 	}
-	outside.N, outside.K = outside.N-rest.N, outside.K-rest.K
-	rest.N, rest.K = rest.N-worst.N, rest.K-worst.K
-	if rest.N <= 0 || outside.N <= 0 {
-		return false
+	best := slices.SortedFunc(slices.Values(members), func(a, b Part) int {
+		return cmp.Or(cmp.Compare(share(a.K, a.N), share(b.K, b.N)), strings.Compare(a.Name, b.Name))
+	})
+	for _, m := range best[:len(best)/2] {
+		better.N, better.K = better.N+m.N, better.K+m.K
 	}
-	return fisher(rest.K, rest.N, outside.K, outside.N) < partP && share(rest.K, rest.N) >= partRatio*share(outside.K, outside.N)
+	return outside.N > 0 && fisher(better.K, better.N, outside.K, outside.N) < partP &&
+		share(better.K, better.N) >= partRatio*share(outside.K, outside.N)
 }
 
 // recentPart returns what a larger part was like recently.

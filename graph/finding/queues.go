@@ -216,7 +216,7 @@ func (g *Graph) backlog(c *consumers, in, recentIn float64, raw int64) []graph.F
 	} else if drain := DrainTime(b.Messages, recentIn, c.recent); !math.IsInf(drain, 1) {
 		b.Drain = drain
 	}
-	if !growing && (b.Messages == 0 || g.To.Sub(b.Grown) > drainedAfter) {
+	if !growing && (b.Messages < 1 || g.To.Sub(b.Grown) > drainedAfter) {
 		delete(l.Backlogs, c.group)
 		return nil
 	}

@@ -1,0 +1,180 @@
+package finding
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"faultline/graph"
+)
+
+func TestAmplification(t *testing.T) {
+	for _, tt := range []struct{ failing, one, three float64 }{
+		{.1, 1.111, 1.371}, {.5, 1.875, 6.592}, {1, 4, 64}, // TVs C.2, for four attempts
+		{0, 1, 1},
+	} {
+		if got := Amplification(tt.failing, 4); math.Abs(got-tt.one) > 5e-4 {
+			t.Errorf("f=%v: %v, want %v", tt.failing, got, tt.one)
+		}
+		if got := math.Pow(Amplification(tt.failing, 4), 3); math.Abs(got-tt.three) > 1e-3 {
+			t.Errorf("f=%v, three layers: %v, want %v", tt.failing, got, tt.three)
+		}
+	}
+}
+
+// The layers' retries multiply: what four attempts make of one call at each of three layers is 64.
+func TestAmplificationOfAPath(t *testing.T) {
+	s := &system{}
+	names := []string{"a", "b", "c", "d"}
+	n := int64(10)
+	for i := range 3 {
+		n *= 4
+		s.same(edgeOf(service(names[i]), service(names[i+1])), func(m *minute) {
+			m.calls(n, graph.ServerError, ms).retries(n*3/4).measure(graph.RetryGap, n*3/4, n*3/4, 50*ms+int64(i)*ms)
+		})
+	}
+	g := s.graph(noon, &Memory{})
+	known := map[*Edge]float64{}
+	want := map[string]float64{"b": 4, "c": 16, "d": 64}
+	for _, e := range g.Edges {
+		if got := g.amplified(e, known); !near(got, want[e.Key.Target.Name]) {
+			t.Errorf("to %s: %v, want %v", e.Key.Target.Name, got, want[e.Key.Target.Name])
+		}
+	}
+	for _, f := range Judge(g) {
+		if f.Rule == "retry_budget" && f.Edge.Target.Name == "d" {
+			const say = "retries add 300 % load: 4 attempts per call, n=3,200; with the retries of the layers above, 64 attempts for each request of a user"
+			if f.Sentence != say || f.Level != graph.Severe || !near(f.Value, 3) {
+				t.Errorf("%q, %s, %v", f.Sentence, f.Level, f.Value)
+			}
+		}
+	}
+	// Services that call each other in a circle come to an end.
+	s.same(edgeOf(service("d"), service("a")), func(m *minute) { m.calls(40, graph.ServerError, ms).retries(30) })
+	Judge(s.graph(noon, &Memory{}))
+}
+
+func TestRetryBudget(t *testing.T) {
+	for _, tt := range []struct {
+		attempts, retries int64
+		spent             bool
+	}{
+		{49, 40, false}, {50, 40, true}, {50, 4, false}, {2310, 750, true}, {1000, 90, false}, {1000, 100, false}, {1000, 107, true}, {100_000, 9200, false}, {100_000, 9300, true},
+	} {
+		s := Sum{Stats: graph.EdgeStats{Calls: tt.attempts, LogicalCalls: tt.attempts - tt.retries, Raw: tt.attempts}}
+		if r := RetryingOf(&s); r.BudgetExceeded != tt.spent {
+			t.Errorf("%d of %d are retries: spent %v, lower bound %v", tt.retries, tt.attempts, r.BudgetExceeded, r.BudgetLower)
+		}
+		// Sampled spans do not become more certain by standing for many.
+		s.Stats.Calls, s.Stats.LogicalCalls = 1000*s.Stats.Calls, 1000*s.Stats.LogicalCalls
+		if r := RetryingOf(&s); r.BudgetExceeded != tt.spent {
+			t.Errorf("sampled, %d of %d are retries: spent %v", tt.retries, tt.attempts, r.BudgetExceeded)
+		}
+	}
+	// Hedges are no retries.
+	hedges := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50, 0, ms) })
+	expect(t, hedges.judge(), "hedging a→b")
+}
+
+func TestRetriesByName(t *testing.T) {
+	gap := func(m *minute, n, failed int64, gaps ...int64) {
+		for _, g := range gaps {
+			m.measure(graph.RetryGap, n/int64(len(gaps)), failed/int64(len(gaps)), g)
+		}
+	}
+	spread := []int64{40 * ms, 60 * ms, 80 * ms, 100 * ms, 120 * ms}
+	for _, tt := range []struct {
+		name string
+		f    func(m *minute)
+		want []string
+	}{
+		{"within the budget, helpful, jittered", func(m *minute) {
+			m.calls(1000, graph.None, ms).retries(50)
+			gap(m, 50, 5, spread...)
+		}, nil},
+		{"more than the budget", func(m *minute) {
+			m.calls(1480, graph.None, ms).retries(480)
+			gap(m, 480, 100, spread...)
+		}, []string{"retry_budget a→b"}},
+		{"they do not help", func(m *minute) {
+			m.calls(1480, graph.None, ms).retries(480)
+			gap(m, 480, 400, spread...)
+		}, []string{"retries_do_not_help a→b", "retry_budget a→b"}},
+		{"at once", func(m *minute) {
+			m.calls(1000, graph.None, ms).retries(50)
+			gap(m, 50, 5, ms)
+		}, []string{"no_backoff a→b"}},
+		{"no longer the second time", func(m *minute) {
+			m.calls(1000, graph.None, ms).retries(50)
+			gap(m, 50, 5, spread...)
+			m.measure(graph.RetryGrowth, 20, 0, 1100)
+		}, []string{"no_backoff a→b"}},
+		{"twice as long the second time", func(m *minute) {
+			m.calls(1000, graph.None, ms).retries(50)
+			gap(m, 50, 5, spread...)
+			m.measure(graph.RetryGrowth, 20, 0, 2000)
+		}, nil},
+		{"in step", func(m *minute) {
+			m.calls(1000, graph.None, ms).retries(50)
+			gap(m, 50, 5, 100*ms)
+		}, []string{"no_jitter a→b"}},
+		{"in step, and twice as long the second time", func(m *minute) {
+			m.calls(1000, graph.None, ms).retries(60)
+			gap(m, 40, 5, 100*ms)
+			gap(m, 20, 5, 200*ms)
+			m.measure(graph.RetryGrowth, 20, 0, 2000)
+		}, []string{"no_jitter a→b"}},
+		{"push-back ignored", func(m *minute) {
+			m.calls(100, graph.None, ms).measure(graph.RetryPushback, 10, 4, ms)
+		}, []string{"pushback_ignored a→b"}},
+		{"push-back heeded", func(m *minute) { m.calls(100, graph.None, ms).measure(graph.RetryPushback, 10, 0, ms) }, nil},
+		{"what must not be done twice", func(m *minute) { m.calls(100, graph.None, ms).measure(graph.UnsafeRetry, 2, 0, ms) }, []string{"unsafe_retry a→b"}},
+		{"retried at several layers", func(m *minute) { m.calls(100, graph.None, ms).measure(graph.NestedRetries, 2, 2, 9) }, []string{"nested_retries a→b"}},
+		{"delivered again", func(m *minute) { m.calls(100, graph.None, ms).measure(graph.Redelivery, 33, 0, ms) }, []string{"redelivery a→b"}},
+		{"delivered again, once in a while", func(m *minute) { m.calls(10_000, graph.None, ms).measure(graph.Redelivery, 5, 0, ms) }, nil},
+		{"redirects", func(m *minute) { m.calls(100, graph.None, ms).measure(graph.Resend, 50, 0, ms) }, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) { expect(t, (&system{}).same(ab, tt.f).judge(), tt.want...) })
+	}
+}
+
+func TestUnsafeRetryThatWasCarriedOut(t *testing.T) {
+	s := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).measure(graph.UnsafeRetry, 3, 2, ms) })
+	for _, f := range s.judge() {
+		if f.Level != graph.Severe || f.N != 15 {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestJitter(t *testing.T) {
+	detail := func(values ...int64) *graph.Detail {
+		d := &graph.Detail{}
+		for _, v := range values {
+			d.Calls++
+			d.Latency.Add(v, 1)
+		}
+		return d
+	}
+	if j := jitter(detail(), detail()); !math.IsNaN(j) {
+		t.Errorf("without gaps %v", j)
+	}
+	var uniform []int64
+	for i := range int64(1000) {
+		uniform = append(uniform, 50*ms+i*ms/10) // 50 to 150 ms
+	}
+	if j := jitter(detail(uniform...), detail()); math.Abs(j-.5/interquartile) > .02 {
+		t.Errorf("evenly spread %v, want %v", j, .5/interquartile)
+	}
+	for _, gap := range []int64{11 * ms, 100 * ms, 333 * ms, 1000 * ms} {
+		t.Run(fmt.Sprint(gap/ms), func(t *testing.T) {
+			var near []int64
+			for i := range int64(100) {
+				near = append(near, gap+gap*(i-50)/5000) // one percent up and down
+			}
+			if j := jitter(detail(near...), detail()); j >= noJitter {
+				t.Errorf("in step: %v", j)
+			}
+		})
+	}
+}

@@ -1,0 +1,140 @@
+package finding
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"faultline/graph"
+)
+
+func TestAvailability(t *testing.T) {
+	for n, want := range map[int]float64{0: 1, 3: .997003, 10: .990045} { // TVs C.9
+		if got := Availability(slices.Repeat([]float64{.001}, n)); math.Abs(got-want) > 5e-7 {
+			t.Errorf(".999^%d = %v, want %v", n, got, want)
+		}
+	}
+}
+
+// TV C.9, as its traces are analysed: gateway [0,100], the edge to B 4, B itself 66.
+func TestShape(t *testing.T) {
+	m := (&minute{}).measure(graph.Traces, 1, 0, 100*ms).measure(graph.Critical, 1, 0, 70*ms).measure(graph.CriticalEdge, 1, 0, 4*ms).
+		measure(graph.CriticalSelf, 1, 0, 66*ms)
+	s := ShapeOf(&Sum{Details: m.details})
+	if !near(s.Critical, .7) || !near(s.CriticalEdge, .04) || !near(s.CriticalSelf, .66) || s.Traces != 1 || !math.IsNaN(s.OriginSelf) || !math.IsNaN(s.Parallel) {
+		t.Errorf("%+v", s)
+	}
+	m.measure(graph.Traces, 9, 4, 100*ms).measure(graph.OriginEdge, 2, 2, 1000).measure(graph.OriginSelf, 2, 0, 500).
+		measure(graph.Parallel, 30, 0, ms).measure(graph.Sequential, 10, 0, ms)
+	if s = ShapeOf(&Sum{Details: m.details}); !near(s.OriginEdge, .5) || !near(s.OriginSelf, .25) || !near(s.Parallel, .75) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestSoftDependency(t *testing.T) {
+	for _, tt := range []struct {
+		failed, withCaller int64
+		soft               bool
+	}{{20, 4, true}, {20, 5, false}, {19, 0, false}, {1000, 199, true}} {
+		m := (&minute{}).measure(graph.Absorbed, tt.failed, tt.withCaller, ms)
+		if s := ShapeOf(&Sum{Details: m.details}); s.Soft != tt.soft {
+			t.Errorf("%d failed, their callers %d times as well: soft %v", tt.failed, tt.withCaller, s.Soft)
+		}
+	}
+}
+
+func TestRepeated(t *testing.T) {
+	of := func(traces, repeated int64) []graph.Finding {
+		return (&system{}).same(ab, func(m *minute) {
+			m.calls(20*traces, graph.None, ms).measure(graph.Traces, traces, 0, 100*ms).measure(graph.Repeated, repeated, 0, 9*ms)
+		}).judge()
+	}
+	expect(t, of(100, 30), "n_plus_one a→b")
+	expect(t, of(100, 2))
+	expect(t, of(100, 3)) // three percent
+}
+
+func TestDeep(t *testing.T) {
+	k := edgeOf(graph.Node{Kind: graph.User}, service("a"))
+	of := func(depth int64) []graph.Finding {
+		return (&system{}).same(k, func(m *minute) { m.calls(10, graph.None, ms).measure(graph.Depth, 10, 0, depth) }).judge()
+	}
+	expect(t, of(4))
+	found := of(5)
+	expect(t, found, "deep_chain user→a")
+	if found[0].Value != 5 || found[0].Level != graph.Note {
+		t.Errorf("%+v", found[0])
+	}
+}
+
+func TestEntryPoints(t *testing.T) {
+	a, b, c, d := service("a"), service("b"), service("c"), service("d")
+	user := graph.Node{Kind: graph.User}
+	entry := func(operation string) graph.DetailKey {
+		return part(graph.Entry, graph.ClientSide, graph.EntryName("a", operation))
+	}
+	s := &system{}
+	use := func(k graph.EdgeKey, traces, failed int64, more func(m *minute)) {
+		s.same(k, func(m *minute) {
+			m.calls(traces, graph.None, ms).detail(entry("GET /"), traces, failed, 10*ms)
+			if more != nil {
+				more(m)
+			}
+		})
+	}
+	use(edgeOf(user, a), 1000, 50, func(m *minute) { m.measure(graph.Depth, 1000, 0, 3).detail(entry("GET /rare"), 10, 0, ms) })
+	use(edgeOf(a, b), 1000, 10, nil)
+	use(edgeOf(b, c), 500, 20, nil)                                                                // half of the traces, of which 4 % fail there
+	use(edgeOf(a, d), 1000, 900, func(m *minute) { m.measure(graph.Absorbed, 900, 10, ms) })       // soft
+	use(edgeOf(c, d), 5, 5, nil)                                                                   // hardly ever used
+	use(graph.EdgeKey{Source: a, Target: ordersQueue, Protocol: graph.Messaging}, 1000, 1000, nil) // nobody waits
+	points := EntryPoints(a, s.graph(noon, &Memory{}).Edges)
+	if len(points) != 2 {
+		t.Fatalf("%+v", points)
+	}
+	p := points[0]
+	required := []string{edgeOf(a, b).ID(), edgeOf(b, c).ID()}
+	slices.Sort(required)
+	if p.Operation != "GET /" || p.Depth != 3 || p.Traces != 5000 || !near(p.Availability, .99*.98) || !slices.Equal(p.Required, required) || !slices.Equal(p.Soft, []string{edgeOf(a, d).ID()}) {
+		t.Errorf("%+v", p)
+	}
+	if p := points[1]; p.Operation != "GET /rare" || p.Availability != 1 || p.Traces != 50 {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestDeploys(t *testing.T) {
+	memory := &Memory{}
+	at := noon
+	round := func(versions map[string]int64, refused int64) []graph.Finding {
+		s := (&system{processes: []graph.NodeRow{{Node: service("a"), Version: "7", Spans: 100}, {Node: service("b"), Version: "1.0", Spans: 100}}}).
+			same(ab, func(m *minute) {
+				for version, n := range versions {
+					m.calls(n, graph.None, ms).detail(part(graph.Version, graph.ServerSide, version), n, 0, ms)
+				}
+				m.ClientErrors += refused
+			})
+		found := Judge(s.graph(at, memory))
+		memory.Learned(at)
+		at = at.Add(time.Minute)
+		return found
+	}
+	for range 20 {
+		expect(t, round(map[string]int64{"1.0": 1000}, 10)) // what is met first is no deploy
+	}
+	expect(t, round(map[string]int64{"1.0": 1000, "1.1": 40}, 10)) // not five percent yet
+	found := round(map[string]int64{"1.0": 500, "1.1": 500}, 10)
+	expect(t, found, "deploy b 1.1")
+	if f := found[0]; f.Level != graph.Note || f.Value != .5 || f.N != 2500 {
+		t.Errorf("%+v", f)
+	}
+	// The contract is broken by what came with it.
+	expect(t, round(map[string]int64{"1.1": 1000}, 400), "contract a→b 1.1", "deploy b 1.1")
+	for range 15 {
+		round(map[string]int64{"1.1": 1000}, 10)
+	}
+	expect(t, round(map[string]int64{"1.1": 1000}, 10))
+	expect(t, round(map[string]int64{"1.1": 1000}, 400)) // nothing was deployed: callers ask for what is not there
+	expect(t, round(map[string]int64{"1.0": 1000}, 10))  // rolled back to what is known
+}
