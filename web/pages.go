@@ -8,6 +8,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"faultline/docs"
 	"faultline/graph"
 	"faultline/web/page"
 	"faultline/web/static"
@@ -25,6 +26,8 @@ func (s *Server) pages() {
 	s.mux.HandleFunc("GET /doctor", s.doctorPage)
 	s.mux.HandleFunc("GET /status", s.statusPage)
 	s.mux.HandleFunc("GET /traces/{id}", s.tracePage)
+	s.mux.HandleFunc("GET "+docs.Path, s.rulesPage)
+	s.mux.HandleFunc("GET "+docs.Path+"/{rule}", s.rulePage)
 	s.mux.Handle("GET /favicon.ico", http.RedirectHandler(assets.Icon, http.StatusFound))
 }
 
@@ -94,6 +97,20 @@ func (s *Server) tracePage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.html(w, r, http.StatusOK, page.OfTrace(page.Trace{Shell: shell("Trace · Faultline", "/traces"), ID: id.String()}))
+}
+
+func (s *Server) rulesPage(w http.ResponseWriter, r *http.Request) {
+	p := docs.Index()
+	s.html(w, r, http.StatusOK, page.OfRule(page.Rule{Shell: shell(p.Title+" · Faultline", docs.Path), Page: p}))
+}
+
+func (s *Server) rulePage(w http.ResponseWriter, r *http.Request) {
+	p, ok := docs.Rule(r.PathValue("rule"))
+	if !ok {
+		s.problemPage(w, r, http.StatusNotFound, "There is no rule of that name.")
+		return
+	}
+	s.html(w, r, http.StatusOK, page.OfRule(page.Rule{Shell: shell(p.Title+" · Faultline", docs.Path), Page: p}))
 }
 
 // problemPage says an error to a person.

@@ -36,6 +36,10 @@ func TestPages(t *testing.T) {
 		{"/status", 200, []string{"Senders", "go 1.38.0", "1.2.3"}},
 		{"/traces/4bf92f3577b34da6a3ce929d0e0e4736", 200, []string{"4bf92f3577b34da6a3ce929d0e0e4736"}},
 		{"/traces/<b>", 404, []string{"32 hexadecimal digits"}},
+		{"/docs/rules", 200, []string{"Retry budget spent", `href="/docs/rules/retry_budget"`}},
+		{"/docs/rules/retry_budget", 200, []string{"<h1", "Retry budget spent", "How it is computed", `href="/docs/rules/no_backoff"`}},
+		{"/docs/rules/no_such_rule", 404, []string{"no rule of that name"}},
+		{"/docs/rules/README", 404, []string{"no rule of that name"}},
 		{"/nowhere", 404, []string{"There is nothing at this address."}},
 	} {
 		answer, body := ask(t, s, strings.ReplaceAll(test.path, "<b>", "%3Cb%3E"), "Accept", "text/html,*/*;q=0.8")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"faultline/docs"
 	"faultline/graph"
 	"faultline/graph/doctor"
 )
@@ -89,10 +90,10 @@ func perRequest(d *doctor.Diagnosis) string {
 	return digits(float64(d.Spans) / float64(d.Requests))
 }
 
-// ruleName writes a rule as people do: "missing_peer_name" becomes "Missing peer name".
-func ruleName(id string) string {
-	s := strings.ReplaceAll(id, "_", " ")
-	return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):]
+// ruleTitle returns the title of a rule's page.
+func ruleTitle(id string) string {
+	p, _ := docs.Rule(id)
+	return p.Title
 }
 
 // levelClass and levelWord are how a finding's level looks and is called.

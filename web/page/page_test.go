@@ -189,6 +189,18 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+func TestWrong(t *testing.T) {
+	found := func(rule, sentence string) *graph.Finding { return &graph.Finding{Rule: rule, Sentence: sentence} }
+	e := graph.MapEdge{
+		Reasons:  []string{"errors 3.48 %", "Half of the calls are repeats.", "The widget is askew.", "Twelve calls one by one."},
+		Findings: []*graph.Finding{found("n_plus_one", "Twelve calls one by one."), found("retry_budget", "Half of the calls are repeats."), found("askew_widget", "The widget is askew."), found("hedging", "A note.")},
+	}
+	want := []string{"errors 3.5 %", "retry budget spent", "askew widget", "N+1 calls"}
+	if diff := cmp.Diff(want, wrong(&e)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestUnits(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
 		{Duration(0), "0 ms"},

@@ -3,8 +3,12 @@
 import { $, badge, copy, h, s } from './dom.js';
 import * as f from './format.js';
 import { Data } from './data.js';
+import { badgeLegend, findingLines } from './legend.js';
+import { FindMenu } from './find.js';
+import { fits, groups, ruleOf, rules } from './findings.js';
 import { MapView } from './map.js';
 import { Panel } from './panel.js';
+import { closePopover, popover } from './popover.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
@@ -23,6 +27,7 @@ function start() {
   const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }) };
   const table = new TableView($('#table'), go);
   const panel = new Panel($('#panel'), data, state, go);
+  const finding = new FindMenu($('#find'), data, state, go);
   const empty = $('#empty');
   let arrived = false, fitNext = true, lastPick = '';
 
@@ -47,6 +52,7 @@ function start() {
     sayVerdict();
     sayTime();
     sayEnvironments();
+    finding.update();
     if (nothing) {
       if (empty) $('#table').replaceChildren(empty);
       else $('#table').replaceChildren(h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
@@ -58,11 +64,13 @@ function start() {
     const view = select(data, now, showTable ? {} : now.depth > 0 ? { width: map.width - map.inset.right, height: map.height - map.inset.bottom } : screen());
     if (showTable) {
       const kept = new Set(view.items.flatMap((it) => (it.group ? it.group.nodes.map((n) => n.id) : [it.id])));
-      const fits = matches(now.q);
+      const named = matches(now.q);
       const narrowed = now.depth > 0 || now.only;
       table.show({
-        edges: [...data.edges.values()].filter((e) => (!narrowed || (kept.has(e.source) && kept.has(e.target))) && (!now.only || faulty(e.health) || now.depth > 0) && (fits(e.source) || fits(e.target))),
-        nodes: [...data.nodes.values()].filter((n) => kept.has(n.id) && fits(n.id)),
+        edges: [...data.edges.values()].filter((e) => (!narrowed || (kept.has(e.source) && kept.has(e.target))) && (!now.only || faulty(e.health) || now.depth > 0) &&
+          (!now.find.length || fits(e, now.find)) && (named(e.source) || named(e.target))),
+        nodes: [...data.nodes.values()].filter((n) => kept.has(n.id) && named(n.id)),
+        instances: (e) => data.nodes.get(e.target)?.instances,
       }, now.edge || now.service);
     } else {
       map.selected = (it) => it.id === now.service;
@@ -162,10 +170,13 @@ function start() {
   }
 
   function sayCounts(view) {
+    const fitting = view.links.filter((l) => !l.dim).length;
     const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
     const chip = (text, changes, pressed) => h('button', { type: 'button', 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
-    const parts = [h('span', null, view.grouped ? `${nodes} services in ${view.items.length} groups, ${data.edges.size} connections` : `${nodes} services, ${view.links.length} connections`)];
-    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.only ? 'quiet' : 'farther'} services`, { only: '', depth: 0 }));
+    const parts = [h('span', null, view.grouped ? `${nodes} services in ${view.items.length} groups, ${data.edges.size} connections` : `${nodes} services, ${fitting} connections${state.now.find.length ? ' that have it' : ''}`)];
+    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} services`, { only: '', depth: 0, find: [] }));
+    for (const x of state.now.find) parts.push(chip(`${groups[x]?.name ?? ruleOf(x).name} ×`, { find: state.now.find.filter((y) => y !== x) }, true));
+    if (state.now.find.length && !view.items.length) parts.unshift(h('span', { class: 'none' }, 'Nothing of what is asked for is wrong now.'));
     if (view.grouped || state.now.open.length) {
       if (!state.now.open.includes('*')) parts.push(chip('Open all', { open: ['*'] }));
       if (state.now.open.length) parts.push(chip('Collapse', { open: [] }));
@@ -213,7 +224,7 @@ function start() {
   state.addEventListener('change', ({ detail: { before, now } }) => {
     const changed = (k) => JSON.stringify(before[k]) !== JSON.stringify(now[k]);
     if (changed('env') || changed('range') || changed('at')) { panel.key = ''; load(); }
-    render({ fit: ['depth', 'only', 'open', 'view'].some(changed) || (now.depth > 0 && changed('service')) });
+    render({ fit: ['depth', 'only', 'find', 'open', 'view'].some(changed) || (now.depth > 0 && changed('service')) });
     if (changed('service') || changed('edge')) requestAnimationFrame(reveal);
     if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') setTimeout(() => $('#panel h2')?.focus({ preventScroll: true }), 0);
     lastPick = '';
@@ -244,12 +255,12 @@ function start() {
     } else if (item) {
       const n = item.node;
       tip.replaceChildren(h('strong', null, n.name), ' ', badge(n.health, f.healthWord[n.health]), h('div', { class: 'quiet' }, `${n.kind}${n.namespace ? ` in ${n.namespace}` : ''}`),
-        rows([['calls', f.rate(n.rate)], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]));
+        rows([['calls', f.rate(n.rate)], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]), findingLines(n));
     } else if (link?.edge) {
       const e = link.edge;
       tip.replaceChildren(h('strong', null, `${name(e.source)} → ${name(e.target)}`), ' ', badge(e.health, f.healthWord[e.health]), h('div', { class: 'quiet' }, wrong(e) || e.protocol),
         rows([['calls', f.rate(e.rate)], ['failed', f.share(e.error_rate)], ['attempts per call', e.amplification > 1.005 ? f.factor(e.amplification) : null], ['p50 · p95 · p99', [e.p50_ms ?? e.server?.p50_ms, e.p95_ms ?? e.server?.p95_ms, e.p99_ms ?? e.server?.p99_ms].map(f.duration).join(' · ')]]),
-        link.gap ? h('div', { class: 'quiet' }, link.gap === 'server' ? 'seen by the caller only' : 'seen by the callee only') : '');
+        link.gap ? h('div', { class: 'quiet' }, link.gap === 'server' ? 'seen by the caller only' : 'seen by the callee only') : '', findingLines(e, data.nodes.get(e.target)?.instances));
     } else if (link) {
       tip.replaceChildren(h('strong', null, `${map.view.items[link.s].name} → ${map.view.items[link.t].name}`), rows([['connections', String(link.edges.length)], ['unwell', String(link.edges.filter((e) => faulty(e.health)).length)], ['calls', f.rate(link.rate)]]));
     }
@@ -322,34 +333,23 @@ function start() {
   $('#earlier').addEventListener('click', () => stepTime(-1));
   $('#later').addEventListener('click', () => stepTime(1));
 
-  let popover = null;
-  function closePopover() {
-    popover?.remove();
-    popover = null;
-    $('#time').setAttribute('aria-expanded', 'false');
-  }
   $('#time').addEventListener('click', () => {
-    if (popover) { closePopover(); return; }
     const local = (d) => new Date(d - d.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
     const at = h('input', { type: 'datetime-local', step: '1', value: local(state.now.at ? new Date(state.now.at) : new Date()), max: local(new Date()) });
-    const choose = (changes) => { closePopover(); go.to(changes); $('#time').focus(); };
-    popover = h('div', { class: 'popover', role: 'dialog', 'aria-label': 'Time', on: { keydown: (e) => { if (e.key === 'Escape') { e.stopPropagation(); closePopover(); $('#time').focus(); } } } },
+    const choose = (changes) => { closePopover(); go.to(changes); };
+    popover($('#time'), { name: 'Time' },
       h('div', { class: 'choices' }, Object.keys(ranges).map((r) => h('button', { type: 'button', 'aria-pressed': String(!state.now.at && state.now.range === r), on: { click: () => choose({ range: r, at: '' }) } }, rangeWords[r]))),
       h('label', null, `A moment in the past (${f.zone()})`, at),
       h('button', { type: 'button', on: { click: () => { const t = new Date(at.value); if (!Number.isNaN(t.getTime())) choose({ at: t.toISOString(), range: state.now.range === 'live' ? '15m' : state.now.range }); } } }, 'Show this moment'));
-    $('.bar').append(popover);
-    $('#time').setAttribute('aria-expanded', 'true');
-    $('button', popover).focus();
   });
-  document.addEventListener('pointerdown', (e) => { if (popover && !popover.contains(e.target) && !$('#time').contains(e.target)) closePopover(); });
 
   // Keys
 
   const keys = [
-    ['/', 'search', () => search.focus()], ['u', 'only what is wrong, and its neighbours', toggleUnhealthy], ['t', 'the same as a table', toggleTable],
+    ['/', 'search', () => search.focus()], ['f', 'find by what goes wrong', () => finding.toggle()], ['u', 'only what is wrong, and its neighbours', toggleUnhealthy], ['t', 'the same as a table', toggleTable],
     ['l', 'live', () => go.to({ range: 'live', at: '' })], ['[', 'earlier', () => stepTime(-1)], [']', 'later', () => stepTime(1)],
     ['+', 'zoom in', () => map.zoom(1.3)], ['-', 'zoom out', () => map.zoom(1 / 1.3)], ['0', 'fit the whole map', () => map.fit()],
-    ['n', 'the next thing that is wrong', nextWrong], ['?', 'keys and legend', showHelp],
+    ['n', 'the next thing that is wrong', nextWrong], ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
   ];
   $('#help').addEventListener('click', showHelp);
   document.addEventListener('keydown', (e) => {
@@ -358,10 +358,11 @@ function start() {
     if (e.key === 'Escape' && !typing) {
       if ($('dialog[open]')) return;
       const now = state.now;
-      if (popover) closePopover();
-      else if (now.trace) go.to({ trace: '' });
+      if (closePopover()) return;
+      if (now.trace) go.to({ trace: '' });
       else if (now.depth > 0) go.to({ depth: 0 });
       else if (now.service || now.edge) { go.to({ service: '', edge: '' }); $('#canvas').focus({ preventScroll: true }); }
+      else if (now.find.length) go.to({ find: [] });
       else if (now.only) go.to({ only: '' });
       else if (now.open.length) go.to({ open: [] });
       else map.fit();
@@ -409,10 +410,18 @@ function start() {
     go.to({ edge: bad[(i + 1) % bad.length].id, service: '', trace: '' });
   }
 
+  function openDialog(name, ...children) {
+    const dialog = h('dialog', { 'aria-label': name, on: { close: () => dialog.remove(), click: (e) => { if (e.target === dialog) dialog.close(); } } }, children, h('form', { method: 'dialog' }, h('button', null, 'Close')));
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  function showBadges() { openDialog('What the badges say', badgeLegend()); }
+
   function showHelp() {
     const line = (attrs) => s('svg', { viewBox: '0 0 44 14' }, s('path', { d: 'M2 7h40', fill: 'none', stroke: 'currentColor', ...attrs }));
-    const dialog = h('dialog', { 'aria-label': 'Keys and legend', on: { close: () => dialog.remove(), click: (e) => { if (e.target === dialog) dialog.close(); } } },
-      h('h2', null, 'Keys'),
+    openDialog('Keys and legend',
+      h('h2', { tabindex: '-1', autofocus: true }, 'Keys'),
       h('div', { class: 'keys' }, keys.map(([k, word]) => h('div', null, h('span', null, h('kbd', null, k)), h('span', null, word))),
         h('div', null, h('span', null, h('kbd', null, 'Esc')), h('span', null, 'one step back')), h('div', null, h('span', null, h('kbd', null, '←'), ' ', h('kbd', null, '→')), h('span', null, 'walk the map, once it has the focus'))),
       h('h2', null, 'Legend'),
@@ -420,10 +429,7 @@ function start() {
         ['ok', 'warn', 'critical', 'unknown'].map((x) => h('div', null, badge(x, f.healthWord[x]), h('span', { class: 'quiet' }, { ok: 'nothing stands out', warn: 'worse than it should be', critical: 'failing, well beyond chance', unknown: 'too few calls to say' }[x]))),
         h('div', null, line({ 'stroke-width': 3.5 }), 'width is traffic'), h('div', null, line({ 'stroke-width': 1.5, 'stroke-dasharray': '7 5' }), 'asynchronous, by messages'),
         h('div', null, line({ 'stroke-width': 1.5, d: 'M2 7h30' }), 'the callee was not seen'), h('div', null, line({ 'stroke-width': 1.5, d: 'M12 7h30' }), 'the caller was not seen')),
-      h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it.'),
-      h('form', { method: 'dialog' }, h('button', null, 'Close')));
-    document.body.append(dialog);
-    dialog.showModal();
+      h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it. ', h('button', { type: 'button', class: 'link', on: { click: () => { $('dialog[open]').close(); showBadges(); } } }, 'What the badges say'), '.'));
   }
 
   addEventListener('theme', () => { map.restyle(); panel.restyle(); });
@@ -431,7 +437,8 @@ function start() {
   // What tests and the curious may look at; nothing here changes anything.
   Object.defineProperty(window, 'faultline', { value: Object.freeze({
     get nodes() { return map.view.items.map((it) => ({ id: it.id, name: it.name, health: it.health, ...map.spot({ item: map.indexOf(it.id) }) })); },
-    get edges() { return map.view.links.map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health })); },
+    get edges() { return map.view.links.map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health, dim: l.dim, badges: l.badges.map((b) => b.text || b.kind) })); },
+    rules: Object.freeze(Object.fromEntries(Object.entries(rules).map(([id, r]) => [id, r.name]))),
     place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },

@@ -24,7 +24,7 @@ function fill(e, attrs, children) {
     else if (k === 'data') Object.assign(e.dataset, v);
     else e.setAttribute(k, v === true ? '' : v);
   }
-  e.append(...children.flat().filter((c) => c != null && c !== false));
+  e.append(...children.flat(Infinity).filter((c) => c != null && c !== false));
 }
 
 export const $ = (selector, within = document) => within.querySelector(selector);

@@ -1,14 +1,15 @@
 // The picture: nodes and links on a canvas. The base picture is drawn once into a bitmap and moved while the viewer drags;
 // what is pointed at is drawn over it, so that neither costs the whole graph.
 
+import { arrow, distance, line, overlap, point } from './curves.js';
 import * as f from './format.js';
-import { faulty, frame, severity, wrong } from './view.js';
+import { badgeWidth, drawHealth, font, paintBadge, paintLabels, placeLabels, said } from './labels.js';
+import { faulty, frame, severity } from './view.js';
 
 const smallCard = 0.7; // the scale from which cards are drawn, below it discs
 const fullCard = 172; // px: the width from which a card has its figures in columns, with words
 const margin = 0.35; // how much more than the screen the bitmap holds, on each side
 const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
-const font = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif';
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 const ease = (t) => 1 - (1 - t) ** 3;
@@ -301,9 +302,9 @@ export class MapView extends EventTarget {
     const box = { l: -m.x, t: -m.y, r: this.width + m.x, b: this.height + m.y };
     const links = this.view.links.map((_, i) => i);
     this.#paintLinks(ctx, links, box, 1);
-    this.#labels = this.#placeLabels(links.filter((i) => faulty(this.view.links[i].health)));
+    this.#labels = this.#placeLabels(links);
     this.#paintItems(ctx, this.view.items.map((_, i) => i), box, this.#labels);
-    this.#paintLabels(ctx, this.#labels);
+    paintLabels(ctx, this.#labels, this.#colours, (text, fontOf) => this.#measure(text, fontOf));
   }
 
   #paintLinks(ctx, indices, box, strength) {
@@ -317,7 +318,7 @@ export class MapView extends EventTarget {
       const p = this.#curve(l);
       if (Math.max(p[0], p[2], p[4], p[6]) < box.l || Math.min(p[0], p[2], p[4], p[6]) > box.r ||
         Math.max(p[1], p[3], p[5], p[7]) < box.t || Math.min(p[1], p[3], p[5], p[7]) > box.b) continue;
-      if (faulty(l.health)) { loud.push([l, p]); continue; }
+      if (faulty(l.health) && !l.dim) { loud.push([l, p]); continue; }
       const width = this.#width(l, n);
       const key = `${width} ${l.async ? 1 : 0} ${l.health === 'unknown' ? 1 : 0}`;
       let q = quiet.get(key);
@@ -368,108 +369,23 @@ export class MapView extends EventTarget {
     return n > 800 ? 1 : Math.round(w * 2) / 2;
   }
 
-  /** Finds room for the words on faulty links: at the middle, else along the line, never on a card or another word. */
+  /** Places what is said on some links, clear of the cards. */
   #placeLabels(indices) {
     const { links, items } = this.view;
     const { x, y, k } = this.camera;
-    if (k < 0.16 && indices.length > 40) return [];
-    const taken = [];
     const discs = this.#discs;
+    if (k < 0.16 && indices.filter((i) => said(links[i])).length > 40) return [];
+    const taken = [];
     for (const it of items) {
       const w = discs ? this.#radius(it) + 2 : this.view.size.w / 2 * k, h = discs ? w : this.view.size.h / 2 * k;
       const sx = it.x * k + x, sy = it.y * k + y;
-      if (sx > -200 && sy > -100 && sx < this.width + 200 && sy < this.height + 100) taken.push([sx - w, sy - h, sx + w, sy + h, discs && faulty(it.health) ? 6 : 1]);
+      if (sx <= -200 || sy <= -100 || sx >= this.width + 200 || sy >= this.height + 100) continue;
+      taken.push([sx - w, sy - h, sx + w, sy + h, discs && faulty(it.health) ? 6 : 1]);
+      if (!discs && it.badges?.length) taken.push([sx + w - 16 - 20 * it.badges.length, sy + h - 9, sx + w - 8, sy + h + 9, 3]);
     }
-    const labels = [];
-    const worst = [...indices].sort((a, b) => severity(links[b].health) - severity(links[a].health) || links[b].rate - links[a].rate);
-    const narrow = this.width < 600; // where words would hide the picture, the worst figures alone stand
-    for (const i of worst.slice(0, narrow ? 8 : 60)) {
-      const l = links[i];
-      const text = l.edge ? wrong(l.edge) : `${l.ill} of ${l.edges.length}`;
-      if (!text) continue;
-      const p = this.#curve(l);
-      // Where the whole of it has no room, the figure alone may have.
-      let best = null;
-      for (const words of narrow ? [brief(text)] : [text, brief(text)]) {
-        const found = this.#room(words, p, taken);
-        if (!best || (best.over > 0 && found.over < best.over / 2)) best = found;
-        if (best.over === 0) break;
-      }
-      const [x0, y0, x1, y1] = best.box;
-      if (best.over > (x1 - x0) * (y1 - y0) * 0.35 && labels.length > 6) continue;
-      taken.push(best.box);
-      labels.push({ i, text: best.words, box: best.box, health: l.health });
-    }
-    return labels;
-  }
-
-  /** The best place for words along a curve: near its middle, near the line, clear of what is taken. */
-  #room(words, p, taken) {
-    const w = this.#measure(words, `600 11px ${font}`) + 28, h = 20;
-    const right = this.width - this.inset.right;
-    let best = null;
-    for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]) {
-      const [px, py] = point(p, t);
-      for (const dy of [0, -14, 14, -24, 24, -36, 36, -46, 46]) {
-        for (const dx of dy ? [0] : [0, w / 2 + 6, -w / 2 - 6]) {
-          const cx = px + dx, cy = py + dy;
-          // Words at the screen's edge stay readable.
-          const x0 = cx > -40 && cx < right + 40 ? Math.max(w / 2 + 4, Math.min(right - w / 2 - 4, cx)) : cx;
-          const box = [x0 - w / 2, cy - h / 2, x0 + w / 2, cy + h / 2];
-          let over = 0;
-          for (const o of taken) over += overlap([box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2], o) * (o[4] ?? 1);
-          const cost = over * 4 + Math.abs(dy) * 3 + (dx ? 90 : 0) + Math.abs(x0 - cx) * 3 + Math.abs(t - 0.5) * 60;
-          if (!best || cost < best.cost) best = { cost, over, box, words };
-        }
-      }
-    }
-    return best;
-  }
-
-  #paintLabels(ctx, labels) {
-    ctx.textBaseline = 'middle';
-    ctx.textAlign = 'left';
-    for (const { text, box, health } of labels) {
-      const [l, t, r, b] = box;
-      ctx.fillStyle = this.#colours[`${health}-soft`];
-      ctx.strokeStyle = this.#colours[health];
-      ctx.lineWidth = 1;
-      ctx.beginPath();
-      ctx.roundRect(l, t, r - l, b - t, 6);
-      ctx.fill();
-      ctx.stroke();
-      this.#shape(ctx, health, l + 12, (t + b) / 2, 4.5);
-      ctx.fillStyle = this.#colours.ink;
-      ctx.font = `600 11px ${font}`;
-      ctx.fillText(text, l + 20, (t + b) / 2 + 0.5);
-    }
-  }
-
-  /** The badge of a health: circle, triangle, octagon, or a hatched circle. */
-  #shape(ctx, health, x, y, r) {
-    ctx.beginPath();
-    ctx.fillStyle = ctx.strokeStyle = this.#colours[health] ?? this.#colours.unknown;
-    if (health === 'warn') {
-      ctx.moveTo(x, y - r);
-      ctx.lineTo(x + r * 1.1, y + r * 0.85);
-      ctx.lineTo(x - r * 1.1, y + r * 0.85);
-      ctx.closePath();
-      ctx.fill();
-    } else if (health === 'critical') {
-      const c = r * 0.45;
-      for (const [dx, dy] of [[-c, -r], [c, -r], [r, -c], [r, c], [c, r], [-c, r], [-r, c], [-r, -c]]) ctx.lineTo(x + dx, y + dy);
-      ctx.closePath();
-      ctx.fill();
-    } else if (health === 'ok') {
-      ctx.arc(x, y, r * 0.7, 0, 7);
-      ctx.fill();
-    } else {
-      ctx.lineWidth = 1.2;
-      ctx.setLineDash([2, 1.6]);
-      ctx.arc(x, y, r * 0.8, 0, 7);
-      ctx.stroke();
-      ctx.setLineDash([]);
-    }
+    return placeLabels(indices.map((i) => ({ i, link: links[i] })), {
+      taken, discs, narrow: this.width < 600, right: this.width - this.inset.right, curve: (l) => this.#curve(l), measure: (text, fontOf) => this.#measure(text, fontOf),
+    });
   }
 
   #paintItems(ctx, indices, box, labels, strength = 1) {
@@ -524,8 +440,18 @@ export class MapView extends EventTarget {
       ctx.arc(x + w - 5, y + 3, 9, 0, 7);
       ctx.fillStyle = colours.bg;
       ctx.fill();
-      this.#shape(ctx, it.health, x + w - 5, y + 3, 6);
+      drawHealth(ctx, it.health, x + w - 5, y + 3, 6, colours);
     }
+    it.badges?.forEach((badge, n) => { // on the edge below, where it takes nothing either
+      const bw = badgeWidth(badge, (text, fontOf) => this.#measure(text, fontOf)), bx = x + w - 16 - (n + 1) * 20, by = y + h;
+      ctx.beginPath();
+      ctx.roundRect(bx - 4, by - 9, bw + 8, 18, 9);
+      ctx.fillStyle = colours.bg;
+      ctx.fill();
+      paintBadge(ctx, badge, bx, by, bw, colours.bg, colours);
+    });
+    ctx.textBaseline = 'middle';
+    ctx.textAlign = 'left';
     ctx.fillStyle = colours.ink;
     ctx.font = nameFont;
     ctx.fillText(this.#fit(it.label, nameFont, room, it.kind === 'external'), x + pad + 15, cy + 0.5);
@@ -743,9 +669,9 @@ export class MapView extends EventTarget {
       ctx.fillRect(0, 0, this.width, this.height);
       ctx.globalAlpha = 1;
       this.#paintLinks(ctx, links, box, 2);
-      const labels = this.#placeLabels(links.filter((i) => faulty(this.view.links[i].health)));
+      const labels = this.#placeLabels(links);
       this.#paintItems(ctx, [...items], box, labels, items.size <= 60 ? 2 : 1);
-      this.#paintLabels(ctx, labels);
+      paintLabels(ctx, labels, this.#colours, (text, fontOf) => this.#measure(text, fontOf));
     }
     for (const [id, start] of this.#pulses) {
       const l = this.view.links.find((x) => x.id === id);
@@ -960,57 +886,3 @@ export class MapView extends EventTarget {
     this.draw();
   }
 }
-
-function line(ctx, p, gap) {
-  if (gap) {
-    const [a, b] = gap === 'server' ? [0, 0.82] : [0.18, 1];
-    const q = part(p, a, b);
-    ctx.moveTo(q[0], q[1]);
-    ctx.bezierCurveTo(q[2], q[3], q[4], q[5], q[6], q[7]);
-    return;
-  }
-  ctx.moveTo(p[0], p[1]);
-  ctx.bezierCurveTo(p[2], p[3], p[4], p[5], p[6], p[7]);
-}
-
-function arrow(ctx, p, size) {
-  let dx = p[6] - p[4], dy = p[7] - p[5];
-  const d = Math.hypot(dx, dy) || 1;
-  dx /= d; dy /= d;
-  ctx.moveTo(p[6], p[7]);
-  ctx.lineTo(p[6] - dx * size - dy * size * 0.5, p[7] - dy * size + dx * size * 0.5);
-  ctx.lineTo(p[6] - dx * size + dy * size * 0.5, p[7] - dy * size - dx * size * 0.5);
-  ctx.closePath();
-}
-
-function point(p, t) {
-  const u = 1 - t, a = u * u * u, b = 3 * u * u * t, c = 3 * u * t * t, d = t * t * t;
-  return [a * p[0] + b * p[2] + c * p[4] + d * p[6], a * p[1] + b * p[3] + c * p[5] + d * p[7]];
-}
-
-// The part of a cubic between two parameters, by its blossom.
-function part(p, t0, t1) {
-  const blossom = (i, a, b, c) => {
-    const lerp = (x, y, t) => x + (y - x) * t;
-    const l1 = lerp(p[i], p[i + 2], a), l2 = lerp(p[i + 2], p[i + 4], a), l3 = lerp(p[i + 4], p[i + 6], a);
-    return lerp(lerp(l1, l2, b), lerp(l2, l3, b), c);
-  };
-  return [[t0, t0, t0], [t0, t0, t1], [t0, t1, t1], [t1, t1, t1]].flatMap((t) => [blossom(0, ...t), blossom(1, ...t)]);
-}
-
-function distance(p, x, y) {
-  let best = Infinity, [ax, ay] = [p[0], p[1]];
-  for (let i = 1; i <= 16; i++) {
-    const [bx, by] = point(p, i / 16);
-    const dx = bx - ax, dy = by - ay;
-    const t = Math.max(0, Math.min(1, ((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy || 1)));
-    best = Math.min(best, Math.hypot(x - ax - t * dx, y - ay - t * dy));
-    ax = bx; ay = by;
-  }
-  return best;
-}
-
-/** The figure of what is wrong, without its word: "errors 4.1 %" as "4.1 %", "p95 82 ms, ↑14x" as "p95 ↑14x". */
-const brief = (text) => text.replace(/^(p\d+) .*, ↑/, '$1 ↑').replace(/^errors /, '');
-
-const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));

@@ -1,17 +1,13 @@
 // What is known of one edge or service, beside the map.
 
 import { badge, copy, h } from './dom.js';
+import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
+import { causeWord, causes, edgeFindings, entryPoints, estimated, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, wrong } from './view.js';
-
-const failureWords = {
-  timeout: 'nobody answered in time', refused: 'connection refused', unresolved: 'name not known', tls: 'certificate or handshake', auth: 'not authenticated or not allowed',
-  throttled: 'too many requests', breaker_open: 'breaker open', pool_exhausted: 'pool exhausted', reset: 'connection broken', contract: 'caller and callee disagree',
-  lost_response: 'answer lost on the way', server_error: 'the callee failed', unclassified: 'the span does not say why',
-};
 
 export class Panel {
   key = '';
@@ -67,8 +63,27 @@ export class Panel {
       h('button', { type: 'button', class: 'icon close', 'aria-label': 'Close', title: 'Close  Esc', on: { click: () => this.go.to({ service: '', edge: '', trace: '', depth: 0 }) } }, '×'));
   }
 
+  /** Shows what came anew; the focus stays on what says the same as before. */
+  #fill(...children) {
+    const had = this.root.contains(document.activeElement) ? document.activeElement : null;
+    this.root.replaceChildren(...children);
+    if (!had || document.contains(had)) return;
+    const same = [...this.root.querySelectorAll('a, button, h2')].find((e) => e.tagName === had.tagName && e.textContent === had.textContent && e.getAttribute('href') === had.getAttribute('href'));
+    (same ?? this.root.querySelector('.close'))?.focus({ preventScroll: true });
+  }
+
+  #name(id) { return this.data.nodes.get(id)?.name ?? shortName(id); }
+
   #node(id) {
-    return h('button', { type: 'button', class: 'link', title: id, on: { click: () => this.go.to({ service: id, edge: '', trace: '' }) } }, this.data.nodes.get(id)?.name ?? shortName(id));
+    return h('button', { type: 'button', class: 'link', title: id, on: { click: () => this.go.to({ service: id, edge: '', trace: '' }) } }, this.#name(id));
+  }
+
+  #link(e) {
+    return h('button', { type: 'button', class: 'link', on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, `${this.#name(e.source)} → ${this.#name(e.target)}`);
+  }
+
+  #evidence(examples, to) {
+    return { examples, at: Date.parse(to), openTrace: (trace) => this.go.to({ trace }) };
   }
 
   async #trace(state) {
@@ -117,18 +132,24 @@ export class Panel {
     ];
     const server = (list) => list.filter((x) => x.side === 'server'), client = (list) => list.filter((x) => x.side === 'client');
     const operations = server(edge.operations).length ? server(edge.operations) : client(edge.operations);
-    this.root.replaceChildren(
+    this.#fill(
       this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
-      h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`)),
-      h('p', { class: 'lead' }, sentence(edge, this.data)),
+      h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`), estimated(edge)),
+      h('p', { class: 'lead' }, sentence(edge, (id) => this.#name(id))),
+      edgeFindings(edge, this.#evidence(edge.examples, edge.to)),
       this.#tiles(tiles),
+      causes(edge),
       h('section', null, this.#charts.map((c) => c.node)),
-      failures(edge),
+      retrying(edge),
+      waiting(edge),
+      queue(edge),
+      shape(edge, (id) => this.#node(id)),
       shares('Operations', operations),
-      shares('Instances called', server(edge.instances), edge),
-      shares('Instances calling', client(edge.instances)),
-      shares('Versions called', server(edge.versions)),
-      shares('Versions calling', client(edge.versions)),
+      shares('Instances called', edge.instances),
+      shares('Zones called', edge.zones),
+      shares('Hosts called', edge.hosts),
+      shares('Versions called', edge.versions),
+      shares('Instances calling', edge.callers),
       this.#examples(edge.examples),
       this.#actions(edge.id),
     );
@@ -158,8 +179,10 @@ export class Panel {
     const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
-    const atTop = document.activeElement;
-    this.root.replaceChildren(
+    const found = [...findingsOf(s).map((finding) => ({ finding, where: null })),
+      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id })))]
+      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding));
+    this.#fill(
       this.#header([s.name]),
       h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`)),
       h('p', { class: 'lead' }, about(s, this.data)),
@@ -174,15 +197,17 @@ export class Panel {
         ['needed by', f.count(chain.upstream), 'nodes upstream', ''],
         ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? `${s.versions.length} version${s.versions.length === 1 ? '' : 's'}` : ''],
       ]),
+      wrongList(found.slice(0, 12), this.#evidence(traces.traces, s.to)),
       list('Called by', s.inbound, 'source'),
       list('Calls', s.outbound, 'target'),
+      entryPoints(s),
+      timeShare(s),
       shares('Operations', s.operations),
       shares('Instances', s.instances),
       shares('Versions', s.versions),
       this.#examples(traces.traces),
       this.#actions(null, s.id),
     );
-    if (atTop && !document.contains(atTop)) this.root.querySelector('.close')?.focus({ preventScroll: true });
   }
 
   #when(span) {
@@ -203,7 +228,7 @@ export class Panel {
     const list = [...examples].sort((a, b) => order[a.kind] - order[b.kind] || Date.parse(b.at) - Date.parse(a.at)).filter((x) => (few[x.kind] = (few[x.kind] ?? 0) + 1) <= 4);
     return h('section', null, h('h3', null, 'Example traces'), h('ul', { class: 'examples' }, list.map((x) => h('li', null,
       h('a', { href: `/traces/${x.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); this.go.to({ trace: x.trace_id }); } } } },
-        h('span', { class: `pill ${x.kind}` }, words[x.kind] ?? x.kind), h('span', null, f.duration(x.duration_ms), x.failure ? h('span', { class: 'quiet' }, `  ${failureWords[x.failure] ?? x.failure}`) : null),
+        h('span', { class: `pill ${x.kind}` }, words[x.kind] ?? x.kind), h('span', null, f.duration(x.duration_ms), x.failure ? h('span', { class: 'quiet' }, `  ${causeWord(x.failure)}`) : null),
         h('span', { class: 'quiet', title: x.at }, f.ago(Date.now() - Date.parse(x.at))))))));
   }
 
@@ -212,30 +237,6 @@ export class Panel {
     return h('div', { class: 'actions' }, address,
       h('a', { href: edge ? `/api/v1/edges/${encodeURIComponent(edge)}` : `/api/v1/services/${service.split('/').map(encodeURIComponent).join('/')}` }, 'JSON'));
   }
-}
-
-/** An edge in one sentence. */
-export function sentence(e, data) {
-  const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
-  const from = name(e.source), to = name(e.target);
-  if (!e.calls) return `No calls from ${from} to ${to} in this time.`;
-  const worst = Object.entries(e.failures ?? {}).sort((a, b) => b[1] - a[1])[0];
-  const parts = [];
-  if (e.error_rate > 0) {
-    let s = `${f.share(e.error_rate)} of calls fail`;
-    if (worst && e.errors) s += worst[1] / e.errors > 0.95 ? `: ${failureWords[worst[0]] ?? worst[0]}` : `, mostly ${failureWords[worst[0]] ?? worst[0]}`;
-    parts.push(s);
-    const bad = (e.instances ?? []).filter((i) => i.side === 'server').sort((a, b) => b.errors - a.errors);
-    const all = bad.reduce((sum, i) => sum + i.errors, 0), calls = bad.reduce((sum, i) => sum + i.calls, 0);
-    if (bad.length > 1 && all >= 5 && bad[0].errors / all > 0.6 && bad[0].calls / calls < 0.6) parts.push(`1 of ${bad.length} instances explains ${f.share(bad[0].errors / all)}`);
-  }
-  const other = (e.reasons ?? []).filter((r) => !r.startsWith('errors')).map(f.reason);
-  parts.push(...other);
-  if (!parts.length) {
-    const p = e.p95_ms ?? e.server?.p95_ms;
-    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.count(e.calls)} call${e.calls === 1 ? '' : 's'}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
-  }
-  return `${from} → ${to}: ${parts.join('; ')}.`;
 }
 
 function about(s, data) {
@@ -248,22 +249,4 @@ function about(s, data) {
   if (parts.length) return `${parts.join('; ')}.`;
   if (s.inbound.length === 0 && s.outbound.length === 0) return 'It sends spans, and nothing is seen to call it or to be called by it.';
   return `Called by ${s.inbound.length || 'nobody'}, calls ${s.outbound.length || 'nobody'}; nothing is wrong around it.`;
-}
-
-function failures(e) {
-  const list = Object.entries(e.failures ?? {}).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
-  if (!list.length) return '';
-  const total = list.reduce((sum, [, n]) => sum + n, 0);
-  return h('section', null, h('h3', null, 'Why calls fail'), h('ul', { class: 'bars' }, list.map(([k, n]) => h('li', { title: f.exact(n, 'calls') },
-    h('span', { class: 'bar-fill', style: { width: `${n / total * 100}%` } }), h('span', null, failureWords[k] ?? k), h('span', { class: 'n' }, f.share(n / total))))));
-}
-
-function shares(title, list) {
-  if (!list?.length) return '';
-  const shown = list.slice(0, 12);
-  return h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
-    h('thead', null, h('tr', null, ['Name', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-    h('tbody', null, shown.map((x) => h('tr', null, h('td', null, x.name || 'no name'), h('td', { class: 'n', title: f.exact(x.calls, 'calls') }, f.rate(x.rate)),
-      h('td', { class: x.error_rate > 0.05 ? 'n hot' : x.error_rate > 0.01 ? 'n warm' : 'n', title: f.exact(x.errors, 'failed') }, f.share(x.error_rate)), h('td', { class: 'n' }, f.duration(x.p95_ms)))))),
-    list.length > shown.length ? h('p', { class: 'quiet' }, `And ${list.length - shown.length} more, all in the JSON.`) : '');
 }

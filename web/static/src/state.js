@@ -1,9 +1,11 @@
 // What is shown is in the URL, whole: copying the address copies the view, and back goes back.
 
+import { groups, rules } from './findings.js';
+
 export const ranges = { live: 0, '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400, '7d': 604800 };
 export const rangeWords = { live: 'Live', '15m': 'Last 15 min', '1h': 'Last hour', '6h': 'Last 6 h', '24h': 'Last 24 h', '7d': 'Last 7 days' };
 
-const defaults = { env: null, view: 'map', service: '', edge: '', trace: '', depth: 0, range: 'live', at: '', q: '', only: '', open: [] };
+const defaults = { env: null, view: 'map', service: '', edge: '', trace: '', depth: 0, range: 'live', at: '', q: '', only: '', find: [], open: [] };
 
 /** Reads a state out of a query; what makes no sense is left out. */
 export function parse(search) {
@@ -21,6 +23,7 @@ export function parse(search) {
     at: Number.isNaN(Date.parse(at)) ? '' : at,
     q: p.get('q') ?? '',
     only: p.get('only') === 'unhealthy' ? 'unhealthy' : '',
+    find: [...new Set((p.get('find') ?? '').split(',').filter((x) => Object.hasOwn(groups, x) || Object.hasOwn(rules, x)))],
     open: p.getAll('open'),
   };
 }
@@ -29,11 +32,11 @@ export function parse(search) {
 export function format(state) {
   const p = new URLSearchParams();
   for (const [k, v] of Object.entries(state)) {
-    if (Array.isArray(v)) v.forEach((x) => p.append(k, x));
+    if (k === 'find') { if (v.length) p.set(k, v.join(',')); } else if (Array.isArray(v)) v.forEach((x) => p.append(k, x));
     else if (v !== defaults[k] && v !== '' && v !== 0) p.set(k, v);
   }
   if (state.env === '') p.set('env', '');
-  const s = p.toString();
+  const s = p.toString().replaceAll('%2C', ','); // people read addresses
   return s === '' ? '' : `?${s}`;
 }
 

@@ -1,6 +1,8 @@
 // The same data as the map, as tables: complete for the keyboard and for those who hear the page.
 
+import { findingBadge } from './badges.js';
 import { badge, h } from './dom.js';
+import { badgesOf, findingsOf, loudest, nameOf, sentenceOf } from './findings.js';
 import * as f from './format.js';
 import { severity } from './view.js';
 
@@ -8,6 +10,23 @@ const page = 300; // rows at first; the rest on demand, so that a huge graph ope
 
 // Loud is the figure that is wrong, not every figure of an edge that has one.
 const hot = (e, what) => (!e.reasons?.some((r) => r.startsWith(what)) ? 'n' : e.health === 'critical' ? 'n hot' : e.health === 'warn' ? 'n warm' : 'n');
+
+// The worst finding decides, then how many there are; what is unhealthy without one comes after those that degrade.
+function badness(thing) {
+  return -Math.max((loudest(thing) + 1) * 1000 + (thing.findings?.length ?? 0), thing.reasons?.length ? 1000 * severity(thing.health) - 1500 : 0);
+}
+
+/** Every finding in words, with its sentence on hover, then what is unhealthy beside them. */
+function wrongCell(thing, go, instances) {
+  const words = findingsOf(thing).map((x) => {
+    const item = findingBadge(badgesOf([x], instances?.(thing))[0], nameOf(x));
+    item.title = sentenceOf(x);
+    return item;
+  });
+  const named = new Set((thing.findings ?? []).map((x) => x.sentence));
+  const reasons = (thing.reasons ?? []).filter((r) => !named.has(r));
+  return h('td', { class: 'wrong' }, h('div', { class: 'findings' }, words, reasons.length ? h('span', null, reasons.map(f.reason).join('; ')) : null));
+}
 
 const edgeColumns = [
   { name: 'Health', sort: (e) => -severity(e.health), cell: (e) => h('td', null, badge(e.health, f.healthWord[e.health])) },
@@ -21,7 +40,7 @@ const edgeColumns = [
     name: q, n: true, sort: (e) => -(e[`${q}_ms`] ?? e.server?.[`${q}_ms`] ?? -1),
     cell: (e) => { const v = e[`${q}_ms`] ?? e.server?.[`${q}_ms`]; return h('td', { class: hot(e, `${q} `), title: `${f.exact(v, 'ms')}${e[`${q}_ms`] == null && v != null ? ', as the callee sees it' : ''}` }, f.duration(v)); },
   })),
-  { name: 'What is wrong', sort: (e) => (e.reasons?.[0] ?? '~'), cell: (e) => h('td', null, (e.reasons ?? []).map(f.reason).join('; ')) },
+  { name: 'What is wrong', sort: badness, cell: wrongCell },
 ];
 
 const nodeColumns = [
@@ -33,6 +52,7 @@ const nodeColumns = [
   { name: 'Errors', n: true, sort: (n) => -(n.error_rate ?? -1), cell: (n) => h('td', { class: n.error_rate > 0.01 && severity(n.health) > 1 ? (n.health === 'critical' ? 'n hot' : 'n warm') : 'n', title: f.exact(n.error_rate == null ? null : n.error_rate * 100, '%') }, f.share(n.error_rate)) },
   { name: 'p95', n: true, sort: (n) => -(n.p95_ms ?? -1), cell: (n) => h('td', { class: 'n', title: f.exact(n.p95_ms, 'ms') }, f.duration(n.p95_ms)) },
   { name: 'Instances', n: true, sort: (n) => -(n.instances ?? -1), cell: (n) => h('td', { class: 'n' }, n.instances == null ? f.none : f.count(n.instances)) },
+  { name: 'What is wrong', sort: badness, cell: wrongCell },
   { name: 'Versions', sort: (n) => (n.versions ?? []).join(), cell: (n) => h('td', null, (n.versions ?? []).join(', ')) },
 ];
 
@@ -46,7 +66,7 @@ export class TableView {
     this.go = go;
   }
 
-  /** rows: {edges, nodes}, already filtered; selected: id of what the panel shows. */
+  /** rows: {edges, nodes, instances}, already filtered, and how many instances an edge's callee has; selected: id of what the panel shows. */
   show(rows, selected) {
     this.rows = rows;
     this.selected = selected;
@@ -68,7 +88,7 @@ export class TableView {
     const head = columns.map((c, i) => h('th', { scope: 'col', class: c.n ? 'n' : null, 'aria-sort': i === column ? (down ? 'descending' : 'ascending') : null },
       h('button', { type: 'button', data: { key: `sort ${i}` }, on: { click: () => { this.sorted[this.what] = { column: i, down: i === column && !down }; this.show(this.rows, this.selected); } } },
         c.name, i === column ? (down ? ' ↑' : ' ↓') : '')));
-    const body = shown.map((r) => h('tr', { 'aria-selected': r.id === this.selected ? 'true' : null }, columns.map((c) => c.cell(r, link(r.id)))));
+    const body = shown.map((r) => h('tr', { 'aria-selected': r.id === this.selected ? 'true' : null }, columns.map((c) => c.cell(r, link(r.id), rows.instances))));
     const caption = this.what === 'edges' ? 'Connections between services' : 'Services, data stores and third parties';
     this.root.replaceChildren(
       h('div', { class: 'tabs' }, tab('edges', `Connections ${rows.edges.length}`), tab('nodes', `Services ${rows.nodes.length}`)),

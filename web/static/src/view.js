@@ -1,5 +1,6 @@
 // What of the graph is drawn, and where: whole, a neighbourhood, only what is wrong, or collapsed into groups.
 
+import { badgesOf, findingsOf, fits, ruleOf } from './findings.js';
 import { reason } from './format.js';
 
 export const step = { x: 304, y: 92 }; // as in web/layout
@@ -14,11 +15,15 @@ export const worse = (a, b) => ((rankOf[b] ?? 0) > (rankOf[a] ?? 0) ? b : a);
 export const severity = (h) => rankOf[h] ?? 0;
 export const faulty = (h) => h === 'warn' || h === 'critical';
 
-/** The one figure that is wrong with an edge, in words; "" when nothing is. */
+/** The one figure that is wrong with an edge, in words, or the name of what is; "" when nothing is. */
 export function wrong(e) {
   if (!faulty(e.health)) return '';
-  return reason(e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '');
+  const found = culprit(e);
+  return found ? ruleOf(found.rule).name : reason(e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '');
 }
+
+/** The finding that makes an edge unhealthy before any figure does, if one does. */
+export const culprit = (e) => findingsOf(e).find((x) => x.sentence === e.reasons?.[0]);
 
 /** Names the group a node belongs to when the map is collapsed: its namespace, else its kind or its name's first part. */
 export function groupOf(n) {
@@ -86,6 +91,13 @@ export function select(data, state, screen) {
     const set = near.size > whole ? wanted : near;
     keep = new Set([...set].filter((id) => !keep || keep.has(id)));
   }
+  if (state.find.length) {
+    const wanted = new Set(nodes.filter((n) => fits(n, state.find)).map((n) => n.id));
+    for (const e of edges) {
+      if (fits(e, state.find)) wanted.add(e.source).add(e.target);
+    }
+    keep = new Set([...wanted].filter((id) => !keep || keep.has(id)));
+  }
   const shown = keep ? nodes.filter((n) => keep.has(n.id)) : nodes;
   const open = new Set(state.open);
   const collapse = shown.length > whole && !open.has('*');
@@ -96,7 +108,7 @@ export function select(data, state, screen) {
     const name = collapse ? groupOf(n) : null;
     if (!collapse || open.has(name) || members.get(name) === 1 || n.id === state.service) {
       index.set(n.id, items.length);
-      items.push({ id: n.id, name: n.name, ...named(n), kind: n.kind, health: n.health, x: n.x ?? 0, y: n.y ?? 0, node: n });
+      items.push({ id: n.id, name: n.name, ...named(n), kind: n.kind, health: n.health, x: n.x ?? 0, y: n.y ?? 0, node: n, badges: nodeBadges(n) });
       continue;
     }
     let g = groups.get(name);
@@ -126,11 +138,12 @@ export function select(data, state, screen) {
     const key = grouped ? `${s} ${t}` : e.id;
     let l = byPair.get(key);
     if (!l) {
-      l = { id: key, s, t, edge: grouped ? null : e, edges: [], ill: 0, rate: 0, health: 'unknown', async: e.protocol === 'messaging', lane: 0, gap: gap(e) };
+      l = { id: key, s, t, edge: grouped ? null : e, edges: [], ill: 0, rate: 0, health: 'unknown', async: e.protocol === 'messaging', lane: 0, gap: gap(e), dim: state.find.length > 0, badges: grouped ? [] : badgesOf(findingsOf(e), data.nodes.get(e.target)?.instances) };
       byPair.set(key, l);
       links.push(l);
     }
     l.edges.push(e);
+    l.dim &&= !fits(e, state.find);
     l.rate += e.rate ?? 0;
     if (faulty(e.health)) l.ill++;
     l.health = worse(l.health, e.health);
@@ -176,6 +189,9 @@ function named(n) {
   }
   return { label: n.name, under: '' };
 }
+
+// A card has room for two.
+const nodeBadges = (n) => badgesOf(findingsOf(n)).slice(0, 2);
 
 /** What a node is called where its id alone is known: without its namespace. */
 export const shortName = (id) => id.replace(/^[^/:@]+\/(?=.)/, '');

@@ -1,0 +1,231 @@
+// The parts of the panels that say what goes wrong: findings, each with its evidence, and the figures behind them. A part
+// that has nothing to say is not there.
+
+import { findingBadge } from './badges.js';
+import { h } from './dom.js';
+import { badgesOf, docOf, findingsOf, levelWord, nameOf, ruleOf, sentenceOf } from './findings.js';
+import * as f from './format.js';
+
+const failureWords = {
+  timeout: 'nobody answered in time', refused: 'connection refused', unresolved: 'name not known', tls: 'certificate or handshake', auth: 'not authenticated or not allowed',
+  throttled: 'too many requests', breaker_open: 'breaker open', pool_exhausted: 'pool exhausted', reset: 'connection broken', contract: 'caller and callee disagree',
+  lost_response: 'answer lost on the way', server_error: 'the callee failed', unclassified: 'the span does not say why',
+};
+
+/** A class of failures, or a cause within one, "tls: expired certificate", in words. */
+export function causeWord(cause) {
+  const [, kind, more] = /^([^:]*)(?:: (.*))?$/.exec(cause) ?? [];
+  const word = Object.hasOwn(failureWords, kind) ? failureWords[kind] : cause;
+  return more && word !== cause ? `${word}: ${more}` : word;
+}
+
+const n = (count, what = '') => h('span', { class: 'quiet n-of', title: f.exact(count, what || 'observations') }, `n = ${f.count(count)}`);
+
+/** Since when, in the fewest words; exact on hover. What is over says so. */
+function when(finding, now) {
+  const since = new Date(finding.since), until = new Date(finding.until);
+  const over = now - until > 90e3;
+  const text = over ? `was so ${f.span(Math.max(60, (until - since) / 1000))}, until ${f.ago(now - until)}` : `since ${f.ago(now - since).replace(' ago', '')}`;
+  return h('span', { class: 'quiet', title: `${f.clock(since)} to ${f.clock(until)} ${f.zone(since)}` }, text.replace('since now', 'just now'));
+}
+
+// Which example shows a rule best, in this order.
+const kinds = { retries: ['retried', 'error'], queues: ['slow', 'error'], shape: ['slow', 'typical'] };
+const kindsOf = (rule) => ({ no_timeout: ['slow'], saturation: ['slow'], wasted_work: ['error', 'slow'] }[rule] ?? kinds[ruleOf(rule).group] ?? ['error', 'slow']);
+const exampleWord = { error: 'a failed trace', slow: 'a slow trace', retried: 'a retried trace', typical: 'a trace' };
+
+function exampleOf(rule, examples) {
+  const list = examples ?? [];
+  const own = list.find((x) => x.failure === rule);
+  if (own) return own;
+  for (const kind of kindsOf(rule)) {
+    const x = list.find((e) => e.kind === kind);
+    if (x) return x;
+  }
+  return null;
+}
+
+/**
+ * What is wrong, a line for each finding: [{finding, where, edge}]; where is an element that says it, edge the id of one
+ * of several edges. examples are the traces that may
+ * be shown, openTrace opens one, at is the moment that is shown, instances how many the callee has.
+ */
+export function wrongList(lines, { examples, openTrace, at, instances }) {
+  if (!lines.length) return '';
+  return h('section', { class: 'wrongs' }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edge }) => {
+    const word = ruleOf(x.rule).name, example = exampleOf(x.rule, edge ? examples?.filter((e) => e.edge === edge) : examples);
+    return h('li', { class: x.level },
+      h('div', { class: 'what' }, findingBadge(badgesOf([x], instances)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
+      where ? h('div', null, where) : null,
+      h('p', null, sentenceOf(x)),
+      h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : n(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
+        example && openTrace ? h('a', { href: `/traces/${example.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(example.trace_id); } } } }, exampleWord[example.kind] ?? 'a trace') : null));
+  })));
+}
+
+const lines = (list) => list.map((finding) => ({ finding, where: null }));
+
+export const edgeFindings = (edge, how) => wrongList(lines(findingsOf(edge)), { ...how, instances: edge.instances?.length });
+
+const blameWord = { caller: 'the caller’s side', callee: 'the callee’s side', between: 'in between', unknown: '' };
+
+/** Why calls fail: each cause with its share, whose it is, how long the calls took. */
+export function causes(edge) {
+  const list = (edge.causes ?? []).filter((c) => c.calls > 0);
+  if (!list.length) return '';
+  return h('section', null, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, `${f.count(edge.errors)} calls`)), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
+    h('span', { class: 'bar-fill', style: { width: `${Math.min(100, (c.share ?? 0) * 100)}%` } }),
+    h('span', null, causeWord(c.cause)), h('span', { class: 'n' }, f.share(c.share)),
+    h('span', { class: 'quiet' }, [blameWord[c.blame], c.p50_ms != null ? `after ${f.duration(c.p50_ms)}` : ''].filter(Boolean).join(', ')), h('span', { class: 'quiet n' }, `n = ${f.count(c.n)}`)))));
+}
+
+/** A part of the panel with named figures: [name, value, what it means, n]; those without a value are left out. */
+function figures(title, rows, ...more) {
+  const shown = rows.filter(([, value]) => value != null && value !== '' && value !== f.none);
+  if (!shown.length && !more.some(Boolean)) return '';
+  return h('section', null, h('h3', null, title), h('dl', { class: 'facts' }, shown.map(([name, value, meaning, count]) => [
+    h('dt', { title: meaning }, name), h('dd', null, value, count != null ? [' ', n(count)] : null)])), more);
+}
+
+const some = (count, what) => (count > 0 ? `${f.count(count)} ${what}${count === 1 ? '' : 's'}` : null);
+
+export function retrying(edge) {
+  const r = edge.retrying;
+  if (!r || !(r.retry_ratio > 0 || r.hedges || r.resends || r.redelivered || r.nested)) return '';
+  const budget = r.budget?.exceeded ? `more than ${f.share(0.1)} of the calls: spent` : 'within 10 % of the calls';
+  return figures('Retries', [
+    ['attempts per call', r.retry_ratio > 0 ? f.factor(r.attempts_per_call) : null, 'Attempts over logical calls', r.n],
+    ['budget', r.retry_ratio > 0 ? budget : null, `Of the attempts ${f.share(r.budget?.lower)} are retries at least, with 95 % confidence; ${f.share(r.budget?.limit)} may be`],
+    ['retries that succeed', f.share(r.efficacy), 'Share of the retries whose attempt succeeded', r.gaps],
+    ['wait before the next attempt', f.duration(r.gap_p50_ms), 'From the end of a failed attempt to the beginning of the next, median', r.gaps],
+    ['second wait over the first', f.factor(r.growth), 'Median; a back-off makes it grow'],
+    ['spread of the first wait', f.share(r.jitter), 'Robust coefficient of variation; 0 when clients retry in step'],
+    ['possibly done twice', r.unsafe ? f.count(r.unsafe) : null, `Retries of calls that must not be made twice, after an answer that was lost or late; of ${f.count(r.unsafe_carried_out)} the first attempt was carried out`],
+    ['asked to wait, did not', r.pushback ? `${f.count(r.pushback_ignored)} of ${f.count(r.pushback)}` : null, 'Retries after an answer with Retry-After or a push-back that came sooner'],
+    ['retried at several layers', r.nested ? `${f.count(r.nested)} calls, ${f.factor(r.nested_attempts)} attempts each` : null, 'Of the traces that were analysed; the product of the layers’ attempts, median'],
+    ['hedged', some(r.hedges, 'attempt'), 'Attempts that began while an earlier one was still going well'],
+    ['sent again, no retry', some(r.resends, 'attempt'), 'After a redirect, or with credentials'],
+    ['delivered again', some(r.redelivered, 'message'), 'Messages that were delivered more than once'],
+  ]);
+}
+
+export function waiting(edge) {
+  const w = edge.waiting;
+  if (!w || !(w.timeouts || w.no_evident_timeout || w.wasted_per_s > 0 || w.ceiling != null || w.timeout_ms != null)) return '';
+  return figures('Waiting', [
+    ['calls that timed out', w.timeouts ? f.count(w.timeouts) : null, 'Failed calls of the class timeout', w.timeouts ? w.n : null],
+    ['timeout', w.timeout_ms != null ? `${f.duration(w.timeout_ms)}, inferred` : w.no_evident_timeout ? 'none seen in seven days' : null, 'From how long the calls took that timed out'],
+    ['longest call', f.duration(w.max_ms), 'As the caller saw it'],
+    ['work for callers that left', w.wasted_per_s > 0 ? `${f.duration(w.wasted_per_s * 1000)} a second${w.wasted_share != null ? `, ${f.share(w.wasted_share)} of the callee’s time` : ''}` : null, 'The callee worked on after its caller had given up'],
+    ['calls in flight', w.ceiling != null && w.concurrency != null ? `${round(w.concurrency)} of ${round(w.ceiling)} that went well so far` : null, 'Mean; the ceiling is a lower bound of what the callee can take'],
+  ]);
+}
+
+const round = (v) => (v == null ? f.none : v < 10 ? v.toFixed(1) : f.count(v));
+
+export function queue(edge) {
+  const q = edge.queue;
+  if (!q) return '';
+  const groups = (q.groups ?? []).length ? table(['Consumer group', 'Calls', 'Errors', 'p95'], q.groups.map((g) => [g.name || 'no name', f.count(g.calls), f.share(g.error_rate), f.duration(g.p95_ms)])) : null;
+  return figures('Queue', [
+    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') : null, 'From being sent to being processed', q.n],
+    ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
+    ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
+    ['backlog', q.backlog > 0 ? `${f.count(q.backlog)} messages, estimated` : null, 'From what went in and out'],
+    ['empty in', q.drain_s > 0 ? f.span(q.drain_s) : null, 'At the present rates'],
+  ], groups);
+}
+
+function table(columns, rows) {
+  return h('table', { class: 'figures' }, h('thead', null, h('tr', null, columns.map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
+    h('tbody', null, rows.map((row) => h('tr', null, row.map((v, i) => h('td', { class: i ? 'n' : null }, v))))));
+}
+
+/** What the analysed traces say of an edge, and who will feel it. */
+export function shape(edge, node) {
+  const t = edge.shape;
+  if (!t) return '';
+  const entries = (t.entries ?? []).slice(0, 8);
+  const share = (v) => (v > 0.0005 ? f.share(v) : null);
+  return figures('In the traces', [
+    ['of the time', share(t.critical_share), 'Share of the traces’ critical path that passes on the edge and in what is below it', t.traces],
+    ['on the way', share(t.critical_edge_share), 'The part between caller and callee'],
+    ['in the callee’s own code', share(t.critical_self_share), 'The part that the callee spends itself'],
+    ['failures that begin here', share(t.origin_edge_share), 'Share of the failed traces whose failure began on the edge'],
+    ['failures that begin in the callee', share(t.origin_self_share), 'Share of the failed traces whose failure began in the callee'],
+    ['soft dependency', t.soft ? `callers get by in ${f.share(t.absorbed_share)} of its failures` : null, 'At least 80 % of at least 20 failures do not fail the caller', t.soft ? t.absorbed_n : null],
+    ['called in parallel', share(t.parallel_share), 'Share of the calls that are made while others are'],
+    ['one by one', t.repeated ? `in ${f.share(t.repeated_share)} of the traces, calling once would save ${f.duration(t.saving_ms)}` : null, 'Operations that made ten or more calls of one kind one after the other'],
+  ], entries.length ? [h('h4', null, 'Who will feel it'), table(['Entry', 'Traces', 'Failed', 'p95'], entries.map((e) => [
+    [node(e.service), h('div', { class: 'quiet' }, e.operation)], h('span', { title: `n = ${e.n}` }, f.count(e.traces)), f.share(e.error_rate), f.duration(e.p95_ms)]))] : null);
+}
+
+const first = 12; // lines of a list at once
+
+/** Operations, instances, zones …, most calls first; what is an outlier comes first and is marked, with what it explains. */
+export function shares(title, list) {
+  if (!list?.length) return '';
+  const tested = list.some((x) => x.outlier);
+  const shown = [...list].sort((a, b) => Number(!!b.outlier) - Number(!!a.outlier)).slice(0, first);
+  const rate = list.some((x) => x.rate != null), latency = ['p95', 'p50'].find((q) => list.some((x) => x[`${q}_ms`] != null));
+  const why = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? x.p_value.toExponential(0) : f.share(x.p_value)}`}`);
+  const columns = ['Name', rate ? 'Rate' : 'Calls', 'Errors', ...(latency ? [latency] : [])];
+  return h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
+    h('thead', null, h('tr', null, columns.map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
+    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${why(x) ?? 'slower than the others'}`) : null),
+      h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n ?? x.calls}` }, rate ? f.rate(x.rate) : f.count(x.calls)),
+      h('td', { class: x.error_rate > 0.05 ? 'n hot' : x.error_rate > 0.01 ? 'n warm' : 'n', title: x.errors != null ? f.exact(x.errors, 'failed') : x.k != null ? `${x.k} of n = ${x.n} failed` : null }, f.share(x.error_rate)), latency ? h('td', { class: 'n' }, f.duration(x[`${latency}_ms`])) : null)))),
+    list.length > shown.length ? h('p', { class: 'quiet' }, `And ${list.length - shown.length} more, all in the JSON.`) : '');
+}
+
+/** What users ask a service for, how deep that goes, and how available it can be at best. */
+export function entryPoints(service) {
+  const list = service.entry_points ?? [];
+  if (!list.length) return '';
+  return h('section', null, h('h3', null, 'What users ask for', h('span', { class: 'quiet' }, String(list.length))), table(['Operation', 'Depth', 'At best', 'Traces'], list.slice(0, first).map((e) => [
+    e.operation || 'no name', e.depth == null ? f.none : h('span', { title: 'calls deep, at most' }, String(e.depth)),
+    h('span', { title: `Available at best, as ${e.required.length} required dependenc${e.required.length === 1 ? 'y fails' : 'ies fail'} now; ${e.soft.length} soft ones are left out` }, exactShare(e.availability)), f.count(e.traces)])));
+}
+
+// Between 99 and 100 % the digits after the point are what matters.
+const exactShare = (v) => (v == null ? f.none : v > 0.99 && v < 1 ? `${(Math.floor(v * 1e5) / 1e3).toString()} %` : f.share(v));
+
+export function timeShare(service) {
+  return figures('In the traces', [
+    ['of the time in its own code', service.self_share > 0.0005 ? f.share(service.self_share) : null, 'Share of the critical path of the traces that use it'],
+    ['failures that begin in it', service.origin_share > 0.0005 ? f.share(service.origin_share) : null, 'Share of the failed traces that use it'],
+  ]);
+}
+
+/** Says that counts are scaled up from sampled spans. */
+export function estimated(edge) {
+  return edge.estimated ? h('span', { class: 'pill', title: 'The spans were sampled: counts are estimated from those that were kept' }, `estimated, n = ${f.count(edge.n)}`) : null;
+}
+
+/** An edge in one sentence: the figure that is wrong, since when and why, then what else is found, by name. */
+export function sentence(e, name) {
+  const from = name(e.source), to = name(e.target);
+  if (!e.calls) return `No calls from ${from} to ${to} in this time.`;
+  const found = findingsOf(e);
+  const failing = found.filter((x) => ['discovery', 'trust', 'guards', 'lost', 'failing'].includes(ruleOf(x.rule).group) || x.rule === 'timeout');
+  const parts = [];
+  if (e.error_rate > 0.0005 || (e.errors > 0 && failing.length)) {
+    const top = e.causes?.[0], share = top?.share ?? 0;
+    let s = `${f.share(e.error_rate)} of calls fail`;
+    const since = failing.map((x) => x.since).sort()[0];
+    if (since) s += `, since ${f.clock(new Date(since)).slice(0, -3)}`;
+    if (top) s += share > 0.95 ? `: ${causeWord(top.cause)}` : `, mostly ${causeWord(top.cause)}`;
+    parts.push(s);
+  }
+  const bad = (e.instances ?? []).filter((x) => x.outlier);
+  if (bad.length && bad[0].explains > 0) parts.push(`${bad.length} of ${e.instances.length} instances explain${bad.length === 1 ? 's' : ''} ${f.share(bad.reduce((sum, x) => sum + x.explains, 0))}`);
+  const named = new Set(found.map((x) => x.sentence));
+  parts.push(...(e.reasons ?? []).filter((r) => !r.startsWith('errors') && !named.has(r)).map(f.reason));
+  parts.push(...found.filter((x) => !failing.includes(x) && x.level !== 'note' && !(bad.length && x.rule === 'bad_instance')).map(nameOf));
+  const few = [...new Set(parts)];
+  if (!few.length) {
+    const p = e.p95_ms ?? e.server?.p95_ms;
+    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.count(e.calls)} call${e.calls === 1 ? '' : 's'}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
+  }
+  return `${from} → ${to}: ${few.slice(0, 4).join('; ')}${few.length > 4 ? `; and ${few.length - 4} more` : ''}.`;
+}
