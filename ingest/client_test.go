@@ -48,7 +48,7 @@ func send(tb testing.TB, method, url string, body io.Reader, header http.Header)
 	}
 	req.Header.Set("Content-Type", typeProtobuf)
 	maps.Copy(req.Header, header)
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, ExpectContinueTimeout: 10 * time.Second}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		tb.Errorf("%s %s: %v", method, url, err)

@@ -484,7 +484,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	}
 	post(t, r, nil, nil)
 	post(t, r, nil, with("Content-Type", "text/plain"))
-	post(t, r, make([]byte, 17<<20), token)
+	post(t, r, make([]byte, 17<<20), with("Expect", "100-continue")) // or the answer may be lost in what is still being sent
 	post(t, r, []byte("x"), with("Content-Encoding", "gzip"))
 	_, _ = export(conn, nil)
 	_, _ = export(conn, make([]byte, 17<<20), perCall("Bearer t"))

@@ -416,7 +416,8 @@ func TestHostileNamesInBrowser(t *testing.T) {
 		return graph.Node{Env: hostileNames[0], Kind: graph.Database, Name: name}
 	}
 	for i, name := range hostileNames {
-		from, to := graph.Node{Env: hostileNames[0], Kind: graph.Service, Name: name}, graph.Node{Env: hostileNames[0], Kind: graph.Service, Namespace: name, Name: hostileNames[(i+1)%len(hostileNames)]}
+		name = graph.CleanName(name) // as ingestion cuts it
+		from, to := graph.Node{Env: hostileNames[0], Kind: graph.Service, Name: name}, graph.Node{Env: hostileNames[0], Kind: graph.Service, Namespace: name, Name: graph.CleanName(hostileNames[(i+1)%len(hostileNames)])}
 		w.calls = append(w.calls,
 			call{key: graph.EdgeKey{Source: from, Target: to, Protocol: graph.HTTP}, rate: 20, errors: .2, failure: graph.Timeout, latency: time.Millisecond},
 			call{key: graph.EdgeKey{Source: to, Target: db(name), Protocol: graph.DB}, rate: 5, latency: time.Millisecond})

@@ -167,7 +167,7 @@ export class Panel {
   async #service(state, signal) {
     const span = this.state.span();
     const env = state.env ?? this.data.env;
-    const path = `services/${state.service.split('/').map(encodeURIComponent).join('/')}`;
+    const path = `services/${encodeURIComponent(state.service)}`;
     const s = await ask(path, { from: span.from, to: span.to, env }, signal);
     if (signal.aborted) return;
     this.#live = `service ${s.id}`;
@@ -235,7 +235,7 @@ export class Panel {
   #actions(edge, service) {
     const address = h('button', { type: 'button', on: { click: () => copy(location.href, address) } }, 'Copy link');
     return h('div', { class: 'actions' }, address,
-      h('a', { href: edge ? `/api/v1/edges/${encodeURIComponent(edge)}` : `/api/v1/services/${service.split('/').map(encodeURIComponent).join('/')}` }, 'JSON'));
+      h('a', { href: edge ? `/api/v1/edges/${encodeURIComponent(edge)}` : `/api/v1/services/${encodeURIComponent(service)}` }, 'JSON'));
   }
 }
 
