@@ -200,9 +200,20 @@ type Part struct {
 func newParts(parts []finding.Part) []Part {
 	out := make([]Part, len(parts))
 	for i, p := range parts {
-		out[i] = Part{p.Name, p.Calls, ratio(p.Fails, p.Calls), enough(p.P50, p.N, minP50), p.N, p.K, probability(p.P), number(p.Explains), p.Outlier}
+		out[i] = Part{
+			Name: p.Name, Calls: p.Calls, ErrorRate: ratio(p.Fails, p.Calls), P50: enough(p.P50, p.N, minP50), N: p.N, K: p.K,
+			P: probability(p.P), Explains: explains(&p), Outlier: p.Outlier(),
+		}
 	}
 	return out
+}
+
+// explains returns which share of the failures falls on a part, nil for one that was not tested, or is only slow.
+func explains(p *finding.Part) *float64 {
+	if p.Slow > 0 && !p.Bad {
+		return nil
+	}
+	return number(p.Explains)
 }
 
 // EntryPoint is something that users ask a service for.
@@ -375,7 +386,7 @@ func withTest(shares []Share, parts []finding.Part) []Share {
 	for i := range shares {
 		for _, p := range parts {
 			if p.Name == shares[i].Name {
-				shares[i].P, shares[i].Explains, shares[i].Outlier = probability(p.P), number(p.Explains), p.Outlier
+				shares[i].P, shares[i].Explains, shares[i].Outlier = probability(p.P), explains(&p), p.Outlier()
 			}
 		}
 	}

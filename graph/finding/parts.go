@@ -27,8 +27,12 @@ type Part struct {
 	// P is the probability (Fisher's exact test, one-sided) that so many of the failures fall on this part by chance;
 	// Explains the share of all failures that do. Both are NaN for a part that was not tested.
 	P, Explains float64
-	Outlier     bool
+	Bad         bool    // it fails among good ones
+	Slow        float64 // how many times as slow as the others it is, 0 where that is no matter
 }
+
+// Outlier reports whether a part fails, or is slow, where the others are not.
+func (p *Part) Outlier() bool { return p.Bad || p.Slow > 0 }
 
 // judgeParts tests each part against all others together. At least so many parts must have enough calls for that.
 func judgeParts(parts []Part, least int) {
@@ -36,7 +40,7 @@ func judgeParts(parts []Part, least int) {
 	tested := 0
 	for i := range parts {
 		p := &parts[i]
-		p.P, p.Explains, p.Outlier = math.NaN(), math.NaN(), false
+		p.P, p.Explains, p.Bad = math.NaN(), math.NaN(), false
 		n += p.N
 		k += p.K
 		if p.N >= partCalls {
@@ -55,24 +59,41 @@ func judgeParts(parts []Part, least int) {
 		p.P = fisher(p.K, p.N, k-p.K, rest)
 		p.Explains = share(p.K, k)
 		own, others := share(p.K, p.N), share(k-p.K, rest)
-		p.Outlier = p.K >= fewest && p.P < partP/float64(tested) && own >= partRatio*others && own-others >= partDifference
+		p.Bad = p.K >= fewest && p.P < partP/float64(tested) && own >= partRatio*others && own-others >= partDifference
 	}
 }
 
 // fisher returns the probability that at least a of the a+c failures fall on the first n of n+m calls, when all are
-// equally likely to fail: Fisher's exact test, one-sided.
+// equally likely to fail: Fisher's exact test, one-sided. It adds up the shorter tail, as far as it matters.
 // Source: R. A. Fisher, Statistical Methods for Research Workers (1934).
 func fisher(a, n, c, m int64) float64 {
 	failures := a + c
-	base := -choose(n+m, failures)
-	p := 0.
-	for i := a; i <= min(n, failures); i++ {
-		if failures-i > m {
-			continue
-		}
-		p += math.Exp(base + choose(n, i) + choose(m, failures-i))
+	lowest, highest := max(failures-m, 0), min(n, failures)
+	chance := func(i int64) float64 { return math.Exp(choose(n, i) + choose(m, failures-i) - choose(n+m, failures)) }
+	up := func(i int64) float64 { // of i+1 failures, over that of i
+		return float64(n-i) * float64(failures-i) / (float64(i+1) * float64(m-failures+i+1))
 	}
-	return min(p, 1)
+	tail := func(i, step int64) (p float64) {
+		if i < lowest || i > highest {
+			return 0
+		}
+		for term := chance(i); term > p*1e-17; i += step {
+			p += term
+			switch {
+			case step > 0 && i < highest:
+				term *= up(i)
+			case step < 0 && i > lowest:
+				term /= up(i - 1)
+			default:
+				return p
+			}
+		}
+		return p
+	}
+	if float64(a) > float64(failures)*float64(n)/float64(n+m) {
+		return min(tail(a, 1), 1)
+	}
+	return max(1-tail(a-1, -1), 0)
 }
 
 // choose returns the logarithm of the binomial coefficient.
@@ -102,9 +123,11 @@ func partsOf(s *Sum, dimension graph.Dimension, side graph.Side) []Part {
 	return parts
 }
 
-// Instances returns the callee's instances, Callers those of the caller, tested against each other.
+// Instances returns the callee's instances, tested against each other, by latency as well.
 func Instances(s *Sum) []Part {
-	return tested(partsOf(s, graph.Instance, graph.ServerSide), leastInstances)
+	parts := tested(partsOf(s, graph.Instance, graph.ServerSide), leastInstances)
+	markSlow(parts)
+	return parts
 }
 
 // Callers returns the caller's instances, whose latency is not kept, tested against each other.
@@ -165,9 +188,8 @@ const (
 	slowSpreads = 4     // MADs of the others
 )
 
-// markSlow marks the parts that are slower than the others, and returns by how much: the factor over their median.
-func markSlow(parts []Part, least int) map[string]float64 {
-	slow := map[string]float64{}
+// markSlow marks the parts that are slower than the others.
+func markSlow(parts []Part) {
 	for i := range parts {
 		p := &parts[i]
 		if p.N < partCalls || !(p.P50 > 0) {
@@ -179,7 +201,7 @@ func markSlow(parts []Part, least int) map[string]float64 {
 				others = append(others, math.Log2(parts[j].P50))
 			}
 		}
-		if len(others)+1 < max(least, leastInstances) {
+		if len(others)+1 < leastInstances {
 			continue
 		}
 		usual := median(others)
@@ -188,11 +210,9 @@ func markSlow(parts []Part, least int) map[string]float64 {
 		}
 		by := math.Log2(p.P50) - usual
 		if by > max(slowOctaves, slowSpreads*median(others)) && p.P50-math.Exp2(usual) >= slowerBy {
-			p.Outlier = true
-			slow[p.Name] = math.Exp2(by)
+			p.Slow = math.Exp2(by)
 		}
 	}
-	return slow
 }
 
 // median returns the median, sorting the values.
@@ -231,7 +251,7 @@ func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
 		at := placesOf(processes, larger.of)
 		for _, p := range larger.parts {
 			members := membersOf(instances, at, p.Name)
-			if !p.Outlier || !whole(members, instances, larger.rule == "bad_version") || all(members, named) {
+			if !p.Bad || !whole(members, instances, larger.rule == "bad_version") || all(members, named) {
 				continue
 			}
 			if f := e.bad(larger.rule, p, recentPart(e, larger.rule, p, processes)); f != nil {
@@ -242,28 +262,36 @@ func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
 			}
 		}
 	}
-	slow := markSlow(Instances(&e.Sum), leastInstances)
 	for _, p := range instances {
 		if named[p.Name] {
 			continue
 		}
-		recent := partNamed(Instances(&e.Recent), p.Name)
-		switch {
-		case p.Outlier:
-			found = append(found, e.bad("bad_instance", p, recent)...)
-		case slow[p.Name] > 0 && recent.N > 0 && recent.P50 > p.P50/usuallySlow:
-			f := e.found("bad_instance", graph.Warn, slow[p.Name], p.N, "%s is %s times as slow as the others: %s at the median, n=%s",
-				p.Name, figure(slow[p.Name]), span(p.P50), count(p.N))
-			f[0].Subject = p.Name
-			found = append(found, f...)
-		}
+		found = append(found, e.badInstance(p)...)
 	}
 	for _, p := range Callers(&e.Sum) {
-		if p.Outlier {
+		if p.Bad {
 			found = append(found, e.bad("bad_caller", p, partNamed(Callers(&e.Recent), p.Name))...)
 		}
 	}
 	return found
+}
+
+// badInstance makes the finding of an instance that fails, or else is slow, among good ones.
+func (e *Edge) badInstance(p Part) []graph.Finding {
+	if !p.Outlier() {
+		return nil
+	}
+	recent := partNamed(partsOf(&e.Recent, graph.Instance, graph.ServerSide), p.Name)
+	if p.Bad {
+		return e.bad("bad_instance", p, recent)
+	}
+	if recent.N == 0 || recent.P50 < p.P50/usuallySlow {
+		return nil
+	}
+	f := e.found("bad_instance", graph.Warn, p.Slow, p.N, "%s is %s times as slow as the others: %s at the median, n=%s",
+		p.Name, figure(p.Slow), span(p.P50), count(p.N))
+	f[0].Subject = p.Name
+	return f
 }
 
 // usuallySlow is the factor by which a slow instance may have become faster lately and still count as slow.

@@ -20,6 +20,9 @@ func TestFisher(t *testing.T) {
 		{1, 10, 0, 10, .5},
 		{10, 10, 10, 10, 1},
 		{8, 10, 1, 10, 0.0027387},
+		{2, 10, 3, 10, 0.8482972},
+		{5_000_000, 10_000_000, 5_000_000, 10_000_000, .5}, // no matter how many there are
+		{6_000_000, 10_000_000, 5_000_000, 10_000_000, 0},
 	} {
 		if got := fisher(tt.a, tt.n, tt.c, tt.m); math.Abs(got-tt.want) > .02*tt.want {
 			t.Errorf("%d/%d against %d/%d: %v, want %v", tt.a, tt.n, tt.c, tt.m, got, tt.want)
@@ -44,7 +47,7 @@ func TestFisherKeepsItsPromise(t *testing.T) {
 		}
 		judgeParts(parts, leastInstances)
 		for _, p := range parts {
-			if p.Outlier {
+			if p.Bad {
 				wrong++
 			}
 		}
@@ -63,7 +66,7 @@ func TestJudgeParts(t *testing.T) {
 	parts[1].K = 0 // 12 in all
 	judgeParts(parts, leastInstances)
 	for _, p := range parts {
-		if p.Outlier != (p.Name == "bad") {
+		if p.Bad != (p.Name == "bad") {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -82,7 +85,7 @@ func TestJudgeParts(t *testing.T) {
 	} {
 		judgeParts(tt.parts, leastInstances)
 		for _, p := range tt.parts {
-			if p.Outlier {
+			if p.Bad {
 				t.Errorf("%s: %+v", tt.name, p)
 			}
 		}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"faultline/graph"
@@ -71,7 +73,8 @@ func (b *book) take(now time.Time, found []graph.Finding) (dropped int64) {
 			f.Since = e.Since
 		}
 		louder := f.Level != e.Level
-		f.Until, e.Finding, e.missed = now, f, 0
+		f.Until = now
+		e.Finding, e.missed = f, 0
 		if louder || now.Sub(e.told) >= tellEvery {
 			b.tell(e)
 		}
@@ -96,19 +99,26 @@ func (b *book) tell(e *entry) {
 	b.waiting[storedAs(&e.Finding)] = e.Finding
 }
 
+// tellAll has the store told how every finding is.
+func (b *book) tellAll() {
+	for _, e := range b.open {
+		if e.told.Before(e.Until) {
+			b.tell(e)
+		}
+	}
+}
+
 // bound gives up the oldest of what waits for a store that fails, and returns how many.
 func (b *book) bound() (dropped int64) {
-	for len(b.waiting) > maxWaiting {
-		oldest, first := stored{}, true
-		for k, f := range b.waiting {
-			if first || f.Until.Before(b.waiting[oldest].Until) {
-				oldest, first = k, false
-			}
-		}
-		delete(b.waiting, oldest)
-		dropped++
+	more := len(b.waiting) - maxWaiting
+	if more <= 0 {
+		return 0
 	}
-	return dropped
+	names := slices.SortedFunc(maps.Keys(b.waiting), func(x, y stored) int { return b.waiting[x].Until.Compare(b.waiting[y].Until) })
+	for _, k := range names[:more] {
+		delete(b.waiting, k)
+	}
+	return int64(more)
 }
 
 // matching returns what the book knows that q asks for, waiting for the store or not.

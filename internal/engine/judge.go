@@ -187,13 +187,16 @@ func (j *Judge) overlay(q storage.FindingQuery, stored []graph.Finding) []graph.
 	return stored[:min(len(stored), q.Limit)]
 }
 
-// toStore returns what the store has yet to take; kept says that it has.
-func (j *Judge) toStore() (findings []graph.Finding, state []byte) {
+// toStore returns what the store has yet to take, the last time everything; kept says that it has.
+func (j *Judge) toStore(last bool) (findings []graph.Finding, state []byte) {
 	if j == nil {
 		return nil, nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if last {
+		j.book.tellAll()
+	}
 	for _, f := range j.book.waiting {
 		findings = append(findings, f)
 	}

@@ -60,7 +60,7 @@ func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 		state = e.Feed.State(now)
 		maps.DeleteFunc(state, func(key string, value []byte) bool { return bytes.Equal(value, e.state[key]) })
 	}
-	findings, learned := e.Judge.toStore()
+	findings, learned := e.Judge.toStore(last)
 	if learned != nil {
 		if state == nil {
 			state = map[string][]byte{}
