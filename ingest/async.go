@@ -92,6 +92,11 @@ func (s *shard) queueless(h *half) bool {
 		(h.parent != 0 || h.note != 0 && s.notes.at(h.note).refs != 0)
 }
 
+// queueUnknown reports whether it is yet to be found out which queue h consumes from.
+func (s *shard) queueUnknown(h *half) bool {
+	return h.flags&linked == 0 && (h.in.source == 0 || h.in.missing) && s.queueless(h)
+}
+
 // pushback returns how long an answer asked to wait.
 func (s *shard) pushback(h *half) int64 {
 	if h.note == 0 {
@@ -196,13 +201,13 @@ func (s *shard) consumed(h *half, b *batch) {
 	switch {
 	case h.in.source != 0 && !h.in.call: // it serves a call
 		return
-	case h.in.source == 0 && !s.queueless(h), h.role == receives && s.processed(h): // it counts nowhere
+	case h.in.source == 0 && !s.queueUnknown(h), h.role == receives && s.processed(h): // it counts nowhere
 		return
 	}
 	c := consumed{
 		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, edge: h.serves(),
 		taken: h.start, end: h.end(), duration: h.duration, weight: h.weight, failed: h.verdict.outcome == graph.Error,
-		processes: h.role == processes, queueless: h.in.source == 0 || h.in.missing && s.queueless(h), from: len(b.producers),
+		processes: h.role == processes, queueless: s.queueUnknown(h), from: len(b.producers),
 	}
 	if h.role == receives {
 		c.taken = h.end() // before, it waited for the message
@@ -238,7 +243,7 @@ func contains(refs []reference, r reference) bool {
 func (in *Intake) consume(b *batch) {
 	for i := range b.consumed {
 		c := &b.consumed[i]
-		from := len(b.facts)
+		from, unknown := len(b.facts), c.queueless
 		sent := 0
 		for _, r := range b.producers[c.from:c.to] {
 			sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
@@ -279,10 +284,12 @@ func (in *Intake) consume(b *batch) {
 		}
 		if c.edge.Source == 0 {
 			b.facts = b.facts[:from]
-			continue
 		}
 		for i := range b.facts[from:] {
 			b.facts[from+i].Edge = c.edge
+		}
+		if unknown && b.analysis != nil {
+			in.analyseConsumer(c, b)
 		}
 	}
 }
@@ -314,6 +321,17 @@ func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
 	h.flags |= linked
 	in.pairer.incoming(sh, h, b)
 	c.edge = h.serves()
+}
+
+// analyseConsumer looks at what is below a consumer, now that it is known which queue it consumes from.
+func (in *Intake) analyseConsumer(c *consumed, b *batch) {
+	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
+	if h := sh.find(&like, c.consumer.span); h != nil {
+		in.pairer.analyse(sh, h, b.now, b.analysis, b)
+	}
 }
 
 // delivery is what is remembered of a message that was consumed.

@@ -561,6 +561,7 @@ func (in *Intake) Flush(now time.Time) {
 func (in *Intake) expire(now time.Time, wait time.Duration) {
 	at := now.UnixNano()
 	b := &in.waited
+	b.analysis, b.now = in.analysis, at
 	b.sampled = in.book.sampled.Load()
 	for i := range in.shards {
 		s := &in.shards[i]
