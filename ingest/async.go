@@ -32,10 +32,11 @@ const (
 type sending struct {
 	end  int64 // nanoseconds since the epoch
 	peer uint32
-	many bool // of several messages, so that each consumer of one is a first one
+	by   graph.Label // the instance that sent it
+	many bool        // of several messages, so that each consumer of one is a first one
 }
 
-func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.messages > 1} }
+func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.instance, h.messages > 1} }
 
 // remember keeps when a message was sent, whose consumer may take a while.
 func (s *shard) remember(h *half) {
@@ -183,6 +184,7 @@ func annotateConsumer(h *half, sp *otlpwire.Span, group graph.Label, b *batch) {
 type consumed struct {
 	consumer reference
 	node     graph.NodeRef
+	instance graph.Label
 	edge     graph.EdgeRef
 	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message.
 	taken, end, duration int64
@@ -205,7 +207,7 @@ func (s *shard) consumed(h *half, b *batch) {
 		return
 	}
 	c := consumed{
-		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, edge: h.serves(),
+		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, instance: h.instance, edge: h.serves(),
 		taken: h.start, end: h.end(), duration: h.duration, weight: h.weight, failed: h.verdict.outcome == graph.Error,
 		processes: h.role == processes, queueless: s.queueUnknown(h), from: len(b.producers),
 	}
@@ -257,7 +259,7 @@ func (in *Intake) consume(b *batch) {
 				continue
 			}
 			sent++
-			b.lag(c, c.taken-by.end)
+			b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
 			if c.queueless {
 				in.consumesFrom(c, by.peer, b)
 			}
@@ -265,7 +267,7 @@ func (in *Intake) consume(b *batch) {
 		switch {
 		case sent > 0:
 		case c.note.enqueued != 0:
-			b.lag(c, c.taken-c.note.enqueued)
+			b.lag(c, c.taken-c.note.enqueued, 0)
 		case c.from == c.to:
 			b.alone[aloneNoContext]++
 		default:
@@ -294,11 +296,18 @@ func (in *Intake) consume(b *batch) {
 	}
 }
 
-// lag emits how long a message lay in its queue.
-func (b *batch) lag(c *consumed, lag int64) {
+// maxDelay is how long an SDK may hold a span back without its clock being doubted.
+const maxDelay = int64(5e9)
+
+// lag emits how long a message lay in its queue, unless the clocks of its producer and its consumer differ by so much that
+// it says nothing.
+func (b *batch) lag(c *consumed, lag, apart int64) {
 	m := graph.Lag
-	if lag < 0 {
+	switch {
+	case lag < 0:
 		m, lag = graph.LagSkewed, -lag
+	case apart > lag/10:
+		m, lag = graph.LagSkewed, apart
 	}
 	b.fact(c.edge, c.end, m, lag, c.weight, false)
 }
