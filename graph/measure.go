@@ -30,7 +30,8 @@ const (
 	Wasted
 	// Lag is how long a message waited in its queue.
 	Lag
-	// LagSkewed is how far a lag is below zero: the clocks of producer and consumer differ by at least as much.
+	// LagSkewed is a lag that says nothing, because the clocks of producer and consumer differ: how far it is below zero,
+	// or how far the clocks differ, which is more than a tenth of the lag.
 	LagSkewed
 	// ProxyOut, Network and ProxyIn are the parts of the time between caller and callee that proxies tell apart.
 	ProxyOut

@@ -32,10 +32,11 @@ const (
 type sending struct {
 	end  int64 // nanoseconds since the epoch
 	peer uint32
-	many bool // of several messages, so that each consumer of one is a first one
+	by   graph.Label // the instance that sent it
+	many bool        // of several messages, so that each consumer of one is a first one
 }
 
-func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.messages > 1} }
+func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.instance, h.messages > 1} }
 
 // remember keeps when a message was sent, whose consumer may take a while.
 func (s *shard) remember(h *half) {
@@ -90,6 +91,11 @@ func (s *shard) drop(i uint32) {
 func (s *shard) queueless(h *half) bool {
 	return h.peer == 0 && (h.role == processes || h.role == receives) &&
 		(h.parent != 0 || h.note != 0 && s.notes.at(h.note).refs != 0)
+}
+
+// queueUnknown reports whether it is yet to be found out which queue h consumes from.
+func (s *shard) queueUnknown(h *half) bool {
+	return h.flags&linked == 0 && (h.in.source == 0 || h.in.missing) && s.queueless(h)
 }
 
 // pushback returns how long an answer asked to wait.
@@ -178,6 +184,7 @@ func annotateConsumer(h *half, sp *otlpwire.Span, group graph.Label, b *batch) {
 type consumed struct {
 	consumer reference
 	node     graph.NodeRef
+	instance graph.Label
 	edge     graph.EdgeRef
 	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message.
 	taken, end, duration int64
@@ -196,13 +203,13 @@ func (s *shard) consumed(h *half, b *batch) {
 	switch {
 	case h.in.source != 0 && !h.in.call: // it serves a call
 		return
-	case h.in.source == 0 && !s.queueless(h), h.role == receives && s.processed(h): // it counts nowhere
+	case h.in.source == 0 && !s.queueUnknown(h), h.role == receives && s.processed(h): // it counts nowhere
 		return
 	}
 	c := consumed{
-		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, edge: h.serves(),
+		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, instance: h.instance, edge: h.serves(),
 		taken: h.start, end: h.end(), duration: h.duration, weight: h.weight, failed: h.verdict.outcome == graph.Error,
-		processes: h.role == processes, queueless: h.in.source == 0 || h.in.missing && s.queueless(h), from: len(b.producers),
+		processes: h.role == processes, queueless: s.queueUnknown(h), from: len(b.producers),
 	}
 	if h.role == receives {
 		c.taken = h.end() // before, it waited for the message
@@ -238,7 +245,7 @@ func contains(refs []reference, r reference) bool {
 func (in *Intake) consume(b *batch) {
 	for i := range b.consumed {
 		c := &b.consumed[i]
-		from := len(b.facts)
+		from, unknown := len(b.facts), c.queueless
 		sent := 0
 		for _, r := range b.producers[c.from:c.to] {
 			sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
@@ -252,7 +259,7 @@ func (in *Intake) consume(b *batch) {
 				continue
 			}
 			sent++
-			b.lag(c, c.taken-by.end)
+			b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
 			if c.queueless {
 				in.consumesFrom(c, by.peer, b)
 			}
@@ -260,7 +267,7 @@ func (in *Intake) consume(b *batch) {
 		switch {
 		case sent > 0:
 		case c.note.enqueued != 0:
-			b.lag(c, c.taken-c.note.enqueued)
+			b.lag(c, c.taken-c.note.enqueued, 0)
 		case c.from == c.to:
 			b.alone[aloneNoContext]++
 		default:
@@ -279,19 +286,28 @@ func (in *Intake) consume(b *batch) {
 		}
 		if c.edge.Source == 0 {
 			b.facts = b.facts[:from]
-			continue
 		}
 		for i := range b.facts[from:] {
 			b.facts[from+i].Edge = c.edge
 		}
+		if unknown && b.analysis != nil {
+			in.analyseConsumer(c, b)
+		}
 	}
 }
 
-// lag emits how long a message lay in its queue.
-func (b *batch) lag(c *consumed, lag int64) {
+// maxDelay is how long an SDK may hold a span back without its clock being doubted.
+const maxDelay = int64(5e9)
+
+// lag emits how long a message lay in its queue, unless the clocks of its producer and its consumer differ by so much that
+// it says nothing.
+func (b *batch) lag(c *consumed, lag, apart int64) {
 	m := graph.Lag
-	if lag < 0 {
+	switch {
+	case lag < 0:
 		m, lag = graph.LagSkewed, -lag
+	case apart > lag/10:
+		m, lag = graph.LagSkewed, apart
 	}
 	b.fact(c.edge, c.end, m, lag, c.weight, false)
 }
@@ -314,6 +330,17 @@ func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
 	h.flags |= linked
 	in.pairer.incoming(sh, h, b)
 	c.edge = h.serves()
+}
+
+// analyseConsumer looks at what is below a consumer, now that it is known which queue it consumes from.
+func (in *Intake) analyseConsumer(c *consumed, b *batch) {
+	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
+	if h := sh.find(&like, c.consumer.span); h != nil {
+		in.pairer.analyse(sh, h, b.now, b.analysis, b)
+	}
 }
 
 // delivery is what is remembered of a message that was consumed.

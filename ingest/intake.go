@@ -76,6 +76,7 @@ type Intake struct {
 	pairer pairer
 	book   *book
 	before *requestBook
+	clocks clocks
 	shards []shard   // a power of two
 	shift  uint      // leads from a hash to a shard
 	pool   sync.Pool // *scratch
@@ -143,6 +144,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	}
 	in.shards, in.shift = make([]shard, n), uint(64-bits.TrailingZeros(uint(n)))
 	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), n)
+	in.clocks.of = map[graph.Label]*clock{}
 	in.pairer.dir = newDirectory(live.Names())
 	in.requests.m = map[string]int64{}
 	in.analysis = newAnalysis(cfg.Analyse, cfg.Wait)
@@ -492,10 +494,23 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		g := &sc.groups[i]
 		g.resource.spans.Add(int64(g.to - g.from))
 		g.resource.lastSeen.Store(at)
+		if last := latest(sc.halves[g.from:g.to]); last > 0 {
+			in.clocks.note(g.resource.instance, at-last, at)
+		}
 		in.live.ObserveNode(g.resource.process(), g.to-g.from, at)
 		g.resource.count(&g.tally)
 	}
 	in.settle(b)
+}
+
+// latest returns when the last of some halves ended, 0 when none has plausible times.
+func latest(halves []half) (last int64) {
+	for i := range halves {
+		if h := &halves[i]; h.flags&mute == 0 {
+			last = max(last, h.end())
+		}
+	}
+	return last
 }
 
 // implausible reports whether a half's times may not enter any figure, and why.
@@ -561,6 +576,7 @@ func (in *Intake) Flush(now time.Time) {
 func (in *Intake) expire(now time.Time, wait time.Duration) {
 	at := now.UnixNano()
 	b := &in.waited
+	b.analysis, b.now = in.analysis, at
 	b.sampled = in.book.sampled.Load()
 	for i := range in.shards {
 		s := &in.shards[i]

@@ -25,6 +25,9 @@ type batch struct {
 	consumed  []consumed
 	producers []reference
 	dropped   [numDrops]int64
+	// analysis looks at what is below those consumers, at the time now; nil when halves are let go before their time.
+	analysis *analysis
+	now      int64
 	// sampled is the share of traces, of 2^64, that may become examples.
 	sampled uint64
 }
@@ -243,7 +246,7 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		above = up
 	}
 	if above == nil {
-		if !h.serving() || h.flags&waited == 0 || s.queueless(h) && h.flags&linked == 0 {
+		if !h.serving() || h.flags&waited == 0 || s.queueUnknown(h) {
 			return none
 		}
 		if p.started != 0 && h.start < p.started {
