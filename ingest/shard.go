@@ -98,6 +98,35 @@ func (s *shard) touch(halves []half, order []int32) {
 	s.touched = sum
 }
 
+// maxTouch is how many halves are touched ahead: more than the processor reads at a time, and few enough that what was
+// read stays in its cache until it is used.
+const maxTouch = 32
+
+// touchOldest reads what letting the oldest halves of the queue go will read: see touch.
+func (s *shard) touchOldest(n int) {
+	slots := s.queue.first(n)
+	var sum uint32
+	for _, slot := range slots {
+		h := s.at(slot)
+		sum += h.nextSame + uint32(h.start)
+	}
+	for _, slot := range slots {
+		h := s.at(slot)
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		sum += own.span + above.child
+	}
+	for _, slot := range slots {
+		h := s.at(slot)
+		own := s.buckets[key(h.traceLo, h.id)&s.mask]
+		for _, other := range [...]uint32{own.span, own.child, h.prevChild, h.nextChild} {
+			if other != 0 {
+				sum += s.at(other).nextSame
+			}
+		}
+	}
+	s.touched = sum
+}
+
 // link puts a half into the tables.
 func (s *shard) link(slot uint32) {
 	h := s.at(slot)
@@ -286,6 +315,15 @@ func (q *queue) oldest() (uint32, bool) {
 		return 0, false
 	}
 	return q.slots[q.head&uint64(len(q.slots)-1)], true
+}
+
+// first returns the oldest slots, as far as they lie together, at most n.
+func (q *queue) first(n int) []uint32 {
+	if q.head == q.tail {
+		return nil
+	}
+	from := int(q.head & uint64(len(q.slots)-1))
+	return q.slots[from:min(from+min(n, q.len()), len(q.slots))]
 }
 
 func (q *queue) pop() {
