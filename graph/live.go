@@ -314,11 +314,13 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		s.Failures[c.Failure] += int64(c.Errors) * weight
 	}
 	failed := c.Outcome == Error
+	bucket := 0
 	if c.Timed {
+		bucket = sketch.Bucket(c.Duration) // the same in every sketch that it enters
 		if c.Side == ClientSide {
-			s.Client.Add(c.Duration, weight)
+			s.Client.AddAt(c.Duration, weight, bucket)
 		} else {
-			s.Server.Add(c.Duration, weight)
+			s.Server.AddAt(c.Duration, weight, bucket)
 		}
 	}
 	if c.Side == ServerSide {
@@ -342,18 +344,18 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		d := m.details[causesSeen].find(Label(c.Cause), NumCauses, sketch.MaxScale)
 		d.Calls += caused * weight
 		d.Raw += caused * sign
-		d.Latency.Add(c.Duration, weight)
+		d.Latency.AddAt(c.Duration, weight, bucket)
 	}
 	if c.Side == ClientSide {
-		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration)
+		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
 			l.count(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed)
 		}
 		return
 	}
-	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration)
-	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration)
-	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, weight, sign, failed, c.Duration)
+	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
 }
 
 // ObserveFacts adds facts to their minutes. It does not keep the slice. A fact of an edge without calls in its minute
@@ -387,7 +389,7 @@ func (l *Live) ObserveFacts(facts []Fact) {
 		if f.Weight < 0 {
 			sign = -1
 		}
-		l.detail(m, list, f.Label, limit, int64(f.Weight), sign, f.Failed, f.Value)
+		l.detail(m, list, f.Label, limit, int64(f.Weight), sign, f.Failed, f.Value, sketch.Bucket(f.Value))
 		sh.mu.Unlock()
 	}
 }
@@ -415,10 +417,10 @@ func (l *Live) busy(e *liveEdge, c *Call, weight int64) {
 	}
 }
 
-// detail adds an observation with its latency to one of the details of a list.
-func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool, value int64) {
+// detail adds an observation with its latency, and the sketch's bucket of that, to one of the details of a list.
+func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool, value int64, bucket int) {
 	if label != 0 {
-		l.count(m, list, label, limit, weight, sign, failed).Latency.Add(value, weight)
+		l.count(m, list, label, limit, weight, sign, failed).Latency.AddAt(value, weight, bucket)
 	}
 }
 
