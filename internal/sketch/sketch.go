@@ -131,6 +131,14 @@ func (s *Sketch) AddAt(v, w int64, bucket int) {
 	s.counts[k] += w
 }
 
+// At returns the count of a bucket.
+func (s *Sketch) At(bucket int) int64 {
+	if k := uint32(int32(bucket)>>s.shift - s.lo); k < uint32(len(s.counts)) {
+		return s.counts[k]
+	}
+	return 0
+}
+
 func (s *Sketch) observe(lo, hi int64) {
 	if !s.seen {
 		s.min, s.max, s.seen = max(lo, 0), max(hi, 0), true
