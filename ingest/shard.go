@@ -144,7 +144,9 @@ func (s *shard) link(slot uint32) {
 	if h.tried() {
 		s.count(h)
 	}
-	if uint64(s.n) > s.mask {
+	// At most half full: a chain's first half is nearly always the one that is looked for, and each other one on the way
+	// to it would miss the cache.
+	if 2*uint64(s.n) > s.mask {
 		s.grow()
 	}
 }
