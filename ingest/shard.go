@@ -130,6 +130,20 @@ func (s *shard) touchOldest(n int) {
 // link puts a half into the tables.
 func (s *shard) link(slot uint32) {
 	h := s.at(slot)
+	s.chain(slot, h)
+	s.n++
+	if h.tried() {
+		s.count(h)
+	}
+	// At most half full: a chain's first half is nearly always the one that is looked for, and each other one on the way
+	// to it would miss the cache.
+	if 2*uint64(s.n) > s.mask {
+		s.grow()
+	}
+}
+
+// chain puts a half at the front of its chains.
+func (s *shard) chain(slot uint32, h *half) {
 	k := key(h.traceLo, h.id) & s.mask
 	h.nextSame = s.buckets[k].span
 	s.buckets[k].span = slot
@@ -140,15 +154,6 @@ func (s *shard) link(slot uint32) {
 		s.at(h.nextChild).prevChild = slot
 	}
 	s.buckets[k].child = slot
-	s.n++
-	if h.tried() {
-		s.count(h)
-	}
-	// At most half full: a chain's first half is nearly always the one that is looked for, and each other one on the way
-	// to it would miss the cache.
-	if 2*uint64(s.n) > s.mask {
-		s.grow()
-	}
 }
 
 func (s *shard) unlink(slot uint32) {
@@ -182,6 +187,7 @@ func (s *shard) forget(slot uint32) {
 	}
 	s.unlink(slot)
 	s.drop(h.note)
+	h.id = 0
 	s.free = append(s.free, slot)
 }
 
@@ -198,30 +204,13 @@ func (s *shard) triedBeside(h *half) bool {
 	return h.parent != 0 && s.triedBelow[key(h.traceLo, h.parent)&1023] > 0
 }
 
-// grow doubles the table.
+// grow doubles the table. It goes through the halves as they lie in memory: through the chains it would wait for each.
 func (s *shard) grow() {
-	old := s.buckets
 	n := 2 * (s.mask + 1)
 	s.buckets, s.mask = make([]bucket, n), n-1
-	for _, b := range old {
-		for slot := b.span; slot != 0; {
-			h := s.at(slot)
-			following := h.nextSame
-			k := key(h.traceLo, h.id) & s.mask
-			h.nextSame = s.buckets[k].span
-			s.buckets[k].span = slot
-			slot = following
-		}
-		for slot := b.child; slot != 0; {
-			h := s.at(slot)
-			following := h.nextChild
-			k := key(h.traceLo, h.parent) & s.mask
-			h.prevChild, h.nextChild = 0, s.buckets[k].child
-			if h.nextChild != 0 {
-				s.at(h.nextChild).prevChild = slot
-			}
-			s.buckets[k].child = slot
-			slot = following
+	for slot := uint32(1); slot < s.next; slot++ {
+		if h := s.at(slot); h.id != 0 {
+			s.chain(slot, h)
 		}
 	}
 }
