@@ -271,6 +271,9 @@ const (
 	maxShards   = 64
 )
 
+// fewEdges stay in the processor's cache by themselves: an edge with its open windows takes a few kilobytes.
+const fewEdges = 128
+
 // Observe adds calls to their windows. It does not keep the slice. Windows that were closed before are opened again, as
 // another part.
 func (l *Live) Observe(calls []Call) {
@@ -308,9 +311,11 @@ func (l *Live) observe(calls []Call) {
 		for _, i := range order[first:last] {
 			edges[i] = l.edge(sh, calls[i].Edge)
 		}
-		for _, i := range order[first:last] {
-			if e := edges[i]; e != nil {
-				sh.touched += e.touch(&calls[i])
+		if l.edges.Load() > fewEdges {
+			for _, i := range order[first:last] {
+				if e := edges[i]; e != nil {
+					sh.touched += e.touch(&calls[i])
+				}
 			}
 		}
 		for _, i := range order[first:last] {
