@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"math/bits"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -71,8 +73,6 @@ type Fact struct {
 	Failed    bool
 }
 
-const liveShards = 64
-
 // Live is the part of the graph that may still change: the windows that are open. It is safe for concurrent use: edges
 // are spread over shards with a lock each, and no lock is held while anything else is called.
 type Live struct {
@@ -82,7 +82,8 @@ type Live struct {
 	dropped [numDrops]atomic.Int64
 	other   EdgeRef
 
-	shards [liveShards]liveShard
+	shards []liveShard // a power of two
+	shift  uint        // leads from an edge to a shard
 
 	nodes struct {
 		sync.Mutex
@@ -113,7 +114,10 @@ var dropNames = [numDrops]string{"edge_limit", "detail_limit", "store_unavailabl
 type liveShard struct {
 	mu    sync.Mutex
 	edges map[uint64]*liveEdge // by EdgeRef.pack: a number is found faster than a struct
-	_     [40]byte             // a cache line each
+
+	touched int64 // what touch read, so that it is not left out
+
+	_ [32]byte // a cache line each
 }
 
 // liveEdge is an edge with its open windows, newest last.
@@ -224,6 +228,11 @@ const maxClosing = 900
 // that wrote to the same store before: the start time in nanoseconds is.
 func NewLive(cfg LiveConfig, epoch uint64) *Live {
 	l := &Live{cfg: cfg, names: NewNames(cfg.MaxNodes)}
+	n := 4
+	for n < 4*runtime.GOMAXPROCS(0) && n < maxShards {
+		n *= 2
+	}
+	l.shards, l.shift = make([]liveShard, n), uint(64-bits.TrailingZeros(uint(n)))
 	for i := range l.shards {
 		l.shards[i].edges = map[uint64]*liveEdge{}
 	}
@@ -246,38 +255,136 @@ func (e EdgeRef) pack() uint64 {
 	return uint64(e.Source)<<36 | uint64(e.Target)<<8 | uint64(e.Protocol)
 }
 
-func (e EdgeRef) shard() uint64 { return e.pack() * 0x9E3779B97F4A7C15 >> (64 - 6) }
+// shardOf returns which shard a packed edge lies in.
+func (l *Live) shardOf(packed uint64) uint64 { return packed * 0x9E3779B97F4A7C15 >> l.shift }
 
 const (
 	windowNanos = int64(WindowLength)
 	minuteNanos = int64(DetailLength)
 )
 
+// Calls are observed together, so many at most. There are a few shards for each processor, so many at most: enough that
+// they rarely wait for each other, few enough that each has several of the calls. What those need from memory is waited
+// for together; one after the other would wait for each.
+const (
+	maxTogether = 128
+	maxShards   = 64
+)
+
+// fewEdges stay in the processor's cache by themselves: an edge with its open windows takes a few kilobytes.
+const fewEdges = 128
+
 // Observe adds calls to their windows. It does not keep the slice. Windows that were closed before are opened again, as
 // another part.
 func (l *Live) Observe(calls []Call) {
-	for i := range calls {
-		c := &calls[i]
-		sh := &l.shards[c.Edge.shard()]
-		sh.mu.Lock()
-		k := c.Edge.pack()
-		e := sh.edges[k]
-		if e == nil {
-			if l.edges.Load() >= int64(l.cfg.MaxEdges) && c.Edge != l.other {
-				sh.mu.Unlock()
-				l.dropped[dropEdges].Add(1)
-				moved := *c
-				moved.Edge = l.other
-				l.Observe([]Call{moved})
-				continue
-			}
-			e = &liveEdge{ref: c.Edge}
-			sh.edges[k] = e
-			l.edges.Add(1)
-		}
-		l.add(e, c)
-		sh.mu.Unlock()
+	for chunk := range slices.Chunk(calls, maxTogether) {
+		l.observe(chunk)
 	}
+}
+
+// observe adds at most maxTogether calls, shard by shard.
+func (l *Live) observe(calls []Call) {
+	var shards, order [maxTogether]uint8
+	var ends [maxShards]uint8
+	var edges [maxTogether]*liveEdge
+	for i := range calls {
+		k := uint8(l.shardOf(calls[i].Edge.pack()))
+		shards[i] = k
+		ends[k]++
+	}
+	sum := uint8(0)
+	for i, n := range ends[:len(l.shards)] {
+		ends[i] = sum
+		sum += n
+	}
+	for i, k := range shards[:len(calls)] {
+		order[ends[k]] = uint8(i)
+		ends[k]++
+	}
+	first := uint8(0)
+	for k, last := range ends[:len(l.shards)] {
+		if first == last {
+			continue
+		}
+		sh := &l.shards[k]
+		sh.mu.Lock()
+		for _, i := range order[first:last] {
+			edges[i] = l.edge(sh, calls[i].Edge)
+		}
+		if l.edges.Load() > fewEdges {
+			for _, i := range order[first:last] {
+				if e := edges[i]; e != nil {
+					sh.touched += e.touch(&calls[i])
+				}
+			}
+		}
+		for _, i := range order[first:last] {
+			if e := edges[i]; e != nil {
+				l.add(e, &calls[i])
+			}
+		}
+		sh.mu.Unlock()
+		first = last
+	}
+	for i := range calls {
+		if edges[i] == nil {
+			l.dropped[dropEdges].Add(1)
+			moved := calls[i]
+			moved.Edge = l.other
+			l.observe([]Call{moved})
+		}
+	}
+}
+
+// edge returns an edge of a locked shard, made if need be, nil when it would be one too many.
+func (l *Live) edge(sh *liveShard, ref EdgeRef) *liveEdge {
+	k := ref.pack()
+	e := sh.edges[k]
+	if e == nil {
+		if l.edges.Load() >= int64(l.cfg.MaxEdges) && ref != l.other {
+			return nil
+		}
+		e = &liveEdge{ref: ref}
+		sh.edges[k] = e
+		l.edges.Add(1)
+	}
+	return e
+}
+
+// touch reads what adding the call will most probably read, so that it is in the cache by then.
+func (e *liveEdge) touch(c *Call) (sum int64) {
+	bucket := sketch.Bucket(c.Duration)
+	if k := len(e.windows); k > 0 {
+		s := &e.windows[k-1].stats
+		sum = s.Calls + s.Messages + s.Busy
+		if c.Side == ClientSide {
+			sum += s.Client.At(bucket)
+		} else {
+			sum += s.Server.At(bucket)
+		}
+	}
+	if k := len(e.minutes); k > 0 {
+		m := e.minutes[k-1]
+		if c.Side == ClientSide {
+			sum += m.details[clientOperations].touch(c.Operation, bucket)
+			sum += m.details[clientInstances].touch(c.Instance, bucket)
+		} else {
+			sum += m.details[serverOperations].touch(c.Operation, bucket)
+			sum += m.details[serverInstances].touch(c.Instance, bucket)
+			sum += m.details[serverVersions].touch(c.Version, bucket)
+		}
+	}
+	return sum
+}
+
+// touch reads what counting the label will read.
+func (d *detailList) touch(label Label, bucket int) int64 {
+	for i, l := range d.labels {
+		if l == label {
+			return d.details[i].Calls + d.details[i].Latency.At(bucket)
+		}
+	}
+	return 0
 }
 
 // add adds a call to its edge, whose shard is locked.
@@ -314,11 +421,13 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		s.Failures[c.Failure] += int64(c.Errors) * weight
 	}
 	failed := c.Outcome == Error
+	bucket := 0
 	if c.Timed {
+		bucket = sketch.Bucket(c.Duration) // the same in every sketch that it enters
 		if c.Side == ClientSide {
-			s.Client.Add(c.Duration, weight)
+			s.Client.AddAt(c.Duration, weight, bucket)
 		} else {
-			s.Server.Add(c.Duration, weight)
+			s.Server.AddAt(c.Duration, weight, bucket)
 		}
 	}
 	if c.Side == ServerSide {
@@ -342,18 +451,18 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		d := m.details[causesSeen].find(Label(c.Cause), NumCauses, sketch.MaxScale)
 		d.Calls += caused * weight
 		d.Raw += caused * sign
-		d.Latency.Add(c.Duration, weight)
+		d.Latency.AddAt(c.Duration, weight, bucket)
 	}
 	if c.Side == ClientSide {
-		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration)
+		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
 			l.count(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed)
 		}
 		return
 	}
-	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration)
-	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration)
-	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, weight, sign, failed, c.Duration)
+	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
 }
 
 // ObserveFacts adds facts to their minutes. It does not keep the slice. A fact of an edge without calls in its minute
@@ -361,19 +470,13 @@ func (l *Live) add(e *liveEdge, c *Call) {
 func (l *Live) ObserveFacts(facts []Fact) {
 	for i := range facts {
 		f := &facts[i]
-		sh := &l.shards[f.Edge.shard()]
+		sh := &l.shards[l.shardOf(f.Edge.pack())]
 		sh.mu.Lock()
-		k := f.Edge.pack()
-		e := sh.edges[k]
+		e := l.edge(sh, f.Edge)
 		if e == nil {
-			if l.edges.Load() >= int64(l.cfg.MaxEdges) {
-				sh.mu.Unlock()
-				l.dropped[dropDetails].Add(1)
-				continue
-			}
-			e = &liveEdge{ref: f.Edge}
-			sh.edges[k] = e
-			l.edges.Add(1)
+			sh.mu.Unlock()
+			l.dropped[dropDetails].Add(1)
+			continue
 		}
 		m := e.minute(floorDiv(f.End, minuteNanos))
 		list, limit := measures, int(numMeasures)
@@ -387,7 +490,7 @@ func (l *Live) ObserveFacts(facts []Fact) {
 		if f.Weight < 0 {
 			sign = -1
 		}
-		l.detail(m, list, f.Label, limit, int64(f.Weight), sign, f.Failed, f.Value)
+		l.detail(m, list, f.Label, limit, int64(f.Weight), sign, f.Failed, f.Value, sketch.Bucket(f.Value))
 		sh.mu.Unlock()
 	}
 }
@@ -415,10 +518,10 @@ func (l *Live) busy(e *liveEdge, c *Call, weight int64) {
 	}
 }
 
-// detail adds an observation with its latency to one of the details of a list.
-func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool, value int64) {
+// detail adds an observation with its latency, and the sketch's bucket of that, to one of the details of a list.
+func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool, value int64, bucket int) {
 	if label != 0 {
-		l.count(m, list, label, limit, weight, sign, failed).Latency.Add(value, weight)
+		l.count(m, list, label, limit, weight, sign, failed).Latency.AddAt(value, weight, bucket)
 	}
 }
 

@@ -6,7 +6,7 @@ import "faultline/graph"
 // lines: what is looked at while searching lies in the first.
 type half struct {
 	traceHi, traceLo uint64
-	id, parent       uint64
+	id, parent       uint64 // id is 0 in a slot that is free
 
 	nextSame             uint32 // chain of the halves of one bucket by (trace, id)
 	nextChild, prevChild uint32 // chain of the halves of one bucket by (trace, parent)

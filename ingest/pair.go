@@ -615,7 +615,11 @@ func (p *pairer) release(s *shard, slot uint32) {
 
 // evict makes room: the oldest halves count as they stand.
 func (p *pairer) evict(s *shard, n int, b *batch) (evicted int64) {
-	for s.n > n {
+	for touched := 0; s.n > n; touched-- {
+		if touched == 0 {
+			s.touchOldest(maxTouch)
+			touched = maxTouch
+		}
 		if slot, ok := s.late.oldest(); ok && s.late.len() > n/4 {
 			s.late.pop()
 			s.forget(slot)

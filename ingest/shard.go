@@ -98,9 +98,52 @@ func (s *shard) touch(halves []half, order []int32) {
 	s.touched = sum
 }
 
+// maxTouch is how many halves are touched ahead: more than the processor reads at a time, and few enough that what was
+// read stays in its cache until it is used.
+const maxTouch = 32
+
+// touchOldest reads what letting the oldest halves of the queue go will read: see touch.
+func (s *shard) touchOldest(n int) {
+	slots := s.queue.first(n)
+	var sum uint32
+	for _, slot := range slots {
+		h := s.at(slot)
+		sum += h.nextSame + uint32(h.start)
+	}
+	for _, slot := range slots {
+		h := s.at(slot)
+		own, above := s.buckets[key(h.traceLo, h.id)&s.mask], s.buckets[key(h.traceLo, h.parent)&s.mask]
+		sum += own.span + above.child
+	}
+	for _, slot := range slots {
+		h := s.at(slot)
+		own := s.buckets[key(h.traceLo, h.id)&s.mask]
+		for _, other := range [...]uint32{own.span, own.child, h.prevChild, h.nextChild} {
+			if other != 0 {
+				sum += s.at(other).nextSame
+			}
+		}
+	}
+	s.touched = sum
+}
+
 // link puts a half into the tables.
 func (s *shard) link(slot uint32) {
 	h := s.at(slot)
+	s.chain(slot, h)
+	s.n++
+	if h.tried() {
+		s.count(h)
+	}
+	// At most half full: a chain's first half is nearly always the one that is looked for, and each other one on the way
+	// to it would miss the cache.
+	if 2*uint64(s.n) > s.mask {
+		s.grow()
+	}
+}
+
+// chain puts a half at the front of its chains.
+func (s *shard) chain(slot uint32, h *half) {
 	k := key(h.traceLo, h.id) & s.mask
 	h.nextSame = s.buckets[k].span
 	s.buckets[k].span = slot
@@ -111,13 +154,6 @@ func (s *shard) link(slot uint32) {
 		s.at(h.nextChild).prevChild = slot
 	}
 	s.buckets[k].child = slot
-	s.n++
-	if h.tried() {
-		s.count(h)
-	}
-	if uint64(s.n) > s.mask {
-		s.grow()
-	}
 }
 
 func (s *shard) unlink(slot uint32) {
@@ -151,6 +187,7 @@ func (s *shard) forget(slot uint32) {
 	}
 	s.unlink(slot)
 	s.drop(h.note)
+	h.id = 0
 	s.free = append(s.free, slot)
 }
 
@@ -167,30 +204,13 @@ func (s *shard) triedBeside(h *half) bool {
 	return h.parent != 0 && s.triedBelow[key(h.traceLo, h.parent)&1023] > 0
 }
 
-// grow doubles the table.
+// grow doubles the table. It goes through the halves as they lie in memory: through the chains it would wait for each.
 func (s *shard) grow() {
-	old := s.buckets
 	n := 2 * (s.mask + 1)
 	s.buckets, s.mask = make([]bucket, n), n-1
-	for _, b := range old {
-		for slot := b.span; slot != 0; {
-			h := s.at(slot)
-			following := h.nextSame
-			k := key(h.traceLo, h.id) & s.mask
-			h.nextSame = s.buckets[k].span
-			s.buckets[k].span = slot
-			slot = following
-		}
-		for slot := b.child; slot != 0; {
-			h := s.at(slot)
-			following := h.nextChild
-			k := key(h.traceLo, h.parent) & s.mask
-			h.prevChild, h.nextChild = 0, s.buckets[k].child
-			if h.nextChild != 0 {
-				s.at(h.nextChild).prevChild = slot
-			}
-			s.buckets[k].child = slot
-			slot = following
+	for slot := uint32(1); slot < s.next; slot++ {
+		if h := s.at(slot); h.id != 0 {
+			s.chain(slot, h)
 		}
 	}
 }
@@ -286,6 +306,15 @@ func (q *queue) oldest() (uint32, bool) {
 		return 0, false
 	}
 	return q.slots[q.head&uint64(len(q.slots)-1)], true
+}
+
+// first returns the oldest slots, as far as they lie together, at most n.
+func (q *queue) first(n int) []uint32 {
+	if q.head == q.tail {
+		return nil
+	}
+	from := int(q.head & uint64(len(q.slots)-1))
+	return q.slots[from:min(from+min(n, q.len()), len(q.slots))]
 }
 
 func (q *queue) pop() {

@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 )
 
 // MaxScale is the finest scale, and that of the zero Sketch: 2^5 buckets per power of two.
@@ -55,16 +56,18 @@ func init() {
 // without a logarithm. v must be positive. At scale s the bucket is Index(v) >> (MaxScale - s).
 // Source: OpenTelemetry metrics data model, exponential histogram.
 func Index(v int64) int {
-	bits := math.Float64bits(float64(v))
-	e := int(bits>>52) - 1023
-	m := bits & (1<<52 - 1)
+	f := math.Float64bits(float64(v))
+	e := int(f>>52) - 1023
+	m := f & (1<<52 - 1)
 	if m == 0 {
 		return e<<MaxScale - 1
 	}
-	j := guess[m>>(52-MaxScale)]
-	for boundaries[j] < m {
-		j++
-	}
+	// Two steps without a branch: whether they are needed is as good as random, and a wrong guess costs more than both.
+	j := uint64(guess[m>>(52-MaxScale)])
+	_, below := bits.Sub64(boundaries[j%(1<<MaxScale)], m, 0)
+	j += below
+	_, below = bits.Sub64(boundaries[j%(1<<MaxScale)], m, 0)
+	j += below
 	return e<<MaxScale + int(j)
 }
 
@@ -105,7 +108,13 @@ func (s *Sketch) Min() int64 { return s.min }
 func (s *Sketch) Empty() bool { return !s.seen }
 
 // Add counts v nanoseconds w times; a negative w takes back. Values ≤ 0 go into the zero bucket.
-func (s *Sketch) Add(v, w int64) {
+func (s *Sketch) Add(v, w int64) { s.AddAt(v, w, Bucket(v)) }
+
+// Bucket returns Index for any v, to be given to AddAt: of use to those who add one value to many sketches.
+func Bucket(v int64) int { return Index(max(v, 1)) }
+
+// AddAt is Add for those who know that v lies in the given bucket.
+func (s *Sketch) AddAt(v, w int64, bucket int) {
 	s.count += w
 	s.observe(v, v)
 	if v <= 0 {
@@ -113,13 +122,21 @@ func (s *Sketch) Add(v, w int64) {
 		return
 	}
 	s.sum += v * w
-	i := int32(Index(v)) >> s.shift
+	i := int32(bucket) >> s.shift
 	k := uint32(i - s.lo)
 	if k >= uint32(len(s.counts)) {
 		s.grow(i, i)
 		k = uint32(i - s.lo)
 	}
 	s.counts[k] += w
+}
+
+// At returns the count of a bucket.
+func (s *Sketch) At(bucket int) int64 {
+	if k := uint32(int32(bucket)>>s.shift - s.lo); k < uint32(len(s.counts)) {
+		return s.counts[k]
+	}
+	return 0
 }
 
 func (s *Sketch) observe(lo, hi int64) {
