@@ -90,17 +90,22 @@ func failing(e *Edge) []graph.Finding {
 		}
 		all, main := ofClass(causes, class)
 		late, _ := ofClass(recent, class)
+		last := rawOf(e.latest.Failures[class], e.latest.Errors, e.latest.RawErrors)
 		lower, _ := graph.Wilson(all.N, e.Stats.Raw, z95)
-		if all.N < fewest || lower < failsWarn || !lasts(late.N, e.Recent.Stats.Raw, failsWarn) {
+		if all.N < fewest || lower < failsWarn || !lasts(late.N, e.Recent.Stats.Raw, failsWarn) || !lasts(last, e.latest.Raw, failsWarn) {
 			continue
 		}
 		level := graph.Warn
 		if lower >= failsSevere {
 			level = graph.Severe
 		}
-		part := min(share(all.Calls, e.Stats.Calls), 1)
-		f := e.found(class.String(), level, part, e.Stats.Raw, "%s of the calls fail: %s%s, n=%s of %s",
-			percent(part), sayClass(class), e.sayMore(class, main, all), count(all.N), count(e.Stats.Raw))
+		// How bad it is now is said from what is recent, where that is enough.
+		n, k, part := e.Stats.Raw, all.N, min(share(all.Calls, e.Stats.Calls), 1)
+		if e.Recent.Stats.Raw >= latestCalls {
+			n, k, part = e.Recent.Stats.Raw, late.N, min(share(late.Calls, e.Recent.Stats.Calls), 1)
+		}
+		f := e.found(class.String(), level, part, n, "%s of the calls fail: %s%s, n=%s of %s",
+			percent(part), sayClass(class), e.sayMore(class, main, all), count(k), count(n))
 		if main.Name != class.String() {
 			f[0].Subject = main.Name
 		}

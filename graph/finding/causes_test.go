@@ -48,14 +48,14 @@ func TestCausesByName(t *testing.T) {
 func TestFailingLevels(t *testing.T) {
 	for failed, want := range map[int64]graph.Level{20: graph.Warn, 100: graph.Severe} {
 		found := (&system{}).same(ab, func(m *minute) { m.calls(1000-failed, graph.None, ms).calls(failed, graph.Reset, ms) }).judge()
-		if len(found) != 1 || found[0].Level != want || !near(found[0].Value, float64(failed)/1000) || found[0].N != 5000 {
+		if len(found) != 1 || found[0].Level != want || !near(found[0].Value, float64(failed)/1000) || found[0].N != 2000 {
 			t.Errorf("%d of 1000: %+v", failed, found)
 		}
 	}
 	found := (&system{}).same(ab, func(m *minute) {
 		m.calls(890, graph.None, ms).caused(75, graph.TLSExpired, ms).caused(25, graph.TLSNameMismatch, ms).calls(10, graph.None, ms)
 	}).judge()
-	if want := "10 % of the calls fail: certificate or handshake (expired certificate, 75 % of them), n=500 of 5,000"; len(found) != 1 || found[0].Sentence != want {
+	if want := "10 % of the calls fail: certificate or handshake (expired certificate, 75 % of them), n=200 of 2,000"; len(found) != 1 || found[0].Sentence != want {
 		t.Errorf("%+v, want %q", found, want)
 	}
 }

@@ -20,6 +20,9 @@ type Edge struct {
 	Sum             // of the minutes that are judged
 	Recent  Sum     // of the last of them: what is wrong must still show in it
 	Learned *Memoir // what was learned of the edge before; never nil
+
+	latest  graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
+	settled Sum             // the instances' details of minutes that everybody has sent their spans of
 }
 
 // Graph is one environment as it is judged.
@@ -32,8 +35,15 @@ type Graph struct {
 	memory  *Memory
 }
 
-// recentSpan is how far back the minutes begin in which what is wrong must still show.
-const recentSpan = 2 * graph.DetailLength
+const (
+	// recentSpan is how far back the minutes begin in which what is wrong must still show.
+	recentSpan = 2 * graph.DetailLength
+	// latestCalls is how many calls of the present minute tell more than two minutes do.
+	latestCalls = 100
+	// settles is how long after a minute its spans have come. Each process sends its spans when it does: until then some
+	// instances are seen up to a later time than others, which looks like a difference between them.
+	settles = 15 * time.Second
+)
 
 // NewGraph gathers the windows of one environment that together cover [from, to), which begin with a minute and are no
 // longer than one each. Windows that begin less than two minutes before the end of to's minute are recent. The graph
@@ -46,6 +56,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 	if recent.Before(from) {
 		recent = from
 	}
+	present := to.Add(-time.Nanosecond).Truncate(graph.DetailLength)
 	edges := map[graph.EdgeKey]*Edge{}
 	edge := func(k graph.EdgeKey) *Edge {
 		e := edges[k]
@@ -53,6 +64,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			e = &Edge{Key: k, ID: k.ID()}
 			e.Sum = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(from)}
 			e.Recent = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(recent)}
+			e.settled = Sum{Details: map[graph.DetailKey]*graph.Detail{}}
 			edges[k] = e
 		}
 		return e
@@ -60,14 +72,23 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 	for i := range windows {
 		w := &windows[i]
 		late := !w.Start.Before(recent)
+		settled := !w.Start.Add(w.Length + settles).After(to)
 		for j := range w.Edges {
 			if row := &w.Edges[j]; row.Edge.Env() == env {
-				edge(row.Edge).addStats(&row.Stats, late)
+				e := edge(row.Edge)
+				e.addStats(&row.Stats, late)
+				if !w.Start.Before(present) {
+					e.latest.Add(&row.Stats)
+				}
 			}
 		}
 		for j := range w.Details {
 			if row := &w.Details[j]; row.Edge.Env() == env {
-				edge(row.Edge).addDetail(row, late)
+				e := edge(row.Edge)
+				e.addDetail(row, late)
+				if settled && row.Key.Dimension == graph.Instance {
+					e.settled.Add(row)
+				}
 			}
 		}
 		for j := range w.Nodes {
@@ -78,6 +99,9 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 	}
 	for k, e := range edges {
 		e.Learned = memory.edge(e.ID)
+		if e.latest.Raw < latestCalls {
+			e.latest = e.Recent.Stats
+		}
 		g.Edges = append(g.Edges, e)
 		g.in[k.Target] = append(g.in[k.Target], e)
 		g.out[k.Source] = append(g.out[k.Source], e)

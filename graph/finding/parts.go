@@ -2,6 +2,7 @@ package finding
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -285,10 +286,10 @@ func (e *Edge) badInstance(p Part) []graph.Finding {
 	if p.Bad {
 		return e.bad("bad_instance", p, recent)
 	}
-	if recent.N == 0 || recent.P50 < p.P50/usuallySlow {
+	if recent.N == 0 || recent.P50 < p.P50/usuallySlow || partNamed(Instances(&e.settled), p.Name).Slow == 0 {
 		return nil
 	}
-	f := e.found("bad_instance", graph.Warn, p.Slow, p.N, "%s is %s times as slow as the others: %s at the median, n=%s",
+	f := e.found("bad_instance", graph.Warn, p.Slow, p.N, "instance %s is %s times as slow as the others: %s at the median, n=%s",
 		p.Name, figure(p.Slow), span(p.P50), count(p.N))
 	f[0].Subject = p.Name
 	return f
@@ -299,17 +300,35 @@ const usuallySlow = 1.25
 
 // bad makes the finding of a part that fails among good ones, if it still does.
 func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
-	if !lasts(recent.K, recent.N, partDifference) {
+	over := e.Stats.RawErrors > 0 && !lasts(e.latest.RawErrors, e.latest.Raw, failsWarn)
+	if over || !lasts(recent.K, recent.N, partDifference) {
 		return nil
 	}
 	level := graph.Warn
 	if lower, _ := graph.Wilson(p.K, p.N, z95); lower >= failsSevere {
 		level = graph.Severe
 	}
-	f := e.found(rule, level, p.Explains, p.N, "%s fails %s of its calls and has %s of all failures; by chance that has a probability of %.1g, n=%s",
-		p.Name, percent(share(p.Fails, p.Calls)), percent(p.Explains), p.P, count(p.N))
+	now := p // how bad it is now is said from what is recent, where that is enough
+	if recent.N >= latestCalls {
+		now = recent
+	}
+	f := e.found(rule, level, p.Explains, now.N, "%s %s fails %s of its calls and has %s of all failures; by chance that has a probability of %s, n=%s",
+		partWords[rule], p.Name, percent(share(now.Fails, now.Calls)), percent(p.Explains), chance(p.P), count(now.N))
 	f[0].Subject = p.Name
 	return f
+}
+
+// partWords are what the parts are called that the rules are about.
+var partWords = map[string]string{
+	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_version": "version", "bad_caller": "the caller's instance",
+}
+
+// chance writes a probability that is small.
+func chance(p float64) string {
+	if p < 1e-300 {
+		return "less than 1e-300"
+	}
+	return fmt.Sprintf("%.1g", p)
 }
 
 // placesOf returns where each instance is.

@@ -196,7 +196,7 @@ func TestTimeoutIsSaidWithItsValue(t *testing.T) {
 	s := (&system{}).same(ab, func(m *minute) { m.calls(400, graph.None, 50*ms).calls(40, graph.Timeout, 2010*ms) })
 	found := s.judge()
 	expect(t, found, "timeout a→b")
-	const want = "9.1 % of the calls fail: no answer in time, callers wait 2 s, n=200 of 2,200"
+	const want = "9.1 % of the calls fail: no answer in time, callers wait 2 s, n=80 of 880"
 	if len(found) == 1 && found[0].Sentence != want {
 		t.Error(fmt.Sprintf("%q, want %q", found[0].Sentence, want))
 	}
