@@ -140,6 +140,9 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 		} else if parent.role == receives {
 			p.incoming(s, parent, b)
 		}
+		if h.outgoing() {
+			h.lieWithin(parent)
+		}
 	}
 	p.incoming(s, h, b)
 	if h.outgoing() {
@@ -169,13 +172,12 @@ func (p *pairer) tryBeside(s *shard, h *half, b *batch) {
 
 // found tells a child that its parent is there now.
 func (p *pairer) found(s *shard, h, c *half, b *batch, depth int) {
-	was := c.flags
 	p.incoming(s, c, b)
 	if c.outgoing() {
 		if h.outgoing() {
 			p.outgoing(s, c, b)
 		}
-		if (c.flags^was)&outside != 0 {
+		if was := c.flags; c.lieWithin(h) || was&outside != 0 {
 			p.tryBeside(s, c, b)
 		}
 	}
@@ -228,9 +230,8 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		return none
 	}
 	above := s.parentOf(h)
-	h.flags &^= outside
-	if above != nil && (h.start < above.start || h.end() > above.end()) {
-		h.flags |= outside
+	if above != nil && above.outgoing() {
+		h.lieWithin(above)
 	}
 	for range maxWalk {
 		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node || h.flags&remote != 0 {
