@@ -79,6 +79,15 @@ type inFact struct {
 
 func (h *half) end() int64 { return h.start + h.duration }
 
+// lieWithin notes whether h's times lie within its parent's, and reports whether they do not.
+func (h *half) lieWithin(parent *half) (not bool) {
+	h.flags &^= outside
+	if h.start < parent.start || h.end() > parent.end() {
+		h.flags |= outside
+	}
+	return h.flags&outside != 0
+}
+
 func (h *half) outgoing() bool {
 	return h.kind == graph.SpanKindClient || h.kind == graph.SpanKindProducer
 }

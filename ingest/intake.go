@@ -227,7 +227,7 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 			}
 		}
 	}
-	if r.Accepted > 0 && in.before.again(body, at) {
+	if r.Accepted > 0 && in.before.again(sc.halves, at) {
 		in.count.dropped[dropDuplicate].Add(int64(r.Accepted))
 	} else {
 		in.insert(sc, at)

@@ -19,7 +19,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 		return
 	}
 	if h.outgoing() {
-		if s.triedBeside(h) {
+		if (h.flags&(retry|transparent) != 0 || h.tried()) && s.triedBeside(h) {
 			p.settleAttempt(s, h, b)
 		}
 		if h.out.answered && h.out.calls > 1 {

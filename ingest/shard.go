@@ -11,6 +11,8 @@ const (
 	maxSiblings = 64   // siblings that are looked at for retries
 	maxChildren = 1024 // children that are looked at for a callee
 	maxWalk     = 16   // internal spans between a server span and its caller
+
+	triedParents = 4096 // parents that are told apart by whether retries may lie below them
 )
 
 // bucket holds the first half of two chains: of the halves whose own (trace, id) has its hash, and of those whose
@@ -28,7 +30,7 @@ type shard struct {
 	mask    uint64
 
 	// triedBelow counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
-	triedBelow [1024]uint32
+	triedBelow [triedParents]uint16
 
 	notes   slab[note]
 	refs    slab[reference]
@@ -174,7 +176,7 @@ func (s *shard) unlink(slot uint32) {
 		s.at(h.nextChild).prevChild = h.prevChild
 	}
 	if h.flags&counted != 0 {
-		s.triedBelow[key(h.traceLo, h.parent)&1023]--
+		s.triedBelow[key(h.traceLo, h.parent)%triedParents]--
 	}
 	s.n--
 }
@@ -195,13 +197,13 @@ func (s *shard) forget(slot uint32) {
 func (s *shard) count(h *half) {
 	if h.flags&counted == 0 {
 		h.flags |= counted
-		s.triedBelow[key(h.traceLo, h.parent)&1023]++
+		s.triedBelow[key(h.traceLo, h.parent)%triedParents]++
 	}
 }
 
 // triedBeside reports whether other attempts may be among h's siblings.
 func (s *shard) triedBeside(h *half) bool {
-	return h.parent != 0 && s.triedBelow[key(h.traceLo, h.parent)&1023] > 0
+	return h.parent != 0 && s.triedBelow[key(h.traceLo, h.parent)%triedParents] > 0
 }
 
 // grow doubles the table. It goes through the halves as they lie in memory: through the chains it would wait for each.

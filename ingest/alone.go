@@ -1,0 +1,117 @@
+package ingest
+
+import "faultline/graph"
+
+// aloneReason is why a half stays alone.
+type aloneReason uint8
+
+// Why halves stay alone.
+const (
+	aloneExternal aloneReason = iota // it calls a host of which nothing is known
+	aloneSilent                      // it calls a service that usually sends its half
+	aloneUnnamed                     // it does not say whom it calls
+	aloneDatabase                    // databases, caches and queues send none
+	aloneQueue
+	aloneGuarded // its breaker or pool did not let it pass
+	aloneRefused // it did not get there
+	aloneTimeout // its callee may still be at work
+	aloneUnknownCaller
+	aloneUntracedCaller // its caller has spans, and none for the call
+	aloneBeforeStart    // its caller's half may have come to the process before this one
+	aloneUnsent         // what it consumed was sent by nobody who was seen
+	aloneNoContext      // a consumer without parent and links
+	numAlone
+)
+
+var aloneNames = [numAlone]string{
+	"client_external", "client_silent_callee", "client_unnamed", "client_database", "client_queue", "client_guarded",
+	"client_refused", "client_timeout", "server_unknown_caller", "server_untraced_caller", "server_before_start",
+	"consumer_unknown_producer", "consumer_no_context",
+}
+
+// alone lets h count by itself.
+func (p *pairer) alone(s *shard, h *half, b *batch) {
+	h.flags |= waited
+	switch {
+	case h.outgoing():
+		p.aloneOut(s, h, b)
+	case h.serving():
+		p.aloneIn(s, h, b)
+	}
+	p.settle(s, h, b)
+}
+
+// aloneOut lets a caller's half count by itself, unless it was answered: about that nothing changes.
+func (p *pairer) aloneOut(s *shard, h *half, b *batch) {
+	if h.out.answered {
+		return
+	}
+	p.outgoing(s, h, b)
+	pe := p.dir.peers.at(h.peer)
+	if h.out.target == 0 || h.out.answered || pe != nil && p.answered(s, h) {
+		return
+	}
+	b.alone[h.whyAlone(pe)]++
+	switch {
+	case h.guarded():
+		// It never left its caller: nothing comes for it, and it says nothing of who answers there.
+	case pe == nil:
+		h.flags |= keep
+	case pe.kind == peerHost:
+		if !pe.external() {
+			h.flags |= keep
+		}
+		pe.alone.Add(1)
+	}
+}
+
+// whyAlone says why no callee's half came for h.
+func (h *half) whyAlone(pe *peer) aloneReason {
+	f := h.verdict.failure()
+	switch {
+	case pe == nil:
+		return aloneUnnamed
+	case pe.kind == peerDB:
+		return aloneDatabase
+	case pe.kind == peerQueue:
+		return aloneQueue
+	case h.guarded():
+		return aloneGuarded
+	case f == graph.Refused || f == graph.Unresolved || f == graph.TLS:
+		return aloneRefused
+	case f == graph.Timeout:
+		return aloneTimeout
+	case h.out.missing:
+		return aloneSilent
+	}
+	return aloneExternal
+}
+
+// aloneIn lets a callee's half count by itself.
+func (p *pairer) aloneIn(s *shard, h *half, b *batch) {
+	if h.in.source == 0 {
+		p.incoming(s, h, b)
+		if h.in.source != 0 && h.in.missing {
+			h.flags |= keep
+		}
+	}
+	switch {
+	case h.kind != graph.SpanKindServer:
+	case h.in.source == 0 && h.parent != 0 && p.started != 0 && h.start < p.started && s.parentOf(h) == nil:
+		b.alone[aloneBeforeStart]++
+	case !h.in.missing:
+	case s.parentOf(h) == nil:
+		b.alone[aloneUnknownCaller]++
+	default:
+		b.alone[aloneUntracedCaller]++
+	}
+}
+
+// answered reports whether a callee's half came for h.
+func (p *pairer) answered(s *shard, h *half) (answered bool) {
+	s.children(h, h.id, func(c *half) bool {
+		answered = callee(h, c)
+		return !answered
+	})
+	return answered
+}
