@@ -30,7 +30,7 @@ func TestSimulatedFaultsShow(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	for _, sc := range sim.Scenarios() {
-		g, err := sim.NewGenerator(sim.Config{Seed: 3, Rate: sc.Rate, Topology: sc.Topology, Script: sc.Faults, Skew: sc.Skew, KeepTruth: true}, epoch)
+		g, err := sim.NewGenerator(sim.Config{Seed: 3, Rate: sc.Rate * 0.4, Topology: sc.Topology, Script: sc.Faults, Skew: sc.Skew, KeepTruth: true}, epoch)
 		if err != nil {
 			t.Fatal(err)
 		}
