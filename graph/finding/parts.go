@@ -306,8 +306,8 @@ func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
 	if lower, _ := graph.Wilson(p.K, p.N, z95); lower >= failsSevere {
 		level = graph.Severe
 	}
-	f := e.found(rule, level, p.Explains, p.N, "%s fails %s of its calls and has %s of all failures; by chance that has a probability of %.1g, n=%s",
-		p.Name, percent(share(p.Fails, p.Calls)), percent(p.Explains), p.P, count(p.N))
+	f := e.found(rule, level, p.Explains, p.N, "%s fails %s of its calls and has %s of all failures, by chance with p %s, n=%s",
+		p.Name, percent(share(p.Fails, p.Calls)), percent(p.Explains), probability(p.P), count(p.N))
 	f[0].Subject = p.Name
 	return f
 }
