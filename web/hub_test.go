@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"faultline/graph"
+	"faultline/storage"
 )
 
 // received is a message as a client reads it.
@@ -133,12 +134,26 @@ func TestLive(t *testing.T) {
 		t.Errorf("changed edge: %s %+v", diff, m.Nodes)
 	}
 
+	// Something is found on an edge whose calls stay the same, in the same window: that edge again, as bad as it is loud.
+	at := now.time()
+	if err := store.Write(t.Context(), storage.Batch{Findings: []graph.Finding{
+		{Rule: "refused", Edge: checkoutOrders, Level: graph.Severe, Since: at, Until: at, Sentence: "nobody listens"},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	s.found.answers = nil // a second passed
+	s.hub.push(now.advance(time.Millisecond))
+	m = read(t, conn)
+	if len(m.Edges) != 1 || m.Edges[0].Health != "critical" || len(m.Edges[0].Findings) != 1 || m.Edges[0].Findings[0].Rule != "refused" || len(m.Nodes) != 1 {
+		t.Errorf("with a finding: %+v, %+v", m.Edges, m.Nodes)
+	}
+
 	// The store fails: the stream goes on and says how old the map is.
 	last := now.time()
 	store.fail(errors.New("disk on fire"))
 	s.hub.push(now.advance(time.Second))
 	m = read(t, conn)
-	if m.Seq != 4 || !m.At.Equal(last) || len(m.Edges) != 0 {
+	if m.Seq != 5 || !m.At.Equal(last) || len(m.Edges) != 0 {
 		t.Errorf("while the store fails: %+v", m)
 	}
 	store.fail(nil)
@@ -161,11 +176,11 @@ func TestLive(t *testing.T) {
 	// Who comes now gets the whole map under the number of the last message, and the same messages from then on.
 	second := dial(t, s.address(t, conn), "")
 	m = read(t, second)
-	if m.Type != "graph" || m.Seq != 5 || len(m.Edges) != 1 {
+	if m.Type != "graph" || m.Seq != 6 || len(m.Edges) != 1 {
 		t.Errorf("second client: %+v", m)
 	}
 	s.hub.push(now.advance(time.Second))
-	if a, b := read(t, conn), read(t, second); a.Seq != 6 || b.Seq != 6 {
+	if a, b := read(t, conn), read(t, second); a.Seq != 7 || b.Seq != 7 {
 		t.Errorf("after that: %d and %d", a.Seq, b.Seq)
 	}
 }

@@ -2,7 +2,6 @@ package finding
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -312,8 +311,8 @@ func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
 	if recent.N >= latestCalls {
 		now = recent
 	}
-	f := e.found(rule, level, p.Explains, now.N, "%s %s fails %s of its calls and has %s of all failures; by chance that has a probability of %s, n=%s",
-		partWords[rule], p.Name, percent(share(now.Fails, now.Calls)), percent(p.Explains), chance(p.P), count(now.N))
+	f := e.found(rule, level, p.Explains, now.N, "%s %s fails %s of its calls and has %s of all failures, by chance with p %s, n=%s",
+		partWords[rule], p.Name, percent(share(now.Fails, now.Calls)), percent(p.Explains), probability(p.P), count(now.N))
 	f[0].Subject = p.Name
 	return f
 }
@@ -321,14 +320,6 @@ func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
 // partWords are what the parts are called that the rules are about.
 var partWords = map[string]string{
 	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_version": "version", "bad_caller": "the caller's instance",
-}
-
-// chance writes a probability that is small.
-func chance(p float64) string {
-	if p < 1e-300 {
-		return "less than 1e-300"
-	}
-	return fmt.Sprintf("%.1g", p)
 }
 
 // placesOf returns where each instance is.

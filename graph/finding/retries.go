@@ -100,7 +100,7 @@ func retryBudgetSpent(e *Edge) []graph.Finding {
 	if r.Ratio >= 1 {
 		level = graph.Severe // the callee gets twice what it was asked for
 	}
-	return e.found("retry_budget", level, r.Ratio, r.N, "retries add %s load: %s attempts per call, n=%s", percent(r.Ratio), figure(r.PerCall), count(r.N))
+	return e.found("retry_budget", level, r.Ratio, r.N, "retries add %s load: %s attempts per call, n=%s", percent(r.Ratio), figure(1+r.Ratio), count(r.N))
 }
 
 // retriesDoNotHelp finds many retries of which hardly one succeeds.

@@ -74,6 +74,11 @@ func TestRetryBudget(t *testing.T) {
 	// Hedges are no retries.
 	hedges := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50, 0, ms) })
 	expect(t, hedges.judge(), "hedging a→b")
+	// Nor are those of which it is not yet known that they are hedges.
+	late := (&system{}).each(ab, func(i int, m *minute) {
+		m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50-10*int64(i), 0, ms)
+	})
+	expect(t, late.judge(), "hedging a→b")
 }
 
 func TestRetriesByName(t *testing.T) {

@@ -43,6 +43,14 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
+// probability writes a probability, which is small: "= 0.0003", "< 1e-9".
+func probability(p float64) string {
+	if p < 1e-9 {
+		return "< 1e-9"
+	}
+	return "= " + strconv.FormatFloat(p, 'g', 1, 64)
+}
+
 // span writes nanoseconds for people: "150 ms", "2.5 s", "3 min".
 func span(ns float64) string {
 	const s = float64(time.Second)
