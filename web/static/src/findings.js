@@ -83,16 +83,24 @@ export const loudest = (thing) => (thing?.findings ?? none).reduce((most, x) => 
 /** Whether an edge or node has one of what is asked for: groups or rules. */
 export const fits = (thing, wanted) => (thing?.findings ?? none).some((x) => wanted.includes(x.rule) || wanted.includes(ruleOf(x.rule).group));
 
+// A UUID is told by its beginning, a node by what comes after its kind or namespace.
+const short = (subject) => (/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}$/i.test(subject) ? `${subject.slice(0, 8)}…` : subject.replace(/^(?:db|queue|ext):(?=.)/, ''));
+
 /** What is found, by name, with what exactly it is about: "bad instance payment-2", "certificate or handshake: expired certificate". */
-export function nameOf({ rule: id, subject }) {
+export function nameOf({ rule: id, subject: whole }) {
   const { name, group } = ruleOf(id);
-  if (!subject) return name;
+  if (!whole) return name;
+  const subject = short(whole);
   if (subject.startsWith(`${id}: `)) return `${name}: ${subject.slice(id.length + 2)}`;
   return `${name}${group === 'part' || group === 'changes' ? ' ' : ' · '}${subject}`;
 }
 
 /** A finding's sentence, which has its figures, as a sentence. */
-export const sentenceOf = ({ sentence: s }) => (s ? `${s[0].toUpperCase()}${s.slice(1)}${/[.!?]$/.test(s) ? '' : '.'}` : '');
+export function sentenceOf({ sentence: s, subject }) {
+  if (!s) return '';
+  const named = subject && s.startsWith(subject); // a name stays as it is written
+  return `${named ? s[0] : s[0].toUpperCase()}${s.slice(1)}${/[.!?]$/.test(s) ? '' : '.'}`;
+}
 
 // What stands in a badge in place of a shape.
 const inBadge = { bad_zone: 'zone', bad_host: 'host', bad_version: 'version', bad_caller: 'caller', n_plus_one: 'N+1' };

@@ -180,7 +180,7 @@ export class Panel {
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
     const found = [...findingsOf(s).map((finding) => ({ finding, where: null })),
-      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id })))]
+      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id, instances: this.data.nodes.get(e.target)?.instances })))]
       .sort((a, b) => levelOf(b.finding) - levelOf(a.finding));
     this.#fill(
       this.#header([s.name]),

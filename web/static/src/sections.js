@@ -46,16 +46,16 @@ function exampleOf(rule, examples) {
 }
 
 /**
- * What is wrong, a line for each finding: [{finding, where, edge}]; where is an element that says it, edge the id of one
- * of several edges. examples are the traces that may
+ * What is wrong, a line for each finding: [{finding, where, edge, instances}]; where is an element that says it, edge the
+ * id of one of several edges. examples are the traces that may
  * be shown, openTrace opens one, at is the moment that is shown, instances how many the callee has.
  */
 export function wrongList(lines, { examples, openTrace, at, instances }) {
   if (!lines.length) return '';
-  return h('section', { class: 'wrongs' }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edge }) => {
+  return h('section', { class: 'wrongs' }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edge, instances: of = instances }) => {
     const word = ruleOf(x.rule).name, example = exampleOf(x.rule, edge ? examples?.filter((e) => e.edge === edge) : examples);
     return h('li', { class: x.level },
-      h('div', { class: 'what' }, findingBadge(badgesOf([x], instances)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
+      h('div', { class: 'what' }, findingBadge(badgesOf([x], of)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
       where ? h('div', null, where) : null,
       h('p', null, sentenceOf(x)),
       h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : n(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
@@ -111,13 +111,13 @@ export function retrying(edge) {
 
 export function waiting(edge) {
   const w = edge.waiting;
-  if (!w || !(w.timeouts || w.no_evident_timeout || w.wasted_per_s > 0 || w.ceiling != null || w.timeout_ms != null)) return '';
+  if (!w || !(w.timeouts || w.no_evident_timeout || w.wasted_per_s > 0 || w.ceiling >= 2 || w.timeout_ms != null)) return '';
   return figures('Waiting', [
     ['calls that timed out', w.timeouts ? f.count(w.timeouts) : null, 'Failed calls of the class timeout', w.timeouts ? w.n : null],
     ['timeout', w.timeout_ms != null ? `${f.duration(w.timeout_ms)}, inferred` : w.no_evident_timeout ? 'none seen in seven days' : null, 'From how long the calls took that timed out'],
     ['longest call', f.duration(w.max_ms), 'As the caller saw it'],
     ['work for callers that left', w.wasted_per_s > 0 ? `${f.duration(w.wasted_per_s * 1000)} a second${w.wasted_share != null ? `, ${f.share(w.wasted_share)} of the callee’s time` : ''}` : null, 'The callee worked on after its caller had given up'],
-    ['calls in flight', w.ceiling != null && w.concurrency != null ? `${round(w.concurrency)} of ${round(w.ceiling)} that went well so far` : null, 'Mean; the ceiling is a lower bound of what the callee can take'],
+    ['calls in flight', w.ceiling >= 2 && w.concurrency != null ? `${round(w.concurrency)} of ${round(w.ceiling)} that went well so far` : null, 'Mean; the ceiling is a lower bound of what the callee can take'],
   ]);
 }
 

@@ -22,8 +22,11 @@ export function wrong(e) {
   return found ? ruleOf(found.rule).name : reason(e.reasons?.[0] ?? e.anomaly?.reasons?.[0] ?? '');
 }
 
-/** The finding that makes an edge unhealthy before any figure does, if one does. */
-export const culprit = (e) => findingsOf(e).find((x) => x.sentence === e.reasons?.[0]);
+/** The worst finding of an edge that is unhealthy by nothing but findings. */
+export function culprit(e) {
+  const found = findingsOf(e);
+  return found.some((x) => x.sentence === e.reasons?.[0]) ? found[0] : undefined;
+}
 
 /** Names the group a node belongs to when the map is collapsed: its namespace, else its kind or its name's first part. */
 export function groupOf(n) {
