@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -69,9 +70,7 @@ func analysed(t *testing.T, spans []tspan, measures ...graph.Measure) []string {
 
 func with(attrs map[string]any, more ...any) map[string]any {
 	out := map[string]any{}
-	for k, v := range attrs {
-		out[k] = v
-	}
+	maps.Copy(out, attrs)
 	for i := 0; i < len(more); i += 2 {
 		out[more[i].(string)] = more[i+1]
 	}

@@ -348,8 +348,8 @@ func (p *plain) path(s *plainSpan, lo, hi int64, sums map[toldKey]int64) {
 		cursor = start
 	}
 	own += cursor - lo
-	switch {
-	case s.kind == kindClient:
+	switch s.kind {
+	case kindClient:
 		sums[toldKey{p.call(s), "critical_edge"}] += own
 		sums[toldKey{p.call(s), "critical"}] += hi - lo
 	default:

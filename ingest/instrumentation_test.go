@@ -417,11 +417,14 @@ func TestHealthyTrafficScoresFull(t *testing.T) {
 			t.Errorf("%d services, %d untraced calls", len(r.Services), r.Untraced)
 		}
 		for _, d := range r.Services {
-			rules := ""
+			var rules, want []string
 			for _, f := range d.Findings {
-				rules += f.Rule + " "
+				rules = append(rules, f.Rule)
 			}
-			if want := map[bool]string{true: "old_conventions ", false: ""}[old[d.Service.ID()]]; rules != want || !d.Judged {
+			if old[d.Service.ID()] {
+				want = []string{"old_conventions"}
+			}
+			if !slices.Equal(rules, want) || !d.Judged {
 				t.Errorf("%s: %q, want %q", d.Service.ID(), rules, want)
 			}
 		}

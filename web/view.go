@@ -224,8 +224,10 @@ func findingsMark(findings []*graph.Finding) uint64 {
 		return 0
 	}
 	h := fnv.New64a()
+	var text []byte
 	for _, f := range findings {
-		fmt.Fprintf(h, "%s\x00%s\x00%d\x00%d\x00%d\x00%s\x00", f.Rule, f.Subject, f.Level, f.Since.UnixNano(), f.Until.UnixNano(), f.Sentence)
+		text = fmt.Appendf(text[:0], "%s\x00%s\x00%d\x00%d\x00%d\x00%s\x00", f.Rule, f.Subject, f.Level, f.Since.UnixNano(), f.Until.UnixNano(), f.Sentence)
+		_, _ = h.Write(text)
 	}
 	return h.Sum64()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,7 +106,7 @@ func TestRules(t *testing.T) {
 				}
 			}
 			want, _, _ := strings.Cut(test.want, " ")
-			if gotScore := fmt.Sprint(d.Score); gotScore != want {
+			if gotScore := strconv.Itoa(d.Score); gotScore != want {
 				t.Errorf("score %s, want %s", gotScore, want)
 			}
 			if diff := cmp.Diff(strings.TrimPrefix(test.want, want+" "), strings.Join(got, "; ")); diff != "" {

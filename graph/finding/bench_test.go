@@ -3,6 +3,7 @@ package finding
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"faultline/graph"
@@ -20,8 +21,8 @@ func BenchmarkJudge(b *testing.B) {
 			}
 			m.calls(r.Int64N(30), graph.ServerError, 10*ms)
 			for i := range 4 {
-				m.detail(part(graph.Instance, graph.ServerSide, fmt.Sprint(i)), 150, r.Int64N(8), 30*ms)
-				m.detail(part(graph.Instance, graph.ClientSide, fmt.Sprint(i)), 150, r.Int64N(8), 0)
+				m.detail(part(graph.Instance, graph.ServerSide, strconv.Itoa(i)), 150, r.Int64N(8), 30*ms)
+				m.detail(part(graph.Instance, graph.ClientSide, strconv.Itoa(i)), 150, r.Int64N(8), 0)
 			}
 			m.retries(20).measure(graph.RetryGap, 20, 5, 40*ms+r.Int64N(50*ms)).measure(graph.Traces, 100, 0, 100*ms)
 		})

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -219,7 +220,7 @@ func healthySystem(rate int64, r *rand.Rand) *system {
 // Healthy traffic names nothing, whether there is little or much of it, for as long as one likes.
 func TestHealthy(t *testing.T) {
 	for _, rate := range []int64{1, 2, 3, 5, 10, 19, 20, 21, 50, 100, 1000, 10_000} {
-		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+		t.Run(strconv.FormatInt(rate, 10), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(rate), 1))
 			memory := &Memory{}
 			for i := range 100 {

@@ -1,8 +1,8 @@
 package finding
 
 import (
-	"fmt"
 	"math"
+	"strconv"
 	"testing"
 
 	"faultline/graph"
@@ -172,7 +172,7 @@ func TestJitter(t *testing.T) {
 		t.Errorf("evenly spread %v, want %v", j, .5/interquartile)
 	}
 	for _, gap := range []int64{11 * ms, 100 * ms, 333 * ms, 1000 * ms} {
-		t.Run(fmt.Sprint(gap/ms), func(t *testing.T) {
+		t.Run(strconv.FormatInt(gap/ms, 10), func(t *testing.T) {
 			var near []int64
 			for i := range int64(100) {
 				near = append(near, gap+gap*(i-50)/5000) // one percent up and down

@@ -1,7 +1,6 @@
 package finding
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -198,6 +197,6 @@ func TestTimeoutIsSaidWithItsValue(t *testing.T) {
 	expect(t, found, "timeout a→b")
 	const want = "9.1 % of the calls fail: no answer in time, callers wait 2 s, n=80 of 880"
 	if len(found) == 1 && found[0].Sentence != want {
-		t.Error(fmt.Sprintf("%q, want %q", found[0].Sentence, want))
+		t.Errorf("%q, want %q", found[0].Sentence, want)
 	}
 }
