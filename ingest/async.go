@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"slices"
+
 	"faultline/graph"
 	"faultline/ingest/otlpwire"
 )
@@ -222,22 +224,13 @@ func (s *shard) consumed(h *half, b *batch) {
 		for i := c.note.refs; i != 0; {
 			r := *s.refs.at(i)
 			i, r.next = r.next, 0
-			if !contains(b.producers[c.from:], r) {
+			if !slices.Contains(b.producers[c.from:], r) {
 				b.producers = append(b.producers, r)
 			}
 		}
 	}
 	c.to = len(b.producers)
 	b.consumed = append(b.consumed, c)
-}
-
-func contains(refs []reference, r reference) bool {
-	for _, o := range refs {
-		if o == r {
-			return true
-		}
-	}
-	return false
 }
 
 // consume finds out how long messages lay in their queues and which of them had been delivered before, now that their
