@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -102,7 +103,7 @@ func (v *invention) messages(parent byte, at int) int {
 func (v *invention) own(parent byte, at int) int {
 	if v.chance(50) {
 		for i := range 1 + v.r.IntN(3) {
-			attrs := rpc(14*v.r.IntN(2), "rpc.request.metadata.grpc-previous-rpc-attempts", fmt.Sprint(i))
+			attrs := rpc(14*v.r.IntN(2), "rpc.request.metadata.grpc-previous-rpc-attempts", strconv.Itoa(i))
 			v.add(tspan{service: "b", parent: 200, kind: kindServer, at: at + 20*i, ms: 10, attrs: attrs, flags: 0x300})
 		}
 		return at + 60

@@ -35,9 +35,9 @@ func server(id, parent byte, at, ms int, attrs map[string]any) tspan {
 	return tspan{service: "b", trace: 1, id: id, parent: parent, kind: kindServer, at: at, ms: ms, attrs: attrs}
 }
 
-// parentOp is the operation, span 9, that makes the calls.
-func parentOp(at, ms int) tspan {
-	return tspan{service: "a", trace: 1, id: 9, kind: kindInternal, at: at, ms: ms}
+// parentOp is span 9, below which the attempts of a logical call lie.
+func parentOp(ms int) tspan {
+	return tspan{service: "a", trace: 1, id: 9, kind: kindInternal, at: 0, ms: ms}
 }
 
 // factScenarios are spans, the edges between a and b, and the facts that are emitted about them.
@@ -51,7 +51,7 @@ var factScenarios = []struct {
 	{
 		"siblings: the next begins after one that failed",
 		[]tspan{
-			parentOp(0, 1000), client(1, 9, 0, 50, get5), client(2, 9, 150, 50, get5), client(3, 9, 400, 50, get),
+			parentOp(1000), client(1, 9, 0, 50, get5), client(2, 9, 150, 50, get5), client(3, 9, 400, 50, get),
 		},
 		[]string{"a → ext:b:8080 http: calls 3, errors 2, logical 1/0, server_error 2, client 3×50ms"},
 		[]string{"a → ext:b:8080: measure retry_gap: 2, failed 1, 150ms", "a → ext:b:8080: measure retry_growth: 1, 0.002ms"},
@@ -197,7 +197,7 @@ var factScenarios = []struct {
 	},
 	{
 		"a hedge: nobody waits for the slower one",
-		[]tspan{parentOp(0, 70), client(1, 9, 1, 99, get), client(2, 9, 31, 29, get)},
+		[]tspan{parentOp(70), client(1, 9, 1, 99, get), client(2, 9, 31, 29, get)},
 		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, client 2×64ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
@@ -209,13 +209,13 @@ var factScenarios = []struct {
 	},
 	{
 		"calls side by side are no hedges",
-		[]tspan{parentOp(0, 70), client(1, 9, 1, 50, get), client(2, 9, 1, 60, get), client(3, 9, 12, 55, get)},
+		[]tspan{parentOp(70), client(1, 9, 1, 50, get), client(2, 9, 1, 60, get), client(3, 9, 12, 55, get)},
 		[]string{"a → ext:b:8080 http: calls 3, client 3×55ms"},
 		[]string{},
 	},
 	{
 		"nor are those of which one fails and the others are given up",
-		[]tspan{parentOp(0, 70), client(1, 9, 1, 50, getGone), client(2, 9, 10, 40, get5), client(3, 9, 12, 39, getGone)},
+		[]tspan{parentOp(70), client(1, 9, 1, 50, getGone), client(2, 9, 10, 40, get5), client(3, 9, 12, 39, getGone)},
 		[]string{"a → ext:b:8080 http: calls 3, errors 1, cancelled 2, server_error 1, client 3×43ms"},
 		[]string{},
 	},

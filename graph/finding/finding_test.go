@@ -301,7 +301,7 @@ func TestFewEventsAlarmNobody(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	m := &Memory{}
 	for i := range maxMemoirs + 10 {
-		m.edge(fmt.Sprint(i)).Seen = noon.Add(time.Duration(i) * time.Millisecond)
+		m.edge(strconv.Itoa(i)).Seen = noon.Add(time.Duration(i) * time.Millisecond)
 	}
 	m.edge("old").Seen = noon.Add(-2 * forgetAfter)
 	m.Learned(noon)
@@ -310,9 +310,9 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	known := map[string]time.Time{}
 	for i := range 3 * maxVersions {
-		remember(known, fmt.Sprint(i), noon.Add(time.Duration(i)))
+		remember(known, strconv.Itoa(i), noon.Add(time.Duration(i)))
 	}
-	if latest := fmt.Sprint(3*maxVersions - 1); len(known) != maxVersions || known[latest].IsZero() {
+	if latest := strconv.Itoa(3*maxVersions - 1); len(known) != maxVersions || known[latest].IsZero() {
 		t.Errorf("%q", slices.Sorted(maps.Keys(known)))
 	}
 }
