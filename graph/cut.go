@@ -143,6 +143,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				p := parts[partID{m.start * minuteNanos, DetailLength}]
 				return p != nil && !p.Open
 			})
+			e.newest()
 			if len(e.windows) == 0 && len(e.minutes) == 0 {
 				delete(sh.edges, k)
 				l.edges.Add(-1)
