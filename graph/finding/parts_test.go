@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"faultline/graph"
@@ -38,7 +39,7 @@ func TestFisherKeepsItsPromise(t *testing.T) {
 	for range rounds {
 		parts := make([]Part, instances)
 		for i := range parts {
-			parts[i] = Part{Name: fmt.Sprint(i), N: 50 + r.Int64N(200)}
+			parts[i] = Part{Name: strconv.Itoa(i), N: 50 + r.Int64N(200)}
 			for range parts[i].N {
 				if r.Float64() < .03 {
 					parts[i].K++
@@ -61,7 +62,7 @@ func TestJudgeParts(t *testing.T) {
 	// TV C.7: one instance of ten fails.
 	parts := []Part{{Name: "bad", N: 100, K: 40}}
 	for i := range 9 {
-		parts = append(parts, Part{Name: fmt.Sprint(i), N: 100, K: 1 + int64(i%2)})
+		parts = append(parts, Part{Name: strconv.Itoa(i), N: 100, K: 1 + int64(i%2)})
 	}
 	parts[1].K = 0 // 12 in all
 	judgeParts(parts, leastInstances)
