@@ -156,8 +156,8 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	spans := map[Node]int64{} // of the nodes that no edge touches; only their order matters
 	for wi := range windows {
 		for i := range windows[wi].Nodes {
-			if row := &windows[wi].Nodes[i]; row.Node.Env == m.Env && nodes[row.Node] == nil {
-				spans[row.Node] += row.Spans
+			if row := &windows[wi].Nodes[i]; row.Node.Env == m.Env && nodes[row.Node.Identity()] == nil {
+				spans[row.Node.Identity()] += row.Spans
 			}
 		}
 	}
@@ -196,18 +196,24 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		r.target.Inbound.Add(r.stats)
 		r.target.Health = max(r.target.Health, e.Health)
 	}
+	services := map[*MapNode]bool{} // that have processes which are no proxies
 	for wi := range windows {
 		for i := range windows[wi].Nodes {
 			row := &windows[wi].Nodes[i]
 			if row.Node.Env != m.Env {
 				continue
 			}
-			mn := nodes[row.Node]
+			mn := nodes[row.Node.Identity()]
 			if mn == nil && m.Truncated && len(nodes) >= maxNodes {
 				continue
 			}
 			if mn == nil {
-				mn = node(row.Node)
+				mn = node(row.Node.Identity())
+			}
+			services[mn] = services[mn] || row.Node.Kind != Gateway
+			mn.Node.Kind = Gateway
+			if services[mn] {
+				mn.Node.Kind = row.Node.Identity().Kind
 			}
 			mn.Spans += row.Spans
 			mn.Instances = addName(mn.Instances, row.Instance)
