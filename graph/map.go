@@ -124,10 +124,10 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	}
 	nodes := map[Node]*MapNode{}
 	node := func(n Node) *MapNode {
-		mn := nodes[n]
+		mn := nodes[n.Identity()]
 		if mn == nil {
 			mn = &MapNode{ID: n.ID(), Node: n}
-			nodes[n] = mn
+			nodes[n.Identity()] = mn
 		}
 		return mn
 	}
@@ -183,9 +183,9 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 			return cmp.Or(cmp.Compare(touched[b], touched[a]), cmp.Compare(spans[b.Node], spans[a.Node]), strings.Compare(a.ID, b.ID))
 		})
 		for _, mn := range order[maxNodes:] {
-			delete(nodes, mn.Node)
+			delete(nodes, mn.Node.Identity())
 		}
-		shown = slices.DeleteFunc(shown, func(r ranked) bool { return nodes[r.key.Source] == nil || nodes[r.key.Target] == nil })
+		shown = slices.DeleteFunc(shown, func(r ranked) bool { return nodes[r.key.Source.Identity()] == nil || nodes[r.key.Target.Identity()] == nil })
 	}
 	slices.SortFunc(shown, byID)
 	m.Edges = slices.Grow(m.Edges, len(shown))
@@ -208,12 +208,11 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 				continue
 			}
 			if mn == nil {
-				mn = node(row.Node.Identity())
+				mn = node(row.Node)
 			}
 			services[mn] = services[mn] || row.Node.Kind != Gateway
-			mn.Node.Kind = Gateway
-			if services[mn] {
-				mn.Node.Kind = row.Node.Identity().Kind
+			if mn.Node.Kind = row.Node.Kind; services[mn] {
+				mn.Node = mn.Node.Identity()
 			}
 			mn.Spans += row.Spans
 			mn.Instances = addName(mn.Instances, row.Instance)
