@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"faultline/graph"
+	"faultline/rules"
 )
 
 // aliasKey is an address as the services of one namespace see it.
@@ -94,6 +95,15 @@ func (a *alias) age(minute int64) {
 		a.halved += n * aliasHalfLife
 		a.conclude()
 	}
+}
+
+// reset forgets everything.
+func (a *alias) reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.callees[:])
+	a.total = 0
+	a.sure.Store(0)
 }
 
 // forget forgets callees whose numbers are freed.
@@ -190,7 +200,7 @@ func (b *aliasBook) save(names *graph.Names) ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func (b *aliasBook) load(names *graph.Names, data []byte) error {
+func (b *aliasBook) load(names *graph.Names, set *rules.Set, data []byte) error {
 	var in []learned
 	if err := json.Unmarshal(data, &in); err != nil {
 		return fmt.Errorf("read learned addresses: %w", err)
@@ -200,6 +210,7 @@ func (b *aliasBook) load(names *graph.Names, data []byte) error {
 			continue
 		}
 		if a := b.get(aliasKey{l.Env, l.Namespace, l.Address}); a != nil {
+			l.Of, l.Service = set.Service(l.Env, l.Of, l.Service)
 			ref := names.Node(graph.Node{Env: l.Env, Kind: graph.Service, Namespace: l.Of, Name: l.Service})
 			a.learn(ref, min(l.Count, maxAliasTotal))
 			a.halved = l.Halved

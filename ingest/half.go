@@ -64,9 +64,9 @@ type outFact struct {
 	errors   uint8
 	cause    graph.Cause
 	flags    uint8 // retry, resolved
-	silent   bool // the target is a service, and its half is not there
-	missing  bool // and it should be
-	answered bool // the target is the service that answered
+	silent   bool  // the target is a service, and its half is not there
+	missing  bool  // and it should be
+	answered bool  // the target is the service that answered
 }
 
 // inFact is what a callee's half has been counted as; source 0 is nothing.

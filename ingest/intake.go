@@ -129,13 +129,14 @@ const (
 	dropEvicted
 	dropLink
 	dropMessage
+	dropIgnored
 	dropThreshold // not the span: what it says of sampling
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early", "link_limit", "message_limit",
-	"malformed_threshold",
+	"ignored", "malformed_threshold",
 }
 
 // NewIntake returns an Intake that puts calls into live.
@@ -168,8 +169,7 @@ type scratch struct {
 	batch  batch
 	name   []byte
 	rates  []traceRate
-	odd    int64 // spans whose sampling threshold is malformed
-	envoy  bool  // the scope, or the resource, says that its spans are a proxy's
+	envoy  bool // the scope, or the resource, says that its spans are a proxy's
 
 	order []int32 // the halves by shard
 	ends  [maxShards]int32
@@ -213,7 +213,7 @@ type rawRef struct {
 func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	sc := in.pool.Get().(*scratch)
 	defer in.pool.Put(sc)
-	sc.halves, sc.groups, sc.raws, sc.rates, sc.odd = sc.halves[:0], sc.groups[:0], sc.raws[:0], sc.rates[:0], 0
+	sc.halves, sc.groups, sc.raws, sc.rates = sc.halves[:0], sc.groups[:0], sc.raws[:0], sc.rates[:0]
 	sc.batch.reset()
 	sc.batch.sampled = in.book.sampled.Load()
 
@@ -401,15 +401,26 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		sc.name = bytes.TrimPrefix(sc.name, attemptPrefix)
 	}
 	if len(sc.name) > 0 {
-		h.operation = dir.operation(res.service, sc.name, minute)
+		o := dir.operationOf(res.service, sc.name, minute)
+		if h.operation = o.label; o.ignored {
+			in.leaveOut(sc, h)
+		}
 	}
 	if (h.outgoing() || h.role == processes || h.role == receives) && h.role != homeward {
 		sc.name = peerKey(sc.name[:0], sp, h.protocol)
 		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
-			h.peer = p.id
+			if h.peer = p.id; p.ignored {
+				in.leaveOut(sc, h)
+			}
 		} else if sp.NumLinks > 0 && h.role == processes {
 			h.peer = in.linked(sc, res)
 		}
+	}
+	if p := res.service.policy.Load(); p != nil && p.ignored {
+		in.leaveOut(sc, h)
+	}
+	if h.role == leftOut {
+		return
 	}
 	if h.role == ordinary || h.proxied() {
 		annotate(h, sp, &sc.batch)
@@ -484,7 +495,6 @@ func (in *Intake) insert(sc *scratch, at int64) {
 			h.flags |= mute
 		}
 	}
-	dropped[dropThreshold] = sc.odd
 	sc.sort(in)
 	for i, last := range sc.ends[:len(in.shards)] {
 		first := int32(0)
@@ -699,7 +709,7 @@ func (in *Intake) Restore(now time.Time, state map[string][]byte) error {
 	in.pairer.started = now.UnixNano()
 	var errs []error
 	if data, ok := state[aliasesKey]; ok {
-		errs = append(errs, in.pairer.dir.aliases.load(in.live.Names(), data))
+		errs = append(errs, in.pairer.dir.aliases.load(in.live.Names(), in.pairer.dir.rules.Load(), data))
 	}
 	if data, ok := state[evidenceKey]; ok {
 		errs = append(errs, in.pairer.dir.loadEvidence(data, now))

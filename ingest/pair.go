@@ -204,6 +204,9 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 	if fact.call && h.kind == graph.SpanKindServer && s.pushed(h) {
 		fact = inFact{}
 	}
+	if p.dir.hidden(fact.source) || p.dir.hidden(h.node) {
+		fact = inFact{}
+	}
 	if fact == h.in {
 		return
 	}
@@ -286,7 +289,7 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 	}
 	if above.outgoing() {
 		switch {
-		case !p.callee(above, h):
+		case above.role == leftOut, !p.callee(above, h):
 			return none
 		case above.role == sends && h.serving():
 			if pe := p.dir.peers.at(above.peer); pe != nil && pe.kind == peerQueue {
@@ -314,6 +317,9 @@ func either(a, b graph.Protocol) graph.Protocol {
 // outgoing counts h as the caller's half, or counts it otherwise than before.
 func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	fact := p.deriveOut(s, h)
+	if p.dir.hidden(fact.target) || p.dir.hidden(h.node) {
+		fact = outFact{}
+	}
 	if fact == h.out {
 		return
 	}
@@ -371,6 +377,9 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		if c != h && c.id == h.id && c.traceLo == h.traceLo && c.traceHi == h.traceHi && c.serving() {
 			consider(c)
 		}
+	}
+	if first != nil && first.role == leftOut {
+		return none
 	}
 	if first != nil {
 		made, failures, unseen := 0, 0, 0

@@ -28,6 +28,7 @@ func (k peerKind) telling() bool { return k == peerDB || k == peerQueue || k == 
 type peer struct {
 	id       uint32
 	kind     peerKind
+	ignored  bool // by the rules
 	self     bool // declared to be the service itself
 	protocol graph.Protocol
 	service  *service

@@ -127,7 +127,7 @@ func (d *directory) identify(r *resource, sp *otlpwire.Span) *proxied {
 	}
 	if name != "" && name != p.own.node.Name {
 		n := p.own.node
-		n.Name = graph.CleanName(name)
+		n.Namespace, n.Name = d.rules.Load().Service(n.Env, n.Namespace, graph.CleanName(name))
 		p.own = d.service(n)
 		p.own.used.Store(r.used.Load())
 	}

@@ -176,6 +176,7 @@ const (
 	receives // polls
 	processes
 	settles
+	leftOut  // ignored by the rules
 	outward  // a proxy's, for what comes in from others or goes out to them
 	homeward // a proxy's, for what it hands to the service that it stands beside
 )
@@ -311,6 +312,8 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 		host = text(peerAddressKeys...)
 	}
 	host, port = splitPort(host, port)
+	set := d.rules.Load()
+	p.ignored = host != "" && set.IgnoresHost(s.node, strings.ToLower(host))
 	switch protocol {
 	case graph.DB:
 		p.kind = peerDB
@@ -357,6 +360,9 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 	case host != "":
 		p.kind = peerHost
 		p.node.Kind, p.node.Name = graph.External, external(host, port)
+		if name, ok := set.External(p.host); ok {
+			p.node.Name = name
+		}
 	}
 	address := cmp.Or(p.host, p.node.Name)
 	if address != "" && port != "" {

@@ -11,6 +11,7 @@ import (
 
 	"faultline/graph"
 	"faultline/ingest/otlpwire"
+	"faultline/rules"
 )
 
 // Limits of names. What exceeds them is gathered in "(other)".
@@ -27,6 +28,7 @@ type service struct {
 	node          graph.Node
 	user, unknown graph.NodeRef // who calls it when no span says: of its environment
 
+	policy     atomic.Pointer[policy]  // nil where the rules say nothing of it
 	used       atomic.Uint32           // minute of the last use
 	called     atomic.Bool             // since the last sweep, by its name alone
 	meanWeight atomic.Int32            // of the spans that it served lately, in units of 1/servedScale
@@ -42,9 +44,10 @@ type service struct {
 }
 
 type operation struct {
-	label graph.Label
-	entry atomic.Uint32 // the label of the service and the operation together; 0 until it is asked for
-	used  atomic.Uint32 // minute of the last use
+	label   graph.Label
+	entry   atomic.Uint32 // the label of the service and the operation together; 0 until it is asked for
+	used    atomic.Uint32 // minute of the last use
+	ignored bool          // by the rules
 }
 
 // resource is one process: what the bytes of its Resource message say.
@@ -82,6 +85,7 @@ type directory struct {
 	services  map[graph.Node]*service
 	byName    map[[2]string][]*service // environment, name → the services of that name in any namespace
 	envs      map[string]int           // services of each environment
+	retired   []retired
 	places    map[placeKey][]*resource
 	// generation counts what may tell whom a proxy stands beside.
 	generation atomic.Int64
@@ -92,6 +96,9 @@ type directory struct {
 	externals externals
 	slots     slotBook
 	overflow  atomic.Int64
+
+	rules atomic.Pointer[rules.Set]
+	hides atomic.Bool // the rules may ignore services
 }
 
 func newDirectory(names *graph.Names) *directory {
@@ -118,7 +125,8 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 		}
 		return r, nil
 	}
-	r, err := d.read(raw)
+	set := d.rules.Load()
+	r, err := d.read(raw, set)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +134,9 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 	r.service.used.Store(minute)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.rules.Load() != set {
+		return r, nil // the rules changed meanwhile: it is read by the new ones the next time
+	}
 	if have := d.resources[h]; have != nil {
 		if bytes.Equal(have.raw, raw) {
 			d.freeResource(r)
@@ -144,6 +155,13 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 	d.freeResource(r)
 	r.instance, r.version, r.zone, r.host = 0, 0, 0, 0
 	return r, nil
+}
+
+func (d *directory) freeOperation(o *operation) {
+	d.names.FreeLabel(o.label)
+	if l := o.entry.Load(); l != 0 {
+		d.names.FreeLabel(graph.Label(l))
+	}
 }
 
 func (d *directory) freeResource(r *resource) {
@@ -181,7 +199,7 @@ var (
 )
 
 // read resolves a resource by its attributes.
-func (d *directory) read(raw []byte) (*resource, error) {
+func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 	at := map[string]string{}
 	err := otlpwire.Attributes(raw, func(key []byte, v otlpwire.Value) {
 		if len(at) < 128 && len(key) <= 128 && len(v.Text) > 0 {
@@ -210,7 +228,9 @@ func (d *directory) read(raw []byte) (*resource, error) {
 			}
 		}
 	}
-	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at), envoy: isEnvoy(n.Name)}
+	envoy := isEnvoy(n.Name)
+	n.Namespace, n.Name = set.Service(n.Env, n.Namespace, n.Name)
+	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at), envoy: envoy}
 	for _, of := range [...]struct {
 		label *graph.Label
 		keys  []string
@@ -252,6 +272,7 @@ func (d *directory) service(n graph.Node) *service {
 		unknown:    d.names.Node(graph.Node{Env: n.Env, Kind: graph.Unknown}),
 		operations: map[string]*operation{}, peers: map[string]*peer{},
 	}
+	s.policy.Store(policyOf(d.rules.Load(), n))
 	d.index(s)
 	d.services[n] = s
 	d.envs[n.Env]++
@@ -290,8 +311,10 @@ func (d *directory) foreign(a, b graph.NodeRef) bool {
 }
 
 // named returns the only service of from's environment that has a name and, if one is given, is of a namespace: that of
-// its service.namespace or of the cluster. Without one, of several the one of from's own namespace is meant.
+// its service.namespace or of the cluster. Without one, of several the one of from's own namespace is meant. The rules
+// may rename it.
 func (d *directory) named(from *service, namespace, name string) *service {
+	namespace, name = d.rules.Load().Service(from.node.Env, namespace, name)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	all := d.byName[[2]string{from.node.Env, name}]
@@ -365,7 +388,7 @@ func (d *directory) operationOf(s *service, name []byte, minute uint32) *operati
 				}
 				d.overflow.Add(1)
 			} else {
-				o = &operation{label: d.names.NewLabel(string(name))}
+				o = &operation{label: d.names.NewLabel(string(name)), ignored: d.rules.Load().IgnoresOperation(s.node, string(name))}
 				s.operations[string(name)] = o
 			}
 		}

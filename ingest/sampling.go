@@ -62,7 +62,10 @@ type traceRate struct {
 func (in *Intake) weigh(sc *scratch, h *half, s *service) {
 	of := sampling(&sc.span)
 	if of.malformed {
-		sc.odd++
+		sc.batch.dropped[dropThreshold]++
+	}
+	if p := s.policy.Load(); p != nil && !of.known {
+		of.weight = p.rate
 	}
 	if of.trace && of.weight != 1 {
 		sc.rates = append(sc.rates, traceRate{len(sc.halves) - 1, of.weight})

@@ -5,12 +5,15 @@ import (
 	"time"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 )
 
 const (
 	// nameIdle is how long a name is remembered after its last use: longer than anything refers to it, as halves are
 	// kept for lateFor and windows are open no longer than maxAhead and their hold.
 	nameIdle = 40 * time.Minute
+	// serviceIdle is how long a service is remembered: as long as what was noted of its instrumentation counts.
+	serviceIdle = doctor.Window + 2*doctor.SlotLength
 	// nodeIdle is how long nothing may have held a node's number before it is given again.
 	nodeIdle = time.Hour
 	// nodeSweep is how often it is looked who holds which.
@@ -19,8 +22,10 @@ const (
 
 // sweep forgets names that were not used for nameIdle.
 func (d *directory) sweep(minute uint32) {
-	idle := uint32(nameIdle / time.Minute)
-	old := func(used uint32) bool { return minute > used && minute-used > idle }
+	longer := func(idle time.Duration) func(used uint32) bool {
+		return func(used uint32) bool { return minute > used && minute-used > uint32(idle/time.Minute) }
+	}
+	old := longer(nameIdle)
 	d.mu.Lock()
 	services := make([]*service, 0, len(d.services))
 	for _, s := range d.services {
@@ -33,15 +38,13 @@ func (d *directory) sweep(minute uint32) {
 			delete(d.resources, h)
 		}
 	}
+	d.sweepRetired(old)
 	d.mu.Unlock()
 	for _, s := range services {
 		s.mu.Lock()
 		for name, o := range s.operations {
 			if old(o.used.Load()) {
-				d.names.FreeLabel(o.label)
-				if l := o.entry.Load(); l != 0 {
-					d.names.FreeLabel(graph.Label(l))
-				}
+				d.freeOperation(o)
 				delete(s.operations, name)
 			}
 		}
@@ -54,7 +57,7 @@ func (d *directory) sweep(minute uint32) {
 		s.mu.Unlock()
 	}
 	d.aliases.sweep(int64(minute))
-	d.sweepServices(minute, old)
+	d.sweepServices(minute, longer(serviceIdle))
 }
 
 // sweepServices forgets the services that nothing is known to run as, to stand beside, or to answer as.

@@ -184,6 +184,9 @@ func (p *pairer) decided(s *shard, h *half) outFact {
 	h.flags |= waited
 	out := p.deriveOut(s, h)
 	h.flags &^= waited
+	if p.dir.hidden(out.target) {
+		return outFact{}
+	}
 	return out
 }
 
