@@ -185,7 +185,9 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		for _, mn := range order[maxNodes:] {
 			delete(nodes, mn.Node.Identity())
 		}
-		shown = slices.DeleteFunc(shown, func(r ranked) bool { return nodes[r.key.Source.Identity()] == nil || nodes[r.key.Target.Identity()] == nil })
+		shown = slices.DeleteFunc(shown, func(r ranked) bool {
+			return nodes[r.key.Source.Identity()] == nil || nodes[r.key.Target.Identity()] == nil
+		})
 	}
 	slices.SortFunc(shown, byID)
 	m.Edges = slices.Grow(m.Edges, len(shown))

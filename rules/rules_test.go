@@ -149,15 +149,21 @@ func TestPreview(t *testing.T) {
 	checkout := svc("prod", "", "checkout")
 	nodes := []graph.Node{
 		green, blue, payments, svc("staging", "", "payments-blue"), checkout, svc("prod", "", "load-1"),
-		{Env: "prod", Kind: graph.External, Name: "a.tenant.example.com:8443"}, {Env: "prod", Kind: graph.External, Name: "b.tenant.example.com"},
-		{Env: "prod", Kind: graph.External, Name: "otel-collector:4317"}, {Env: "prod", Kind: graph.Database, Name: "redis@payments-blue"}, {Env: "prod", Kind: graph.User},
+		{Env: "prod", Kind: graph.External, Name: "a.tenant.example.com:8443"},
+		{Env: "prod", Kind: graph.External, Name: "b.tenant.example.com"},
+		{Env: "prod", Kind: graph.External, Name: "otel-collector:4317"},
+		{Env: "prod", Kind: graph.Database, Name: "redis@payments-blue"},
+		{Env: "prod", Kind: graph.User},
 	}
 	got := NewPreview([]byte(example), nodes, map[graph.Node][]string{checkout: {"GET /healthz", "POST /orders"}})
 	want := Preview{
 		Faults: []Fault{},
 		Renamed: []Renaming{
-			{"prod", "ext:a.tenant.example.com:8443", "ext:tenant"}, {"prod", "ext:b.tenant.example.com", "ext:tenant"},
-			{"prod", "payments-blue", "payments"}, {"prod", "payments-green", "payments"}, {"staging", "payments-blue", "payments"},
+			{"prod", "ext:a.tenant.example.com:8443", "ext:tenant"},
+			{"prod", "ext:b.tenant.example.com", "ext:tenant"},
+			{"prod", "payments-blue", "payments"},
+			{"prod", "payments-green", "payments"},
+			{"staging", "payments-blue", "payments"},
 		},
 		Merged: []Merging{
 			{"prod", []string{"ext:a.tenant.example.com:8443", "ext:b.tenant.example.com"}, "ext:tenant"},
@@ -232,4 +238,30 @@ func FuzzParse(f *testing.F) {
 		set.IgnoresOperation(svc("e", "ns", "n"), "op")
 		set.External("h")
 	})
+}
+
+// The example that is shipped is a rules file, and the one of the manual.
+func TestShippedExample(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "deploy", "rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := parsed(t, string(text))
+	if len(set.services) == 0 || len(set.ignored) == 0 || len(set.externals) == 0 || len(set.sampling) == 0 {
+		t.Error("it does not show every kind of rule")
+	}
+	manual, err := os.ReadFile(filepath.Join("..", "docs", "configuration.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var quoted strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if line != "\n" {
+			quoted.WriteString("    ")
+		}
+		quoted.WriteString(line)
+	}
+	if !strings.Contains(string(manual), quoted.String()) {
+		t.Error("docs/configuration.md shows another one")
+	}
 }
