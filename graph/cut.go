@@ -188,8 +188,12 @@ func (l *Live) edgeKey(ref EdgeRef) EdgeKey {
 }
 
 func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
+	node := l.names.LookupNode(k.Node)
+	if k.Gateway {
+		node.Kind = Gateway
+	}
 	return NodeRow{
-		Node: l.names.LookupNode(k.Node), Instance: l.names.Label(k.Instance), Version: l.names.Label(k.Version),
+		Node: node, Instance: l.names.Label(k.Instance), Version: l.names.Label(k.Version),
 		Zone: l.names.Label(k.Zone), Host: l.names.Label(k.Host), Spans: n.spans,
 	}
 }

@@ -251,6 +251,24 @@ func NewLive(cfg LiveConfig, epoch uint64) *Live {
 // Names returns the numbers that Calls refer to.
 func (l *Live) Names() *Names { return l.names }
 
+// Hold adds to held the numbers of the nodes that open windows refer to.
+func (l *Live) Hold(held map[NodeRef]bool) {
+	held[l.other.Source] = true
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for _, e := range sh.edges {
+			held[e.ref.Source], held[e.ref.Target] = true, true
+		}
+		sh.mu.Unlock()
+	}
+	l.nodes.Lock()
+	for k := range l.nodes.m {
+		held[k.Node] = true
+	}
+	l.nodes.Unlock()
+}
+
 // Config returns the limits.
 func (l *Live) Config() LiveConfig { return l.cfg }
 
@@ -619,6 +637,7 @@ func (e *liveEdge) newest() {
 type Process struct {
 	Node                          NodeRef
 	Instance, Version, Zone, Host Label
+	Gateway                       bool // a proxy with a service name of its own
 }
 
 // ObserveNode counts spans that a process sent, in the minute that holds at (nanoseconds since the epoch).

@@ -124,10 +124,10 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	}
 	nodes := map[Node]*MapNode{}
 	node := func(n Node) *MapNode {
-		mn := nodes[n]
+		mn := nodes[n.Identity()]
 		if mn == nil {
 			mn = &MapNode{ID: n.ID(), Node: n}
-			nodes[n] = mn
+			nodes[n.Identity()] = mn
 		}
 		return mn
 	}
@@ -156,8 +156,8 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	spans := map[Node]int64{} // of the nodes that no edge touches; only their order matters
 	for wi := range windows {
 		for i := range windows[wi].Nodes {
-			if row := &windows[wi].Nodes[i]; row.Node.Env == m.Env && nodes[row.Node] == nil {
-				spans[row.Node] += row.Spans
+			if row := &windows[wi].Nodes[i]; row.Node.Env == m.Env && nodes[row.Node.Identity()] == nil {
+				spans[row.Node.Identity()] += row.Spans
 			}
 		}
 	}
@@ -183,9 +183,11 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 			return cmp.Or(cmp.Compare(touched[b], touched[a]), cmp.Compare(spans[b.Node], spans[a.Node]), strings.Compare(a.ID, b.ID))
 		})
 		for _, mn := range order[maxNodes:] {
-			delete(nodes, mn.Node)
+			delete(nodes, mn.Node.Identity())
 		}
-		shown = slices.DeleteFunc(shown, func(r ranked) bool { return nodes[r.key.Source] == nil || nodes[r.key.Target] == nil })
+		shown = slices.DeleteFunc(shown, func(r ranked) bool {
+			return nodes[r.key.Source.Identity()] == nil || nodes[r.key.Target.Identity()] == nil
+		})
 	}
 	slices.SortFunc(shown, byID)
 	m.Edges = slices.Grow(m.Edges, len(shown))
@@ -196,18 +198,23 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		r.target.Inbound.Add(r.stats)
 		r.target.Health = max(r.target.Health, e.Health)
 	}
+	services := map[*MapNode]bool{} // that have processes which are no proxies
 	for wi := range windows {
 		for i := range windows[wi].Nodes {
 			row := &windows[wi].Nodes[i]
 			if row.Node.Env != m.Env {
 				continue
 			}
-			mn := nodes[row.Node]
+			mn := nodes[row.Node.Identity()]
 			if mn == nil && m.Truncated && len(nodes) >= maxNodes {
 				continue
 			}
 			if mn == nil {
 				mn = node(row.Node)
+			}
+			services[mn] = services[mn] || row.Node.Kind != Gateway
+			if mn.Node.Kind = row.Node.Kind; services[mn] {
+				mn.Node = mn.Node.Identity()
 			}
 			mn.Spans += row.Spans
 			mn.Instances = addName(mn.Instances, row.Instance)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 )
 
@@ -18,12 +19,15 @@ type Label uint32
 const MaxName = 256
 
 // Names gives nodes and labels their numbers. Reading a number's name takes no lock. It is safe for concurrent use and
-// bounded: what exceeds the limit on nodes is gathered in one node per environment and kind, called "(other)".
+// bounded, as far as the number of environments is: what exceeds the limit on nodes is gathered in one node per
+// environment and kind, called "(other)".
 type Names struct {
-	mu       sync.Mutex
-	nodes    map[Node]NodeRef
-	limit    int
-	overflow atomic.Int64
+	mu        sync.Mutex
+	nodes     map[Node]NodeRef
+	unheld    map[NodeRef]int64 // since when nothing holds a node's number, by Sweep's clock
+	freeNodes []NodeRef
+	limit     int
+	overflow  atomic.Int64
 
 	nodeTable  table[Node]
 	labelTable table[string]
@@ -32,30 +36,61 @@ type Names struct {
 
 // NewNames returns an empty Names for at most limit nodes.
 func NewNames(limit int) *Names {
-	n := &Names{nodes: map[Node]NodeRef{}, limit: limit}
+	n := &Names{nodes: map[Node]NodeRef{}, unheld: map[NodeRef]int64{}, limit: limit}
 	n.nodeTable.add(Node{})
 	n.labelTable.add("")
 	return n
 }
 
-// Node returns the number of a node, the same for equal nodes.
+// Node returns the number of a node, the same for equal nodes as long as something holds it, see Sweep.
 func (n *Names) Node(node Node) NodeRef {
 	node.Env, node.Namespace, node.Name = CleanName(node.Env), CleanName(node.Namespace), CleanName(node.Name)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if ref, ok := n.nodes[node]; ok {
+		delete(n.unheld, ref)
 		return ref
 	}
 	if len(n.nodes) >= n.limit {
 		n.overflow.Add(1)
-		node = Node{Kind: node.Kind, Name: Other}
+		node = Node{Env: node.Env, Kind: node.Kind, Name: Other}
 		if ref, ok := n.nodes[node]; ok {
+			delete(n.unheld, ref)
 			return ref
 		}
 	}
-	ref := NodeRef(n.nodeTable.add(node))
+	var ref NodeRef
+	if k := len(n.freeNodes); k > 0 {
+		ref, n.freeNodes = n.freeNodes[k-1], n.freeNodes[:k-1]
+		n.nodeTable.set(uint32(ref), node)
+	} else {
+		ref = NodeRef(n.nodeTable.add(node))
+	}
 	n.nodes[node] = ref
 	return ref
+}
+
+// Sweep lets the numbers of nodes be given again that nothing has held for idle, and returns them. held are the numbers
+// that are held now, now is a clock that only goes on, in nanoseconds. Who got a number from Node holds it from then on,
+// also when held does not say so yet: idle is longer than anything takes to be found by the caller.
+func (n *Names) Sweep(held map[NodeRef]bool, now int64, idle time.Duration) (freed []NodeRef) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for node, ref := range n.nodes {
+		since, known := n.unheld[ref]
+		switch {
+		case held[ref]:
+			delete(n.unheld, ref)
+		case !known:
+			n.unheld[ref] = now
+		case now-since >= int64(idle):
+			delete(n.unheld, ref)
+			delete(n.nodes, node)
+			n.freeNodes = append(n.freeNodes, ref)
+			freed = append(freed, ref)
+		}
+	}
+	return freed
 }
 
 // LookupNode returns what a number stands for.

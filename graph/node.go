@@ -130,6 +130,15 @@ func (n Node) ID() string {
 	}
 }
 
+// Identity returns the node as edges have it. Whether a service is a gateway is found out with time and by its
+// processes, so it is no part of who it is: only the rows of processes and the nodes of a map say Gateway.
+func (n Node) Identity() Node {
+	if n.Kind == Gateway {
+		n.Kind = Service
+	}
+	return n
+}
+
 // DatabaseName joins the parts of a database's name; parts that are not known are left out with their separator.
 func DatabaseName(system, namespace, host string) string {
 	var b strings.Builder

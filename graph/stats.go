@@ -143,7 +143,8 @@ type DetailRow struct {
 	Detail Detail
 }
 
-// NodeRow is a process of a service in a window: what its resource says, whether or not anything calls it.
+// NodeRow is a process of a service in a window: what its resource says, whether or not anything calls it. The kind of
+// its node is Gateway for a proxy's process; its Identity is what edges refer to.
 type NodeRow struct {
 	Node              Node
 	Instance, Version string

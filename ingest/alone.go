@@ -32,9 +32,13 @@ var aloneNames = [numAlone]string{
 // alone lets h count by itself.
 func (p *pairer) alone(s *shard, h *half, b *batch) {
 	h.flags |= waited
+	if h.proxied() {
+		p.aloneProxy(s, h, b)
+	}
 	switch {
 	case h.outgoing():
 		p.aloneOut(s, h, b)
+		p.proxyTimes(s, h, b)
 	case h.serving():
 		p.aloneIn(s, h, b)
 	}
@@ -81,7 +85,7 @@ func (h *half) whyAlone(pe *peer) aloneReason {
 		return aloneRefused
 	case f == graph.Timeout:
 		return aloneTimeout
-	case h.out.missing:
+	case h.out.silent:
 		return aloneSilent
 	}
 	return aloneExternal
@@ -109,8 +113,8 @@ func (p *pairer) aloneIn(s *shard, h *half, b *batch) {
 
 // answered reports whether a callee's half came for h.
 func (p *pairer) answered(s *shard, h *half) (answered bool) {
-	s.children(h, h.id, func(c *half) bool {
-		answered = callee(h, c)
+	p.below(s, h, func(c *half) bool {
+		answered = p.callee(h, c)
 		return !answered
 	})
 	return answered

@@ -16,7 +16,7 @@ type half struct {
 	flags                halfFlags
 	kind                 graph.SpanKind
 	protocol             graph.Protocol
-	role                 messagingRole
+	role                 role
 	verdict              verdict
 	resend               uint8 // how many attempts the span says were made before it
 
@@ -64,8 +64,9 @@ type outFact struct {
 	errors   uint8
 	cause    graph.Cause
 	flags    uint8 // retry, resolved
-	missing  bool
-	answered bool // the target is the service that answered
+	silent   bool  // the target is a service, and its half is not there
+	missing  bool  // and it should be
+	answered bool  // the target is the service that answered
 }
 
 // inFact is what a callee's half has been counted as; source 0 is nothing.
@@ -87,6 +88,9 @@ func (h *half) lieWithin(parent *half) (not bool) {
 	}
 	return h.flags&outside != 0
 }
+
+// proxied reports whether the half is a proxy's.
+func (h *half) proxied() bool { return h.role == outward || h.role == homeward }
 
 func (h *half) outgoing() bool {
 	return h.kind == graph.SpanKindClient || h.kind == graph.SpanKindProducer

@@ -81,10 +81,11 @@ type Intake struct {
 	shift  uint      // leads from a hash to a shard
 	pool   sync.Pool // *scratch
 
-	tick     sync.Mutex // one Tick at a time; guards what follows
-	lastTick int64
-	analysis *analysis
-	waited   batch
+	tick      sync.Mutex // one Tick at a time; guards what follows
+	lastTick  int64
+	lastNodes int64 // when nodes were last swept
+	analysis  *analysis
+	waited    batch
 
 	count struct {
 		received, accepted atomic.Int64
@@ -128,11 +129,14 @@ const (
 	dropEvicted
 	dropLink
 	dropMessage
+	dropIgnored
+	dropThreshold // not the span: what it says of sampling
 	numDrops
 )
 
 var dropNames = [numDrops]string{
 	"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early", "link_limit", "message_limit",
+	"ignored", "malformed_threshold",
 }
 
 // NewIntake returns an Intake that puts calls into live.
@@ -164,6 +168,8 @@ type scratch struct {
 	raws   []rawRef
 	batch  batch
 	name   []byte
+	rates  []traceRate
+	envoy  bool // the scope, or the resource, says that its spans are a proxy's
 
 	order []int32 // the halves by shard
 	ends  [maxShards]int32
@@ -207,7 +213,7 @@ type rawRef struct {
 func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	sc := in.pool.Get().(*scratch)
 	defer in.pool.Put(sc)
-	sc.halves, sc.groups, sc.raws = sc.halves[:0], sc.groups[:0], sc.raws[:0]
+	sc.halves, sc.groups, sc.raws, sc.rates = sc.halves[:0], sc.groups[:0], sc.raws[:0], sc.rates[:0]
 	sc.batch.reset()
 	sc.batch.sampled = in.book.sampled.Load()
 
@@ -275,9 +281,11 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 			if err != nil {
 				return err
 			}
-			if _, _, err := otlpwire.Scope(scope); err != nil {
+			scopeName, _, err := otlpwire.Scope(scope)
+			if err != nil {
 				return err
 			}
+			sc.envoy = res.envoy || isEnvoy(string(scopeName))
 			spans := otlpwire.Spans(ss)
 			for {
 				b, ok := spans.Next()
@@ -302,6 +310,9 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 	}
 	return resources.Err()
 }
+
+// remoteFlags are the bits of a span's flags that say that its parent is remote, and that this is known.
+const remoteFlags = 0x300
 
 // read turns the decoded span into a half.
 func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {
@@ -375,27 +386,43 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 	if isAttempt := h.protocol == graph.ProtocolUnknown && sp.Has(otlpwire.RPCAttempts); isAttempt {
 		h.protocol = graph.GRPC
 	}
-	h.role = messagingRoleOf(sp, h.protocol)
-	h.verdict = judge(sp, h.protocol)
-	if w := weight(sp); w != 1 {
-		h.weight = whole(w, h.id)
+	if h.role = proxyRole(sp, sc.envoy); h.proxied() {
+		in.standIn(sc, h, res)
+	} else {
+		if h.protocol == graph.Messaging {
+			h.role = messagingRole(sp)
+		}
+		dir.sending(res.service)
 	}
+	h.verdict = judge(sp, h.protocol)
+	in.weigh(sc, h, res.service)
 	sc.name = operationName(sc.name[:0], sp, h.protocol)
 	if h.protocol == graph.GRPC {
 		sc.name = bytes.TrimPrefix(sc.name, attemptPrefix)
 	}
 	if len(sc.name) > 0 {
-		h.operation = dir.operation(res.service, sc.name, minute)
-	}
-	if h.outgoing() || h.role == processes || h.role == receives {
-		sc.name = peerKey(sc.name[:0], sp, h.protocol)
-		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
-			h.peer = p.id
-		} else if sp.NumLinks > 0 && h.role == processes {
-			h.peer = in.linked(sc)
+		o := dir.operationOf(res.service, sc.name, minute)
+		if h.operation = o.label; o.ignored {
+			in.leaveOut(sc, h)
 		}
 	}
-	if h.role == notMessaging {
+	if (h.outgoing() || h.role == processes || h.role == receives) && h.role != homeward {
+		sc.name = peerKey(sc.name[:0], sp, h.protocol)
+		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
+			if h.peer = p.id; p.ignored {
+				in.leaveOut(sc, h)
+			}
+		} else if sp.NumLinks > 0 && h.role == processes {
+			h.peer = in.linked(sc, res)
+		}
+	}
+	if p := res.service.policy.Load(); p != nil && p.ignored {
+		in.leaveOut(sc, h)
+	}
+	if h.role == leftOut {
+		return
+	}
+	if h.role == ordinary || h.proxied() {
 		annotate(h, sp, &sc.batch)
 		return
 	}
@@ -415,7 +442,7 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 }
 
 // linked finds the queue of a consumer that does not name it by the producer that it links to.
-func (in *Intake) linked(sc *scratch) uint32 {
+func (in *Intake) linked(sc *scratch, res *resource) uint32 {
 	for _, l := range sc.span.Links[:min(sc.span.NumLinks, otlpwire.MaxLinks)] {
 		r, ok := referenceOf(l)
 		if !ok {
@@ -425,7 +452,7 @@ func (in *Intake) linked(sc *scratch) uint32 {
 		sh.mu.Lock()
 		by, ok := sh.sender(r)
 		sh.mu.Unlock()
-		if p := in.pairer.dir.peers.at(by.peer); ok && p != nil && p.kind == peerQueue {
+		if p := in.pairer.dir.peers.at(by.peer); ok && p != nil && p.kind == peerQueue && p.node.Env == res.service.node.Env {
 			return by.peer
 		}
 	}
@@ -482,6 +509,11 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		if s.n+len(order) > limit {
 			dropped[dropEvicted] += in.pairer.evict(s, max(limit-limit/64-len(order), 0), b)
 		}
+		for _, r := range sc.rates {
+			if h := &sc.halves[r.half]; in.shardOf(h) == uint64(i) {
+				s.rates.put(h, r.weight)
+			}
+		}
 		s.touch(sc.halves, order)
 		for _, k := range order {
 			if !in.pairer.insert(s, &sc.halves[k], b) {
@@ -497,7 +529,9 @@ func (in *Intake) insert(sc *scratch, at int64) {
 		if last := latest(sc.halves[g.from:g.to]); last > 0 {
 			in.clocks.note(g.resource.instance, at-last, at)
 		}
-		in.live.ObserveNode(g.resource.process(), g.to-g.from, at)
+		if process, ok := in.pairer.dir.process(g.resource); ok {
+			in.live.ObserveNode(process, g.to-g.from, at)
+		}
 		g.resource.count(&g.tally)
 	}
 	in.settle(b)
@@ -564,6 +598,10 @@ func (in *Intake) Tick(now time.Time) {
 		in.lastTick = at
 		in.pairer.dir.sweep(uint32(at / int64(time.Minute)))
 	}
+	if at-in.lastNodes >= int64(nodeSweep) {
+		in.lastNodes = at
+		in.sweepNodes(at)
+	}
 }
 
 // Flush counts every half that is still waiting as it stands: for an orderly stop.
@@ -621,6 +659,9 @@ func (in *Intake) Counters() graph.Counters {
 	if n := in.pairer.dir.overflow.Load(); n > 0 {
 		c.Dropped["name_limit"] = n
 	}
+	if n := in.pairer.dir.externals.count(); n > 0 {
+		c.Dropped["external_limit"] = n
+	}
 	for i := range in.count.alone {
 		c.Unpaired[aloneNames[i]] = in.count.alone[i].Load()
 	}
@@ -668,7 +709,7 @@ func (in *Intake) Restore(now time.Time, state map[string][]byte) error {
 	in.pairer.started = now.UnixNano()
 	var errs []error
 	if data, ok := state[aliasesKey]; ok {
-		errs = append(errs, in.pairer.dir.aliases.load(in.live.Names(), data))
+		errs = append(errs, in.pairer.dir.aliases.load(in.live.Names(), in.pairer.dir.rules.Load(), data))
 	}
 	if data, ok := state[evidenceKey]; ok {
 		errs = append(errs, in.pairer.dir.loadEvidence(data, now))

@@ -34,6 +34,8 @@ type tspan struct {
 	links      [][2]byte
 	state      string
 	flags      uint32
+	resource   map[string]any // beside name, namespace, environment, instance and version, which "" leaves out
+	scope      string
 }
 
 const (
@@ -75,7 +77,9 @@ func each(t testing.TB, spans ...tspan) [][]byte {
 		if !ok {
 			namespace, name = "", s.service
 		}
-		rs.Resource().Attributes().PutStr("service.name", name)
+		if name != "" {
+			rs.Resource().Attributes().PutStr("service.name", name)
+		}
 		if namespace != "" {
 			rs.Resource().Attributes().PutStr("service.namespace", namespace)
 		}
@@ -84,7 +88,13 @@ func each(t testing.TB, spans ...tspan) [][]byte {
 		}
 		rs.Resource().Attributes().PutStr("service.instance.id", name+"-1")
 		rs.Resource().Attributes().PutStr("service.version", "1.0")
-		sp := rs.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		putAttributes(rs.Resource().Attributes(), s.resource)
+		rs.Resource().Attributes().RemoveIf(func(_ string, v pcommon.Value) bool {
+			return v.Type() == pcommon.ValueTypeStr && v.Str() == ""
+		})
+		ss := rs.ScopeSpans().AppendEmpty()
+		ss.Scope().SetName(s.scope)
+		sp := ss.Spans().AppendEmpty()
 		sp.SetTraceID([16]byte{1, 15: s.trace + 1})
 		sp.SetSpanID([8]byte{7: s.id})
 		if s.parent != 0 {
@@ -135,7 +145,7 @@ func feed(t testing.TB, in *Intake, now time.Time, bodies ...[]byte) {
 // sums returns what the open windows count, by "source → target protocol".
 func sums(live *graph.Live) map[string]*graph.EdgeStats {
 	out := map[string]*graph.EdgeStats{}
-	windows, _ := live.Windows(time.Unix(0, 0), epoch.Add(24*time.Hour), false)
+	windows, _ := live.Windows(time.Unix(0, 0), epoch.AddDate(1, 0, 0), false)
 	for _, w := range windows {
 		for i := range w.Edges {
 			e := &w.Edges[i]

@@ -177,8 +177,8 @@ func number(v otlpwire.Value) (int64, bool) {
 }
 
 var rpcStatusKeys = [...]otlpwire.Key{
-	otlpwire.RPCStatusCode, otlpwire.RPCResponseStatusCode, otlpwire.RPCGRPCStatusCode, otlpwire.GRPCStatusCode,
-	otlpwire.RPCConnectErrorCode,
+	otlpwire.RPCStatusCode, otlpwire.RPCResponseStatusCode, otlpwire.RPCGRPCStatusCode, otlpwire.RPCConnectErrorCode,
+	otlpwire.GRPCStatusCode,
 }
 
 var grpcCodes = [...]string{
@@ -213,5 +213,21 @@ func rpcStatus(sp *otlpwire.Span) (name string, ok bool) {
 			return "CANCELLED", true
 		}
 	}
-	return "", false
+	return jsonRPCStatus(sp)
+}
+
+// jsonRPCStatus returns the gRPC status that says what a JSON-RPC error code does; a code of the application's own says
+// no more than that the call failed. Source: JSON-RPC 2.0, section 5.1.
+func jsonRPCStatus(sp *otlpwire.Span) (name string, ok bool) {
+	v := sp.Get(otlpwire.RPCJSONErrorCode)
+	code, ok := real(v)
+	switch {
+	case !ok || code == 0:
+		return "", false
+	case code == -32601:
+		return "UNIMPLEMENTED", true
+	case code == -32600 || code == -32602 || code == -32700:
+		return "INVALID_ARGUMENT", true
+	}
+	return "UNKNOWN", true
 }

@@ -6,9 +6,14 @@ import (
 	"faultline/graph"
 )
 
-// callee reports whether c, a child of the outgoing half h, is its other half: a server span, or whatever another service
-// did in its name.
-func callee(h, c *half) bool { return c.serving() || c.node != h.node && !c.outgoing() }
+// callee reports whether c, below the outgoing half h, is its other half: a server span, or whatever another service
+// did in its name. A proxy may tell of both sides of a call in one span, that of a client.
+func callee(h, c *half) bool {
+	return c.serving() || c.node != h.node && (!c.outgoing() || c.role == outward)
+}
+
+// callee is the same for halves that may be of different environments, between which there are no calls.
+func (p *pairer) callee(h, c *half) bool { return callee(h, c) && !p.dir.foreign(h.node, c.node) }
 
 // batch gathers what happens while a shard is locked, to be acted on after it is not.
 type batch struct {
@@ -110,7 +115,7 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 			if parent.flags&doubted != 0 {
 				p.carriedOut(parent, h, was, b)
 			}
-		} else if parent.role == receives {
+		} else if parent.role == receives || parent.kind == graph.SpanKindServer && (h.role == processes || parent.in.source == 0) {
 			p.incoming(s, parent, b)
 		}
 		if h.outgoing() {
@@ -129,6 +134,12 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 			p.incoming(s, c, b)
 			return true
 		})
+	}
+	if s.proxies > 0 {
+		p.restate(s, h, b)
+	}
+	if len(s.rates.m) > 0 {
+		p.inherit(s, h, b)
 	}
 }
 
@@ -165,6 +176,12 @@ func (p *pairer) found(s *shard, h, c *half, b *batch, depth int) {
 // incoming counts h as the callee's half, or counts it otherwise than before.
 func (p *pairer) incoming(s *shard, h *half, b *batch) {
 	fact := p.deriveIn(s, h)
+	if fact.call && h.kind == graph.SpanKindServer && s.pushed(h) {
+		fact = inFact{}
+	}
+	if p.dir.hidden(fact.source) || p.dir.hidden(h.node) {
+		fact = inFact{}
+	}
 	if fact == h.in {
 		return
 	}
@@ -193,9 +210,19 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 			return inFact{source: ref, protocol: graph.Messaging, call: true}
 		}
 	}
-	if h.parent == 0 {
+	top := h
+	if s.proxies > 0 {
+		if h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
+			return none
+		}
+		if h.outgoing() {
+			return p.gatewayIn(s, h)
+		}
+		top = p.outermost(s, h)
+	}
+	if top.parent == 0 {
 		if h.kind == graph.SpanKindServer {
-			if c := s.parentOf(h); c != nil {
+			if c := s.parentOf(top); c != nil && !p.dir.foreign(c.node, h.node) {
 				return inFact{source: c.node, protocol: either(c.protocol, h.protocol)}
 			}
 			return inFact{source: p.dir.byRef(h.node).user, protocol: h.protocol, call: true, flags: s.attemptOf(h)}
@@ -205,6 +232,9 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 	above := s.parentOf(h)
 	if above != nil && above.outgoing() {
 		h.lieWithin(above)
+	}
+	if top != h {
+		above = s.parentOf(top)
 	}
 	for range maxWalk {
 		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node || h.flags&remote != 0 {
@@ -228,9 +258,12 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		}
 		return inFact{source: p.dir.byRef(h.node).unknown, protocol: h.protocol, call: true, missing: true, flags: s.attemptOf(h)}
 	}
+	if p.dir.foreign(above.node, h.node) {
+		return inFact{source: p.dir.byRef(h.node).unknown, protocol: h.protocol, call: h.serving()}
+	}
 	if above.outgoing() {
 		switch {
-		case !callee(above, h):
+		case above.role == leftOut, !p.callee(above, h):
 			return none
 		case above.role == sends && h.serving():
 			if pe := p.dir.peers.at(above.peer); pe != nil && pe.kind == peerQueue {
@@ -242,8 +275,8 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		}
 		return inFact{source: above.node, protocol: either(above.protocol, h.protocol)}
 	}
-	if above.node != h.node || h.kind == graph.SpanKindServer && h.flags&remote != 0 {
-		return inFact{source: above.node, protocol: h.protocol, call: true, missing: true, flags: s.attemptOf(h)}
+	if above.node != h.node || h.kind == graph.SpanKindServer && h.flags&remote != 0 && !above.proxied() {
+		return inFact{source: above.node, protocol: h.protocol, call: true, missing: !above.proxied(), flags: s.attemptOf(h)}
 	}
 	return none
 }
@@ -258,6 +291,9 @@ func either(a, b graph.Protocol) graph.Protocol {
 // outgoing counts h as the caller's half, or counts it otherwise than before.
 func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	fact := p.deriveOut(s, h)
+	if p.dir.hidden(fact.target) || p.dir.hidden(h.node) {
+		fact = outFact{}
+	}
 	if fact == h.out {
 		return
 	}
@@ -278,7 +314,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	none := outFact{}
 	pe := p.dir.peers.at(h.peer)
-	if h.role == settles || h.role == receives {
+	if h.role == settles || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
 		return none
 	}
 	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: uint8(h.flags & attempt)}
@@ -298,7 +334,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	wrapped, callees := false, 0
 	consider := func(c *half) bool {
 		switch {
-		case callee(h, c):
+		case p.callee(h, c):
 			callees++
 			if first == nil || c.start < first.start || c.start == first.start && c.id < first.id {
 				first = c
@@ -308,7 +344,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		}
 		return true
 	}
-	s.children(h, h.id, consider)
+	p.below(s, h, consider)
 	for slot := s.buckets[key(h.traceLo, h.id)&s.mask].span; slot != 0; {
 		c := s.at(slot)
 		slot = c.nextSame
@@ -316,11 +352,14 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 			consider(c)
 		}
 	}
+	if first != nil && first.role == leftOut {
+		return none
+	}
 	if first != nil {
 		made, failures, unseen := 0, 0, 0
 		worst := first // the first that failed
 		count := func(c *half) bool {
-			if callee(h, c) && c.node == first.node {
+			if p.callee(h, c) && c.node == first.node {
 				made++
 				unseen = max(unseen, int(c.resend))
 				if c.verdict.outcome == graph.Error {
@@ -334,7 +373,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		if callees == 1 {
 			count(first)
 		} else {
-			s.children(h, h.id, count)
+			p.below(s, h, count)
 		}
 		// The callee may have seen that others were made before it that never came.
 		if unseen -= made - 1; unseen < 0 || h.resend > 0 || h.flags&retry != 0 {
@@ -358,7 +397,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		}
 		fact.target, fact.answered = first.node, true
 		fact.protocol = either(h.protocol, first.protocol)
-		if h.out.target != first.node && pe != nil {
+		if (h.out.target != first.node || h.out.silent) && pe != nil {
 			pe.paired.Add(1)
 			if pe.alias != nil && first.node != h.node {
 				pe.alias.learn(first.node, 1)
@@ -370,12 +409,12 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	// and where none did, what says more: the call to a database rather than the request that carries it, an attempt
 	// rather than the wrapper around all of them.
 	if above := s.parentOf(h); above != nil && above.outgoing() && above.node == h.node {
-		if ape := p.dir.peers.at(above.peer); ape != nil && (ape.kind == peerDB || ape.kind == peerQueue) {
+		if ape := p.dir.peers.at(above.peer); ape != nil && ape.kind.telling() {
 			return none
 		}
 	}
-	if pe != nil && pe.kind == peerDB {
-		fact.target, fact.missing = p.dir.fallback(pe)
+	if pe != nil && pe.kind.telling() {
+		fact.target, _ = p.dir.fallback(pe)
 		return fact
 	}
 	if wrapped {
@@ -387,7 +426,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		}
 		fact.target = p.dir.byRef(h.node).unknown
 		if beside := s.answeredBeside(h); beside != nil {
-			fact.target, fact.protocol, fact.missing = beside.out.target, beside.out.protocol, !h.guarded()
+			fact.target, fact.protocol, fact.silent, fact.missing = beside.out.target, beside.out.protocol, true, !h.guarded()
 		}
 		return fact
 	}
@@ -397,12 +436,13 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.flags&waited == 0 && h.out.target == 0 && !pe.external() && (pe.alias == nil || pe.alias.sure.Load() == 0) {
 		return none
 	}
-	if h.out.target != 0 {
-		fact.target, fact.protocol, fact.missing, fact.answered = h.out.target, h.out.protocol, h.out.missing, h.out.answered
+	if h.out.target != 0 && !(s.proxies > 0 && p.proxyOnly(h.out.target)) {
+		fact.target, fact.protocol = h.out.target, h.out.protocol
+		fact.silent, fact.missing, fact.answered = h.out.silent, h.out.missing, h.out.answered
 		return fact
 	}
-	fact.target, fact.missing = p.dir.fallback(pe)
-	fact.missing = fact.missing && !h.guarded()
+	fact.target, fact.silent = p.dir.fallback(pe)
+	fact.missing = fact.silent && !h.guarded() && !p.dir.sampledOut(fact.target, h.weight)
 	return fact
 }
 

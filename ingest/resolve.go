@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,18 +19,19 @@ var (
 	dbSystemKeys      = []otlpwire.Key{otlpwire.DBSystemName, otlpwire.DBSystem}
 	dbNamespaceKeys   = []otlpwire.Key{otlpwire.DBNamespace, otlpwire.DBName, otlpwire.DBRedisIndex, otlpwire.DBCassandraKeyspace, otlpwire.DBElasticsearchCluster}
 	dbOperationKeys   = []otlpwire.Key{otlpwire.DBOperationName, otlpwire.DBOperation}
-	dbCollectionKeys  = []otlpwire.Key{otlpwire.DBCollectionName, otlpwire.DBSQLTable, otlpwire.DBMongoCollection}
+	dbCollectionKeys  = []otlpwire.Key{otlpwire.DBCollectionName, otlpwire.DBSQLTable, otlpwire.DBMongoCollection, otlpwire.DBCassandraTable, otlpwire.DBCosmosContainer}
 	destinationKeys   = []otlpwire.Key{otlpwire.MessagingDestinationTemplate, otlpwire.MessagingDestinationName, otlpwire.MessagingDestination}
-	messagingOpKeys   = []otlpwire.Key{otlpwire.MessagingOperationType, otlpwire.MessagingOperation}
+	messagingOpKeys   = []otlpwire.Key{otlpwire.MessagingOperationType, otlpwire.MessagingOperation, otlpwire.MessagingOperationName}
 	declaredPeerKeys  = []otlpwire.Key{otlpwire.ServicePeerName, otlpwire.PeerService}
 	peerHostKeys      = []otlpwire.Key{otlpwire.ServerAddress, otlpwire.NetPeerName, otlpwire.HTTPHost, otlpwire.NetSockPeerName}
 	peerPortKeys      = []otlpwire.Key{otlpwire.ServerPort, otlpwire.NetPeerPort}
 	peerURLKeys       = []otlpwire.Key{otlpwire.URLFull, otlpwire.HTTPURL}
-	peerAddressKeys   = []otlpwire.Key{otlpwire.NetworkPeerAddress, otlpwire.NetSockPeerAddr, otlpwire.NetPeerIP, otlpwire.PeerAddress, otlpwire.UpstreamAddress}
+	peerAddressKeys   = []otlpwire.Key{otlpwire.NetworkPeerAddress, otlpwire.NetSockPeerAddr, otlpwire.NetPeerIP, otlpwire.UpstreamAddress, otlpwire.PeerAddress}
 	upstreamKeys      = []otlpwire.Key{otlpwire.UpstreamClusterName, otlpwire.UpstreamCluster}
+	genAIKeys         = []otlpwire.Key{otlpwire.GenAIProviderName, otlpwire.GenAISystem}
 	messagingSendOps  = []string{"send", "publish", "create"}
 	messagingPollOps  = []string{"receive", "poll"}
-	messagingQuietOps = []string{"settle", "ack", "nack", "heartbeat", "commit"}
+	messagingQuietOps = []string{"settle", "ack", "nack", "reject", "heartbeat", "commit"}
 )
 
 // dbSystems are the systems whose names changed, old to new.
@@ -69,23 +71,35 @@ func protocolOf(sp *otlpwire.Span) graph.Protocol {
 		sp.Has(otlpwire.HTTPResponseStatusCode) || sp.Has(otlpwire.HTTPStatusCode) {
 		return graph.HTTP
 	}
+	// Functions and models are called over some protocol that such a span does not name.
+	if sp.Has(otlpwire.FaaSInvokedName) || len(sp.Text(genAIKeys...)) > 0 {
+		return graph.RPC
+	}
+	if string(sp.Text(otlpwire.FaaSTrigger)) == "http" {
+		return graph.HTTP
+	}
 	return graph.ProtocolUnknown
 }
 
 // operationName appends the name of what a span does, low in cardinality: never a raw path or query.
 func operationName(b []byte, sp *otlpwire.Span, protocol graph.Protocol) []byte {
+	if op := sp.Text(otlpwire.GenAIOperationName); len(op) > 0 {
+		return join(b, op, ' ', sp.Text(otlpwire.GenAIRequestModel))
+	}
 	switch protocol {
 	case graph.HTTP:
 		method := sp.Text(methodKeys...)
 		if route := sp.Text(routeKeys...); len(route) > 0 {
 			return join(b, method, ' ', route)
 		}
-		// A span's name is trusted when it looks like a template: a method, a path, and no digits that may be ids.
-		if m, path, ok := bytes.Cut(sp.Name, []byte{' '}); ok && bytes.Equal(m, method) && len(path) > 0 && path[0] == '/' && !hasDigit(path) {
+		m, path, _ := bytes.Cut(sp.Name, []byte{' '})
+		switch {
+		case bytes.Equal(m, method) && isTemplate(path):
 			return append(b, sp.Name...)
-		}
-		if len(method) > 0 {
+		case len(method) > 0:
 			return append(b, method...)
+		case bytes.IndexByte(sp.Name, '/') >= 0 && !isTemplate(path):
+			return append(b, "HTTP"...) // the name may be a raw path
 		}
 	case graph.GRPC, graph.RPC:
 		method := sp.Text(otlpwire.RPCMethod)
@@ -95,6 +109,9 @@ func operationName(b []byte, sp *otlpwire.Span, protocol graph.Protocol) []byte 
 		if service := sp.Text(otlpwire.RPCService); len(service) > 0 || len(method) > 0 {
 			return join(b, service, '/', method)
 		}
+		if name := sp.Text(otlpwire.FaaSInvokedName); len(name) > 0 {
+			return append(b, name...)
+		}
 	case graph.DB:
 		if s := sp.Text(otlpwire.DBQuerySummary); len(s) > 0 {
 			return append(b, s...)
@@ -103,13 +120,31 @@ func operationName(b []byte, sp *otlpwire.Span, protocol graph.Protocol) []byte 
 		if len(operation) > 0 || len(collection) > 0 {
 			return join(b, operation, ' ', collection)
 		}
-		return append(b, sp.Text(dbSystemKeys...)...)
+		return append(b, dbSystem(sp)...)
 	case graph.Messaging:
 		if op := sp.Text(messagingOpKeys...); len(op) > 0 {
 			return join(b, op, ' ', destination(sp))
 		}
 	}
 	return append(b, sp.Name...)
+}
+
+// isTemplate tells a path with a place for a value, as routers write it, from one that holds the value itself.
+func isTemplate(path []byte) bool {
+	if len(path) == 0 || path[0] != '/' {
+		return false
+	}
+	open := bytes.IndexByte(path, '{')
+	return open >= 0 && bytes.IndexByte(path[open:], '}') > 0 || bytes.Contains(path, []byte("/:")) || bytes.Contains(path, []byte("/*"))
+}
+
+// dbSystem returns the database system under its present name.
+func dbSystem(sp *otlpwire.Span) string {
+	system := sp.Text(dbSystemKeys...)
+	if renamed, ok := dbSystems[string(system)]; ok {
+		return renamed
+	}
+	return string(system)
 }
 
 func join(b, left []byte, separator byte, right []byte) []byte {
@@ -120,39 +155,34 @@ func join(b, left []byte, separator byte, right []byte) []byte {
 	return append(b, right...)
 }
 
-func hasDigit(b []byte) bool {
-	for _, c := range b {
-		if c >= '0' && c <= '9' {
-			return true
-		}
-	}
-	return false
-}
+// temporary is the name that destinations made for one conversation share.
+var temporary = []byte("(temporary)")
 
 func destination(sp *otlpwire.Span) []byte {
 	for _, k := range [...]otlpwire.Key{otlpwire.MessagingDestinationTemporary, otlpwire.MessagingDestinationAnonymous} {
-		if v := sp.Get(k); v.Type == otlpwire.Bool && v.Num == 1 {
-			return []byte("(temporary)")
+		if v := sp.Get(k); v.Num == 1 || string(v.Text) == "true" {
+			return temporary
 		}
 	}
 	return sp.Text(destinationKeys...)
 }
 
-// messagingRole tells what a messaging span does, by its operation and, without one, by its kind.
-type messagingRole uint8
+// role is what a span does that is more than one side of a call.
+type role uint8
 
 const (
-	notMessaging messagingRole = iota
+	ordinary role = iota
 	sends
 	receives // polls
 	processes
 	settles
+	leftOut  // ignored by the rules
+	outward  // a proxy's, for what comes in from others or goes out to them
+	homeward // a proxy's, for what it hands to the service that it stands beside
 )
 
-func messagingRoleOf(sp *otlpwire.Span, protocol graph.Protocol) messagingRole {
-	if protocol != graph.Messaging {
-		return notMessaging
-	}
+// messagingRole tells what a span of a messaging system does, by its operation and, without one, by its kind.
+func messagingRole(sp *otlpwire.Span) role {
 	op := sp.Text(messagingOpKeys...)
 	in := func(ops []string) bool {
 		return slices.ContainsFunc(ops, func(o string) bool { return o == string(op) })
@@ -169,7 +199,7 @@ func messagingRoleOf(sp *otlpwire.Span, protocol graph.Protocol) messagingRole {
 	case sp.Kind == uint8(graph.SpanKindProducer), sp.Kind == uint8(graph.SpanKindClient):
 		return sends
 	}
-	return notMessaging
+	return ordinary
 }
 
 // peerKey appends what distinguishes a span's peer: the texts of the attributes that name it.
@@ -193,6 +223,13 @@ func peerKey(b []byte, sp *otlpwire.Span, protocol graph.Protocol) []byte {
 		return b
 	}
 	put(sp.Text(declaredPeerKeys...))
+	put(sp.Text(otlpwire.ServicePeerNamespace))
+	put(sp.Text(genAIKeys...))
+	if name := sp.Text(otlpwire.FaaSInvokedName); len(name) > 0 {
+		put(name)
+		put(sp.Text(otlpwire.FaaSInvokedProvider))
+		put(sp.Text(otlpwire.FaaSInvokedRegion))
+	}
 	host := sp.Text(peerHostKeys...)
 	put(host)
 	for _, k := range peerPortKeys {
@@ -275,13 +312,12 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 		host = text(peerAddressKeys...)
 	}
 	host, port = splitPort(host, port)
+	set := d.rules.Load()
+	p.ignored = host != "" && set.IgnoresHost(s.node, strings.ToLower(host))
 	switch protocol {
 	case graph.DB:
 		p.kind = peerDB
-		system := text(dbSystemKeys...)
-		if renamed, ok := dbSystems[system]; ok {
-			system = renamed
-		}
+		system := graph.CleanName(dbSystem(sp))
 		namespace := text(dbNamespaceKeys...)
 		if v := sp.Get(otlpwire.DBRedisIndex); namespace == "" && v.Type == otlpwire.Int {
 			namespace = strconv.FormatInt(v.Num, 10)
@@ -304,26 +340,43 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 		}
 		return p
 	}
-	declared := text(declaredPeerKeys...)
+	if provider := text(genAIKeys...); provider != "" {
+		p.kind = peerModel
+		p.node.Kind, p.node.Name = graph.External, provider
+		return p
+	}
 	p.host = strings.ToLower(host)
-	switch {
+	switch declared, function := text(declaredPeerKeys...), text(otlpwire.FaaSInvokedName); {
 	case declared != "":
-		p.kind, p.declared, p.self = peerHost, true, declared == s.node.Name
-		p.node.Kind, p.node.Name = graph.External, declared
-		if p.host == "" {
-			p.host = declared
-		}
+		namespace := text(otlpwire.ServicePeerNamespace)
+		p.kind, p.declared, p.namespace = peerHost, declared, namespace
+		p.self = declared == s.node.Name && (namespace == "" || namespace == s.node.Namespace)
+		p.node.Kind, p.node.Name = graph.External, joined(namespace, declared)
+	case function != "":
+		// The address is that of the provider's front door, the same for all functions.
+		p.kind, p.declared, p.host = peerHost, function, ""
+		p.node.Kind, p.node.Name = graph.External, joined(text(otlpwire.FaaSInvokedProvider), text(otlpwire.FaaSInvokedRegion), function)
+		port = ""
 	case host != "":
 		p.kind = peerHost
 		p.node.Kind, p.node.Name = graph.External, external(host, port)
-	}
-	if address := p.host; address != "" {
-		if port != "" {
-			address += ":" + port
+		if name, ok := set.External(p.host); ok {
+			p.node.Name = name
 		}
+	}
+	address := cmp.Or(p.host, p.node.Name)
+	if address != "" && port != "" {
+		address += ":" + port
+	}
+	if address != "" {
 		p.alias = d.aliases.get(aliasKey{s.node.Env, s.node.Namespace, address})
 	}
 	return p
+}
+
+// joined joins the parts of a name that are known.
+func joined(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "/")
 }
 
 // splitPort takes a port off a host that carries one. IPv6 addresses keep their colons.
@@ -361,31 +414,39 @@ func (d *directory) fallback(p *peer) (ref graph.NodeRef, missing bool) {
 	}
 	if p.kind == peerHost {
 		if s := d.serviceOf(p); s != nil {
+			s.called.Store(true)
 			return s.ref, true
 		}
 	}
 	if ref := p.ref.Load(); ref != 0 {
 		return graph.NodeRef(ref), false
 	}
-	ref = d.names.Node(p.node)
+	node := p.node
+	if node.Kind == graph.External {
+		node.Name = d.externals.admit(node.Env, node.Name)
+	}
+	ref = d.names.Node(node)
 	p.ref.Store(uint32(ref))
 	return ref, false
 }
 
-// serviceOf finds the one service that a declared name, or a Kubernetes name of the form name, name.namespace or
-// name.namespace.svc[.zone], stands for.
+// serviceOf finds the one service that a declared name, the IP of one of its pods, or a Kubernetes name of the form name,
+// name.namespace or name.namespace.svc[.zone], stands for.
 func (d *directory) serviceOf(p *peer) *service {
-	env := p.service.node.Env
-	if p.declared {
-		return d.named(env, "", p.node.Name)
+	from := p.service
+	if p.declared != "" {
+		return d.named(from, p.namespace, p.declared)
+	}
+	if s := d.at(from.node.Env, p.host); s != nil {
+		return s
 	}
 	name, rest, dotted := strings.Cut(p.host, ".")
 	if !dotted {
-		return d.named(env, "", name)
+		return d.named(from, "", name)
 	}
 	namespace, zone, _ := strings.Cut(rest, ".")
-	if zone == "" && dotted || zone == "svc" || strings.HasPrefix(zone, "svc.") {
-		return d.named(env, namespace, name)
+	if zone == "" || zone == "svc" || strings.HasPrefix(zone, "svc.") {
+		return d.named(from, namespace, name)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	"faultline/graph"
 	"faultline/ingest/otlpwire"
+	"faultline/internal/rules"
 )
 
 // Limits of names. What exceeds them is gathered in "(other)".
@@ -17,7 +19,7 @@ const (
 	maxResources  = 50_000 // distinct resources, that is processes, that are remembered
 	maxOperations = 1_000  // per service
 	maxPeers      = 4_000  // distinct peers per service
-	nameIdle      = 40 * time.Minute
+	maxEnvs       = 100    // environments
 )
 
 // service is one service of one environment, and the names that its spans use.
@@ -25,6 +27,14 @@ type service struct {
 	ref           graph.NodeRef
 	node          graph.Node
 	user, unknown graph.NodeRef // who calls it when no span says: of its environment
+
+	policy     atomic.Pointer[policy]  // nil where the rules say nothing of it
+	used       atomic.Uint32           // minute of the last use
+	called     atomic.Bool             // since the last sweep, by its name alone
+	meanWeight atomic.Int32            // of the spans that it served lately, in units of 1/servedScale
+	sends      atomic.Bool             // spans of its own, not a proxy's
+	proxy      atomic.Pointer[proxied] // what is known of proxies of this name
+	spaces     []string                // the k8s.namespace.name of its processes; the directory's mu guards it
 
 	mu         sync.RWMutex
 	operations map[string]*operation
@@ -34,9 +44,10 @@ type service struct {
 }
 
 type operation struct {
-	label graph.Label
-	entry atomic.Uint32 // the label of the service and the operation together; 0 until it is asked for
-	used  atomic.Uint32 // minute of the last use
+	label   graph.Label
+	entry   atomic.Uint32 // the label of the service and the operation together; 0 until it is asked for
+	used    atomic.Uint32 // minute of the last use
+	ignored bool          // by the rules
 }
 
 // resource is one process: what the bytes of its Resource message say.
@@ -50,6 +61,15 @@ type resource struct {
 	sdk      string // its language and version
 	language string
 	lacks    lack
+	places   []placeKey
+	envoy    bool                    // a proxy, by its name
+	proxy    atomic.Pointer[proxied] // that of the first span of a proxy that came from it
+
+	identities struct { // of the proxies whose spans came from it
+		sync.RWMutex
+		m map[string]*proxied
+	}
+
 	spans    atomic.Int64
 	used     atomic.Uint32 // minute of the last use
 	lastSeen atomic.Int64  // nanoseconds
@@ -64,18 +84,28 @@ type directory struct {
 	resources map[uint64]*resource
 	services  map[graph.Node]*service
 	byName    map[[2]string][]*service // environment, name → the services of that name in any namespace
-	refs      atomic.Pointer[[]atomic.Pointer[service]]
+	envs      map[string]int           // services of each environment
+	retired   []retired
+	places    map[placeKey][]*resource
+	// generation counts what may tell whom a proxy stands beside.
+	generation atomic.Int64
+	refs       atomic.Pointer[[]atomic.Pointer[service]]
 
-	peers    peerTable
-	aliases  aliasBook
-	slots    slotBook
-	overflow atomic.Int64
+	peers     peerTable
+	aliases   aliasBook
+	externals externals
+	slots     slotBook
+	overflow  atomic.Int64
+
+	rules atomic.Pointer[rules.Set]
+	hides atomic.Bool // the rules may ignore services
 }
 
 func newDirectory(names *graph.Names) *directory {
 	d := &directory{
 		names: names, seed: maphash.MakeSeed(), resources: map[uint64]*resource{},
 		services: map[graph.Node]*service{}, byName: map[[2]string][]*service{},
+		envs: map[string]int{}, places: map[placeKey][]*resource{},
 	}
 	d.peers.init()
 	d.aliases.m = map[aliasKey]*alias{}
@@ -91,16 +121,22 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 	if r != nil && bytes.Equal(r.raw, raw) {
 		if r.used.Load() != minute {
 			r.used.Store(minute)
+			r.service.used.Store(minute)
 		}
 		return r, nil
 	}
-	r, err := d.read(raw)
+	set := d.rules.Load()
+	r, err := d.read(raw, set)
 	if err != nil {
 		return nil, err
 	}
 	r.used.Store(minute)
+	r.service.used.Store(minute)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.rules.Load() != set {
+		return r, nil // the rules changed meanwhile: it is read by the new ones the next time
+	}
 	if have := d.resources[h]; have != nil {
 		if bytes.Equal(have.raw, raw) {
 			d.freeResource(r)
@@ -110,6 +146,8 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 	}
 	if len(d.resources) < maxResources {
 		d.resources[h] = r
+		d.place(r)
+		d.generation.Add(1)
 		return r, nil
 	}
 	// Beyond the limit processes are still told apart as services, but no longer as instances.
@@ -117,6 +155,13 @@ func (d *directory) resource(raw []byte, minute uint32) (*resource, error) {
 	d.freeResource(r)
 	r.instance, r.version, r.zone, r.host = 0, 0, 0, 0
 	return r, nil
+}
+
+func (d *directory) freeOperation(o *operation) {
+	d.names.FreeLabel(o.label)
+	if l := o.entry.Load(); l != 0 {
+		d.names.FreeLabel(graph.Label(l))
+	}
 }
 
 func (d *directory) freeResource(r *resource) {
@@ -127,9 +172,17 @@ func (d *directory) freeResource(r *resource) {
 	}
 }
 
-// process returns the resource as the live graph knows it.
-func (r *resource) process() graph.Process {
-	return graph.Process{Node: r.service.ref, Instance: r.instance, Version: r.version, Zone: r.zone, Host: r.host}
+// process returns the resource as the live graph knows it. A sidecar is no process of its service; and as long as it is
+// not known what a proxy stands beside, it is none at all.
+func (d *directory) process(r *resource) (graph.Process, bool) {
+	process := graph.Process{Node: r.service.ref, Instance: r.instance, Version: r.version, Zone: r.zone, Host: r.host}
+	if p := r.proxy.Load(); p != nil {
+		if s, settled := d.stands(p); !settled || s != p.own || s.sends.Load() {
+			return process, false
+		}
+		process.Node, process.Gateway = p.own.ref, p.lone()
+	}
+	return process, true
 }
 
 // The resource attributes that are read, in the order in which they count.
@@ -146,7 +199,7 @@ var (
 )
 
 // read resolves a resource by its attributes.
-func (d *directory) read(raw []byte) (*resource, error) {
+func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 	at := map[string]string{}
 	err := otlpwire.Attributes(raw, func(key []byte, v otlpwire.Value) {
 		if len(at) < 128 && len(key) <= 128 && len(v.Text) > 0 {
@@ -164,15 +217,20 @@ func (d *directory) read(raw []byte) (*resource, error) {
 		}
 		return ""
 	}
-	n := graph.Node{Kind: graph.Service, Env: first(envKeys), Namespace: at["service.namespace"], Name: at["service.name"]}
+	n := graph.Node{Kind: graph.Service, Env: d.environment(first(envKeys)), Namespace: at["service.namespace"], Name: at["service.name"]}
 	if n.Name == "" || strings.HasPrefix(n.Name, "unknown_service") {
 		if s := first(fallbackKeys); s != "" {
 			n.Name = s
 		} else if n.Name == "" {
-			n.Name = "unknown_service"
+			n.Name = "unknown_service" // what SDKs say, who add the name of the program
+			if exe := at["process.executable.name"]; exe != "" {
+				n.Name += ":" + exe
+			}
 		}
 	}
-	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at)}
+	envoy := isEnvoy(n.Name)
+	n.Namespace, n.Name = set.Service(n.Env, n.Namespace, n.Name)
+	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at), envoy: envoy}
 	for _, of := range [...]struct {
 		label *graph.Label
 		keys  []string
@@ -180,6 +238,14 @@ func (d *directory) read(raw []byte) (*resource, error) {
 		if s := first(of.keys); s != "" {
 			*of.label = d.names.NewLabel(s)
 		}
+	}
+	for _, k := range placeKeys {
+		if s := at[k]; s != "" {
+			r.places = append(r.places, placeKey{n.Env, s})
+		}
+	}
+	if space := at["k8s.namespace.name"]; space != "" {
+		d.live(r.service, space)
 	}
 	r.language = at["telemetry.sdk.language"]
 	r.sdk = strings.TrimSpace(r.language + " " + at["telemetry.sdk.version"])
@@ -206,8 +272,10 @@ func (d *directory) service(n graph.Node) *service {
 		unknown:    d.names.Node(graph.Node{Env: n.Env, Kind: graph.Unknown}),
 		operations: map[string]*operation{}, peers: map[string]*peer{},
 	}
+	s.policy.Store(policyOf(d.rules.Load(), n))
 	d.index(s)
 	d.services[n] = s
+	d.envs[n.Env]++
 	k := [2]string{n.Env, n.Name}
 	d.byName[k] = append(d.byName[k], s)
 	return s
@@ -229,22 +297,51 @@ func (d *directory) index(s *service) {
 	d.refs.Store(refs)
 }
 
-// byRef returns the service whose node has a number. It takes no lock.
-func (d *directory) byRef(ref graph.NodeRef) *service { return (*d.refs.Load())[ref].Load() }
+// byRef returns the service whose node has a number, nil when it is no service's. It takes no lock.
+func (d *directory) byRef(ref graph.NodeRef) *service {
+	if refs := *d.refs.Load(); int(ref) < len(refs) {
+		return refs[ref].Load()
+	}
+	return nil
+}
 
-// named returns the only service of an environment with that name, in the namespace if one is given.
-func (d *directory) named(env, namespace, name string) *service {
+// foreign reports whether two services are of different environments, between which no call is counted.
+func (d *directory) foreign(a, b graph.NodeRef) bool {
+	return a != b && d.byRef(a).unknown != d.byRef(b).unknown
+}
+
+// named returns the only service of from's environment that has a name and, if one is given, is of a namespace: that of
+// its service.namespace or of the cluster. Without one, of several the one of from's own namespace is meant. The rules
+// may rename it.
+func (d *directory) named(from *service, namespace, name string) *service {
+	namespace, name = d.rules.Load().Service(from.node.Env, namespace, name)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	all := d.byName[[2]string{from.node.Env, name}]
+	if namespace == "" {
+		if s := only(all, func(*service) bool { return true }); s != nil {
+			return s
+		}
+		return only(all, func(s *service) bool {
+			return s.node.Namespace == from.node.Namespace && slices.Equal(s.spaces, from.spaces)
+		})
+	}
+	if s := only(all, func(s *service) bool { return s.node.Namespace == namespace || slices.Contains(s.spaces, namespace) }); s != nil {
+		return s
+	}
+	return only(all, func(s *service) bool { return s.node.Namespace == "" && len(s.spaces) == 0 })
+}
+
+// only returns the one service that fits, nil when none or several do.
+func only(all []*service, fits func(*service) bool) *service {
 	var found *service
-	for _, s := range d.byName[[2]string{env, name}] {
-		if namespace != "" && s.node.Namespace != "" && s.node.Namespace != namespace {
-			continue
+	for _, s := range all {
+		if !s.elsewhere() && fits(s) {
+			if found != nil {
+				return nil
+			}
+			found = s
 		}
-		if found != nil {
-			return nil
-		}
-		found = s
 	}
 	return found
 }
@@ -291,7 +388,7 @@ func (d *directory) operationOf(s *service, name []byte, minute uint32) *operati
 				}
 				d.overflow.Add(1)
 			} else {
-				o = &operation{label: d.names.NewLabel(string(name))}
+				o = &operation{label: d.names.NewLabel(string(name)), ignored: d.rules.Load().IgnoresOperation(s.node, string(name))}
 				s.operations[string(name)] = o
 			}
 		}
@@ -303,42 +400,15 @@ func (d *directory) operationOf(s *service, name []byte, minute uint32) *operati
 	return o
 }
 
-// sweep forgets names that were not used for nameIdle, which is longer than anything refers to them.
-func (d *directory) sweep(minute uint32) {
-	idle := uint32(nameIdle / time.Minute)
-	old := func(used uint32) bool { return minute > used && minute-used > idle }
-	d.mu.Lock()
-	services := make([]*service, 0, len(d.services))
-	for _, s := range d.services {
-		services = append(services, s)
+// environment returns the environment that a process says it is of, or "(other)" when there are too many.
+func (d *directory) environment(env string) string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.envs[env] == 0 && len(d.envs) >= maxEnvs {
+		d.overflow.Add(1)
+		return graph.Other
 	}
-	for h, r := range d.resources {
-		if old(r.used.Load()) {
-			d.freeResource(r)
-			delete(d.resources, h)
-		}
-	}
-	d.mu.Unlock()
-	for _, s := range services {
-		s.mu.Lock()
-		for name, o := range s.operations {
-			if old(o.used.Load()) {
-				d.names.FreeLabel(o.label)
-				if l := o.entry.Load(); l != 0 {
-					d.names.FreeLabel(graph.Label(l))
-				}
-				delete(s.operations, name)
-			}
-		}
-		for key, p := range s.peers {
-			if old(p.used.Load()) {
-				d.peers.free(p)
-				delete(s.peers, key)
-			}
-		}
-		s.mu.Unlock()
-	}
-	d.aliases.sweep()
+	return env
 }
 
 // senders returns the services that sent spans, the most recent first, at most limit.

@@ -23,7 +23,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 			p.settleAttempt(s, h, b)
 		}
 		if h.out.answered && h.out.calls > 1 {
-			b.attemptsBelow(s, h)
+			p.attemptsBelow(s, h, b)
 		}
 		if h.flags&about != 0 {
 			s.children(h, h.id, func(c *half) bool {
@@ -192,10 +192,10 @@ func (p *pairer) carriedOut(first, c *half, was outFact, b *batch) {
 }
 
 // attemptsBelow emits the attempts that the library of h made under its one span, as their callee saw them.
-func (b *batch) attemptsBelow(s *shard, h *half) {
+func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
 	var below [maxSiblings]*half
 	n := 0
-	s.children(h, h.id, func(c *half) bool {
+	p.below(s, h, func(c *half) bool {
 		if c.serving() && c.node == h.out.target {
 			below[n] = c
 			n++

@@ -42,6 +42,9 @@ type shard struct {
 	delivered memory[delivery]
 	forgotten int64
 
+	rates   rates
+	proxies int // halves of proxies: none, and there is nothing to look through
+
 	touched uint32 // what touch read, so that it is not left out
 
 	queue queue // all halves, by arrival
@@ -134,6 +137,9 @@ func (s *shard) link(slot uint32) {
 	h := s.at(slot)
 	s.chain(slot, h)
 	s.n++
+	if h.proxied() {
+		s.proxies++
+	}
 	if h.tried() {
 		s.count(h)
 	}
@@ -177,6 +183,9 @@ func (s *shard) unlink(slot uint32) {
 	}
 	if h.flags&counted != 0 {
 		s.triedBelow[key(h.traceLo, h.parent)%triedParents]--
+	}
+	if h.proxied() {
+		s.proxies--
 	}
 	s.n--
 }
@@ -281,6 +290,18 @@ func (s *shard) processed(h *half) bool {
 		return !found
 	})
 	return found
+}
+
+// pushed reports whether the request that h serves only brings a message, which is processed in the one span below it:
+// brokers push over HTTP.
+func (s *shard) pushed(h *half) bool {
+	n, found := 0, false
+	s.children(h, h.id, func(c *half) bool {
+		n++
+		found = c.role == processes && c.node == h.node
+		return found && n < 2
+	})
+	return found && n == 1
 }
 
 // queue is a ring of slots with two readers: one that lets slots stop waiting, and, behind it, one that takes them out.

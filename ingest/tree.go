@@ -155,7 +155,7 @@ func (t *tree) describe(p *pairer, s *shard, i int32) {
 		n.owner, n.callee = up.owner, up.callee
 		n.async = n.async || up.async || h.kind == graph.SpanKindProducer || h.kind == graph.SpanKindConsumer
 		n.depth, n.hops = up.depth+1, up.hops
-		if h.in.source != 0 && (up.h.outgoing() || up.h.node != h.node) {
+		if h.in.source != 0 && (up.h.outgoing() || up.h.node != h.node || up.h.proxied()) {
 			n.hops++
 		}
 		if h.node == up.h.node && !h.serving() {
@@ -184,6 +184,9 @@ func (p *pairer) decided(s *shard, h *half) outFact {
 	h.flags |= waited
 	out := p.deriveOut(s, h)
 	h.flags &^= waited
+	if p.dir.hidden(out.target) {
+		return outFact{}
+	}
 	return out
 }
 

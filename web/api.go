@@ -26,10 +26,13 @@ func (s *Server) operations() {
 	get(s, "trace", "/api/v1/traces/{trace_id}", "One trace as OTLP JSON", "", s.trace, found, asOTLP)
 	get(s, "doctor", "/api/v1/doctor", "How services are instrumented: for each missing or odd edge the reason and the fix",
 		"Of the last hour; the worst service first. `env` restricts to one environment. Each finding's rule has a page in docs/rules.", s.doctor)
+	get(s, "rules", "/api/v1/rules", "The rules file in force", "", s.rulesInForce)
+	postText(s, "rules-preview", "/api/v1/rules/preview", "What a rules file would change",
+		"Of what was seen in the last quarter of an hour. Nothing is changed: the file is the only place for that.", s.rulesPreview)
 	get(s, "status", "/api/v1/status", "How the process is doing", "", s.status)
 }
 
-// get registers one operation that reads, bounded in time, with its errors told by the table.
+// get registers one operation that reads.
 func get[I, O any](s *Server, id, path, summary, description string, handler func(context.Context, *I) (*O, error), options ...func(*huma.Operation)) {
 	op := huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Description: description,
@@ -38,12 +41,17 @@ func get[I, O any](s *Server, id, path, summary, description string, handler fun
 	for _, option := range options {
 		option(&op)
 	}
+	register(s, op, handler)
+}
+
+// register registers one operation, bounded in time, with its errors told by the table.
+func register[I, O any](s *Server, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		ctx, cancel := context.WithTimeout(ctx, s.limits.QueryTime)
 		defer cancel()
 		start := time.Now()
 		out, err := handler(ctx, in)
-		s.metrics.queries.WithLabelValues(id).Observe(time.Since(start).Seconds())
+		s.metrics.queries.WithLabelValues(op.OperationID).Observe(time.Since(start).Seconds())
 		if err != nil {
 			return nil, s.failure(ctx, err)
 		}

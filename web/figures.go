@@ -258,7 +258,7 @@ func (s *Server) figures(ctx context.Context, detail *EdgeDetail, e *graph.MapEd
 	var processes []graph.NodeRow
 	for i := range nodes {
 		for j := range nodes[i].Nodes {
-			if nodes[i].Nodes[j].Node == e.Key.Target {
+			if nodes[i].Nodes[j].Node.Identity() == e.Key.Target.Identity() {
 				processes = append(processes, nodes[i].Nodes[j])
 			}
 		}

@@ -24,6 +24,8 @@ func (s *Server) pages() {
 	s.mux.Handle("GET "+static.Prefix, static.Handler())
 	s.mux.HandleFunc("GET /{$}", s.mapPage)
 	s.mux.HandleFunc("GET /doctor", s.doctorPage)
+	s.mux.HandleFunc("GET /rules", s.rulesFilePage)
+	s.mux.HandleFunc("POST /rules", s.rulesFilePage)
 	s.mux.HandleFunc("GET /status", s.statusPage)
 	s.mux.HandleFunc("GET /traces/{id}", s.tracePage)
 	s.mux.HandleFunc("GET "+docs.Path, s.rulesPage)
@@ -79,7 +81,7 @@ func (s *Server) statusPage(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	p := page.Status{
 		Shell: shell("Status · Faultline", "/status"), Version: s.Version, Started: s.Started, Now: s.now(),
-		Received: s.Counters(), Limits: s.InForce, Endpoints: s.Endpoints(),
+		Received: s.Counters(), Limits: s.InForce, Endpoints: s.Endpoints(), RulesErr: s.rulesFile().Error,
 	}
 	info, err := s.reader.Info(ctx)
 	if err != nil {

@@ -33,6 +33,7 @@ func TestPages(t *testing.T) {
 		{"/doctor", 200, []string{"broken_propagation", "front", "1 of 3 services"}},
 		{"/doctor?env=staging", 200, []string{"Too few spans", `aria-current="true">staging`}},
 		{"/doctor?env=nowhere", 200, []string{"No spans of the environment"}},
+		{"/rules", 200, []string{"<textarea", `method="post"`}},
 		{"/status", 200, []string{"Senders", "go 1.38.0", "1.2.3"}},
 		{"/traces/4bf92f3577b34da6a3ce929d0e0e4736", 200, []string{"4bf92f3577b34da6a3ce929d0e0e4736"}},
 		{"/traces/<b>", 404, []string{"32 hexadecimal digits"}},

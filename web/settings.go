@@ -12,6 +12,7 @@ import (
 
 	"faultline/graph"
 	"faultline/graph/doctor"
+	"faultline/internal/rules"
 	"faultline/storage"
 	"faultline/web/page"
 )
@@ -43,6 +44,8 @@ type Settings struct {
 	ExternalURL string
 	// Hosts are further host names, without port, that requests may name.
 	Hosts []string
+	// Rules returns the state of the rules file; nil in a process that takes no spans in.
+	Rules func() rules.State
 	// Endpoints returns where this process takes spans in, for telling people who have sent none; nil in a process
 	// that takes none in.
 	Endpoints func() Endpoints
@@ -113,6 +116,9 @@ func (s Settings) withDefaults() (Settings, error) {
 	}
 	if s.Doctor == nil {
 		s.Doctor = func(context.Context) (doctor.Report, error) { return doctor.Report{}, nil }
+	}
+	if s.Rules == nil {
+		s.Rules = func() rules.State { return rules.State{} }
 	}
 	if s.Endpoints == nil {
 		s.Endpoints = func() Endpoints { return Endpoints{} }

@@ -22,6 +22,7 @@ type Status struct {
 	Ingestion Ingestion        `json:"ingestion"`
 	Store     StoreStatus      `json:"store"`
 	Live      LiveStatus       `json:"live"`
+	RulesErr  string           `json:"rules_error,omitempty" doc:"Why the rules file is not in force: the rules before it are"`
 	Limits    map[string]int64 `json:"limits" doc:"Limits in force; those of time in seconds"`
 }
 
@@ -104,7 +105,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 	now := s.now()
 	st := Status{
 		Version: s.Version, StartedAt: s.Started.UTC(), UptimeS: now.Sub(s.Started).Seconds(), Now: now.UTC(), Ready: true,
-		Endpoints: EndpointStatus(s.Endpoints()), Ingestion: newIngestion(s.Counters()), Live: s.hub.status(), Limits: s.inForce(),
+		Endpoints: EndpointStatus(s.Endpoints()), Ingestion: newIngestion(s.Counters()), Live: s.hub.status(), Limits: s.inForce(), RulesErr: s.rulesFile().Error,
 	}
 	if err := s.Ready(); err != nil {
 		st.Ready, st.Reason = false, err.Error()

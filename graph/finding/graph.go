@@ -93,7 +93,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 		}
 		for j := range w.Nodes {
 			if row := &w.Nodes[j]; row.Node.Env == env {
-				g.Processes[row.Node] = append(g.Processes[row.Node], *row)
+				g.Processes[row.Node.Identity()] = append(g.Processes[row.Node.Identity()], *row)
 			}
 		}
 	}

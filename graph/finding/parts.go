@@ -230,7 +230,7 @@ func median(v []float64) float64 {
 func badParts(g *Graph) []graph.Finding {
 	var found []graph.Finding
 	for _, e := range g.Edges {
-		found = append(found, e.badParts(g.Processes[e.Key.Target])...)
+		found = append(found, e.badParts(g.Processes[e.Key.Target.Identity()])...)
 	}
 	return found
 }

@@ -54,6 +54,9 @@ const (
 	UpstreamAddress
 	Component
 	ResponseFlags
+	NodeID
+	IstioCanonicalService
+	IstioNamespace
 	DBSystemName
 	DBSystem
 	DBNamespace
@@ -67,6 +70,8 @@ const (
 	DBCollectionName
 	DBSQLTable
 	DBMongoCollection
+	DBCassandraTable
+	DBCosmosContainer
 	MessagingSystem
 	MessagingDestinationTemplate
 	MessagingDestinationName
@@ -75,6 +80,7 @@ const (
 	MessagingDestinationAnonymous
 	MessagingOperationType
 	MessagingOperation
+	MessagingOperationName
 	MessagingBatchCount
 	MessagingConsumerGroup
 	MessagingSubscription
@@ -87,13 +93,21 @@ const (
 	MessagingEventHubsEnqueued
 	MessagingServiceBusEnqueued
 	FaaSInvokedName
+	FaaSInvokedProvider
+	FaaSInvokedRegion
 	FaaSTrigger
+	GenAIProviderName
+	GenAISystem
+	GenAIOperationName
+	GenAIRequestModel
 	ErrorType
 	ExceptionType
 	SamplingProbability
 	SampleRateUpper
 	SampleRateLower
 	SampleRateCamel
+	SamplerType
+	SamplerParam
 	numKeys
 )
 
@@ -119,16 +133,19 @@ var keyNames = [numKeys]string{
 	ServicePeerName: "service.peer.name", ServicePeerNamespace: "service.peer.namespace", PeerService: "peer.service",
 	PeerAddress: "peer.address", UpstreamCluster: "upstream_cluster", UpstreamClusterName: "upstream_cluster.name",
 	UpstreamAddress: "upstream_address", Component: "component", ResponseFlags: "response_flags",
+	NodeID: "node_id", IstioCanonicalService: "istio.canonical_service", IstioNamespace: "istio.namespace",
 	DBSystemName: "db.system.name", DBSystem: "db.system", DBNamespace: "db.namespace", DBName: "db.name",
 	DBRedisIndex: "db.redis.database_index", DBCassandraKeyspace: "db.cassandra.keyspace",
 	DBElasticsearchCluster: "db.elasticsearch.cluster.name", DBQuerySummary: "db.query.summary",
 	DBOperationName: "db.operation.name", DBOperation: "db.operation", DBCollectionName: "db.collection.name",
 	DBSQLTable: "db.sql.table", DBMongoCollection: "db.mongodb.collection",
+	DBCassandraTable: "db.cassandra.table", DBCosmosContainer: "db.cosmosdb.container",
 	MessagingSystem: "messaging.system", MessagingDestinationTemplate: "messaging.destination.template",
 	MessagingDestinationName: "messaging.destination.name", MessagingDestination: "messaging.destination",
 	MessagingDestinationTemporary: "messaging.destination.temporary",
 	MessagingDestinationAnonymous: "messaging.destination.anonymous",
 	MessagingOperationType:        "messaging.operation.type", MessagingOperation: "messaging.operation",
+	MessagingOperationName: "messaging.operation.name",
 	MessagingBatchCount:    "messaging.batch.message_count",
 	MessagingConsumerGroup: "messaging.consumer.group.name", MessagingSubscription: "messaging.destination.subscription.name",
 	MessagingKafkaGroup: "messaging.kafka.consumer.group", MessagingKafkaGroupOld: "messaging.kafka.consumer_group",
@@ -137,16 +154,19 @@ var keyNames = [numKeys]string{
 	MessagingPubSubDeliveries:     "messaging.gcp_pubsub.message.delivery_attempt",
 	MessagingEventHubsEnqueued:    "messaging.eventhubs.message.enqueued_time",
 	MessagingServiceBusEnqueued:   "messaging.servicebus.message.enqueued_time",
-	FaaSInvokedName:               "faas.invoked_name", FaaSTrigger: "faas.trigger",
-	ErrorType: "error.type", ExceptionType: "exception.type",
+	FaaSInvokedName:               "faas.invoked_name", FaaSInvokedProvider: "faas.invoked_provider",
+	FaaSInvokedRegion: "faas.invoked_region", FaaSTrigger: "faas.trigger",
+	GenAIProviderName: "gen_ai.provider.name", GenAISystem: "gen_ai.system", GenAIOperationName: "gen_ai.operation.name",
+	GenAIRequestModel: "gen_ai.request.model",
+	ErrorType:         "error.type", ExceptionType: "exception.type",
 	SamplingProbability: "sampling.probability", SampleRateUpper: "SampleRate", SampleRateLower: "sample_rate",
-	SampleRateCamel: "sampleRate",
+	SampleRateCamel: "sampleRate", SamplerType: "sampler.type", SamplerParam: "sampler.param",
 }
 
 // String returns the attribute's name.
 func (k Key) String() string { return keyNames[k%numKeys] }
 
-// The table finds a key by a hash of its length and five of its bytes; init searches a multiplier that gives every
+// The table finds a key by a hash of its length and six of its bytes; init searches a multiplier that gives every
 // kept key a slot of its own, so a look-up is one multiplication and at most one comparison.
 const keySlots = 2048
 
@@ -156,8 +176,10 @@ var (
 )
 
 func init() {
+	m := uint64(0x9E3779B97F4A7C15)
 search:
-	for m := uint64(0x9E3779B97F4A7C15); ; m += 2 {
+	for range 1 << 16 {
+		m += m<<7 | 2 // stays odd
 		keyMultiplier = m
 		keyTable = [keySlots]Key{}
 		for k := NoKey + 1; k < numKeys; k++ {
@@ -169,11 +191,12 @@ search:
 		}
 		return
 	}
+	panic("otlpwire: two names of attributes are the same to keySlot, which must look at another of their bytes")
 }
 
 func keySlot(b []byte) uint64 {
 	n := uint64(len(b))
-	x := n | uint64(b[0])<<8 | uint64(b[n-1])<<16 | uint64(b[n>>1])<<24 | uint64(b[n*3>>2])<<32 | uint64(b[n-6])<<40
+	x := n | uint64(b[0])<<8 | uint64(b[n-1])<<16 | uint64(b[n>>1])<<24 | uint64(b[n*3>>2])<<32 | uint64(b[n-6])<<40 | uint64(b[n-3])<<48
 	return x * keyMultiplier >> (64 - 11)
 }
 

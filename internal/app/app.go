@@ -25,6 +25,7 @@ import (
 	"faultline/graph"
 	"faultline/graph/doctor"
 	"faultline/internal/engine"
+	"faultline/internal/rules"
 	"faultline/storage"
 	"faultline/storage/sqlite"
 	"faultline/web"
@@ -37,6 +38,8 @@ type Feed interface {
 	Tick(now time.Time)
 	// Flush lets everything count that still waits for something; it is called once nothing more comes in.
 	Flush(now time.Time)
+	// Apply puts rules in force for what comes from then on.
+	Apply(now time.Time, set *rules.Set)
 	// Counters returns what became of the spans so far.
 	Counters() graph.Counters
 	// Evidence returns what is known of how services are instrumented.
@@ -66,6 +69,7 @@ type App struct {
 	log      *slog.Logger
 	feed     Feed
 	engine   *engine.Engine
+	rules    *rules.File
 	judge    *engine.Judge
 	web      *web.Server
 	http     *http.Server
@@ -140,6 +144,9 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	} else {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
+		a.rules = rules.NewFile(cfg.rulesFile())
+		a.pollRules(started)
+		site.Rules = a.rules.State
 		view := engine.NewView(store, live)
 		a.judge = engine.NewJudge(view)
 		if err := a.judge.Restore(ctx, started); err != nil {
@@ -254,6 +261,7 @@ func (a *App) Start() {
 	working, abandon := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { a.feedLoop(ending) })
+	loops.Go(func() { a.rulesLoop(ending) })
 	loops.Go(func() { a.storeLoop(ending, working) })
 	loops.Go(func() { a.judgeLoop(ending) })
 	a.onStop("ticks", func(ctx context.Context) error {

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"faultline/graph"
 	"faultline/graph/doctor"
+	"faultline/internal/rules"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,6 +36,7 @@ type feed struct {
 	waiting int
 	ticks   int
 	state   []byte
+	renamed atomic.Pointer[string] // what the rules call the service cart
 }
 
 func (f *feed) call(n int) {
@@ -80,6 +83,11 @@ func (f *feed) State(now time.Time) map[string][]byte {
 func (f *feed) Restore(_ time.Time, state map[string][]byte) error {
 	f.state = state["feed"]
 	return nil
+}
+
+func (f *feed) Apply(_ time.Time, set *rules.Set) {
+	_, name := set.Service("", "", "cart")
+	f.renamed.Store(&name)
 }
 
 func (f *feed) Evidence(now time.Time) []doctor.Slot {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -24,6 +25,8 @@ type Config struct {
 	HTTP string `mapstructure:"http"`
 	// DataDir holds everything that is kept on disk. One process at a time writes to it.
 	DataDir string `mapstructure:"data_dir"`
+	// Rules is the file that renames, merges and ignores nodes; "" stands for rules.yaml in DataDir. It need not exist.
+	Rules string `mapstructure:"rules"`
 	// Storage is "sqlite", in DataDir, or a ClickHouse DSN.
 	Storage web.Secret `mapstructure:"storage"`
 	// AuthToken, when set, is asked for by ingestion, API, pages and WebSocket.
@@ -37,6 +40,11 @@ type Config struct {
 	MemoryLimit Bytes           `mapstructure:"memory_limit"`
 	Retention   RetentionConfig `mapstructure:"retention"`
 	Limits      LimitsConfig    `mapstructure:"limits"`
+}
+
+// rulesFile returns the path of the rules file.
+func (c *Config) rulesFile() string {
+	return cmp.Or(c.Rules, filepath.Join(c.DataDir, "rules.yaml"))
 }
 
 // RetentionConfig says how long each tier of history is kept, see storage.Retention.

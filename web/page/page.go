@@ -62,6 +62,7 @@ type Status struct {
 	Received graph.Counters
 	Store    storage.Info
 	StoreErr string
+	RulesErr string // why the rules file is not in force
 	Limits   map[string]int64
 	Endpoints
 }

@@ -14,6 +14,7 @@ import (
 
 	"faultline/graph"
 	"faultline/graph/doctor"
+	"faultline/internal/rules"
 	"faultline/storage"
 )
 
@@ -77,8 +78,21 @@ func TestPages(t *testing.T) {
 		"doctor_new":     OfDoctor(Doctor{Shell: shell, Now: testNow, All: true, Endpoints: local}),
 		"doctor_nowhere": OfDoctor(Doctor{Shell: shell, Now: testNow, Report: doctor.Report{At: testNow}, Envs: []string{"prod"}, Env: "<nothing>", Endpoints: Endpoints{}}),
 		"doctor_failed":  OfDoctor(Doctor{Shell: shell, Now: testNow, All: true, Failed: "It could not be had just now."}),
-		"trace":          OfTrace(Trace{Shell: shell, ID: "4bf92f3577b34da6a3ce929d0e0e4736"}),
-		"problem":        OfProblem(Problem{Shell: shell, Status: 404, Detail: "There is <nothing> here."}),
+		"rules_file": OfRulesFile(RulesFile{
+			Shell: shell, Path: "/data/rules.yaml", Text: "services: []\n</textarea><b>evil", Since: testNow.Add(-time.Hour), Now: testNow,
+			Error: "/data/rules.yaml: line 1: servcies: no such key",
+			Preview: &rules.Preview{
+				Renamed: []rules.Renaming{{Env: "prod", From: "<b>evil</b>", To: "good"}},
+				Merged:  []rules.Merging{{Env: "prod", From: []string{"blue", "green"}, To: "payments"}},
+				Ignored: []rules.Ignoring{{Env: "", ID: "load-1"}}, Operations: []rules.IgnoredOperation{{Env: "prod", Service: "cart", Operation: "GET /healthz"}},
+				Sampled: []rules.Sampling{{Env: "prod", Service: "checkout", Rate: 10}},
+			},
+		}),
+		"rules_file_faults": OfRulesFile(RulesFile{
+			Shell: shell, Now: testNow, Preview: &rules.Preview{Faults: []rules.Fault{{Line: 3, Key: "services[0].match.nmae", Message: "no such key"}}},
+		}),
+		"trace":   OfTrace(Trace{Shell: shell, ID: "4bf92f3577b34da6a3ce929d0e0e4736"}),
+		"problem": OfProblem(Problem{Shell: shell, Status: 404, Detail: "There is <nothing> here."}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
