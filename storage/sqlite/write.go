@@ -209,6 +209,8 @@ func count(ctx context.Context, tx *sql.Tx, entries int64) error {
 // numbersOf returns a part's rows in numbers. They share the memory of the part's sketches, and are only read.
 func numbersOf(n *numberer, p *graph.Part, day int64) (*sums, error) {
 	rows := &sums{edges: make(map[int64]*edgeSum, len(p.Edges)), details: make(map[detailKey]*detailSum, len(p.Details))}
+	// The memory of all sums at once, given back together.
+	edgeSums, detailSums := make([]edgeSum, len(p.Edges)), make([]detailSum, len(p.Details))
 	for i := range p.Edges {
 		r := &p.Edges[i]
 		id, err := n.edgeID(r.Edge, day)
@@ -220,13 +222,17 @@ func numbersOf(n *numberer, p *graph.Part, day int64) (*sums, error) {
 			e.add(&r.Stats)
 			continue
 		}
-		rows.edges[id] = &edgeSum{countsOf(&r.Stats), r.Stats.Client, r.Stats.Server}
+		edgeSums[i] = edgeSum{countsOf(&r.Stats), r.Stats.Client, r.Stats.Server}
+		rows.edges[id] = &edgeSums[i]
 	}
+	var id int64
 	for i := range p.Details {
 		r := &p.Details[i]
-		id, err := n.edgeID(r.Edge, day)
-		if err != nil {
-			return nil, err
+		if i == 0 || r.Edge != p.Details[i-1].Edge { // those of one edge mostly follow each other
+			var err error
+			if id, err = n.edgeID(r.Edge, day); err != nil {
+				return nil, err
+			}
 		}
 		name, err := n.nameID(r.Key.Name, day)
 		if err != nil {
@@ -241,7 +247,8 @@ func numbersOf(n *numberer, p *graph.Part, day int64) (*sums, error) {
 			d.add(&r.Detail)
 			continue
 		}
-		rows.details[k] = &detailSum{detailCountsOf(&r.Detail), r.Detail.Latency}
+		detailSums[i] = detailSum{detailCountsOf(&r.Detail), r.Detail.Latency}
+		rows.details[k] = &detailSums[i]
 	}
 	for i := range p.Nodes {
 		r := &p.Nodes[i]
