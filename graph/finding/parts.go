@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"faultline/graph"
+	"faultline/internal/sketch"
 )
 
 // What a part must be like to be called bad among others.
@@ -29,6 +30,8 @@ type Part struct {
 	P, Explains float64
 	Bad         bool    // it fails among good ones
 	Slow        float64 // how many times as slow as the others it is, 0 where that is no matter
+
+	latency *sketch.Sketch
 }
 
 // Outlier reports whether a part fails, or is slow, where the others are not.
@@ -117,6 +120,7 @@ func partsOf(s *Sum, dimension graph.Dimension, side graph.Side) []Part {
 	s.of(dimension, side, func(name string, d *graph.Detail) {
 		parts = append(parts, Part{
 			Name: name, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5),
+			latency: &d.Latency,
 		})
 	})
 	slices.SortFunc(parts, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
@@ -177,18 +181,20 @@ func gathered(s *Sum, processes []graph.NodeRow, where func(*graph.NodeRow) stri
 	})
 	parts := make([]Part, 0, len(sums))
 	for at, d := range sums {
-		parts = append(parts, Part{Name: at, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5)})
+		parts = append(parts, Part{Name: at, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5), latency: &d.Latency})
 	}
 	return parts
 }
 
 // What makes a part slow among others.
 const (
-	slowOctaves = 0.585 // log2 of 1.5
+	slowOctaves = 0.585 // log2 of 1.5: how much higher its median is
 	slowSpreads = 4     // MADs of the others
+	slowOthers  = 0.25  // share of the others' calls that may be as slow: more are no exception
 )
 
-// markSlow marks the parts that are slower than the others.
+// markSlow marks the parts that are slower than the others: by their median, and because most of their calls are slow
+// where few of the others' are. The median alone would jump where calls are quick or slow by kind.
 func markSlow(parts []Part) {
 	for i := range parts {
 		p := &parts[i]
@@ -209,10 +215,26 @@ func markSlow(parts []Part) {
 			others[j] = math.Abs(o - usual)
 		}
 		by := math.Log2(p.P50) - usual
-		if by > max(slowOctaves, slowSpreads*median(others)) && p.P50-math.Exp2(usual) >= slowerBy {
+		if by > max(slowOctaves, slowSpreads*median(others)) && p.P50-math.Exp2(usual) >= slowerBy &&
+			slowAlone(parts, i, int64(math.Exp2(usual+slowOctaves))) {
 			p.Slow = math.Exp2(by)
 		}
 	}
+}
+
+// slowAlone reports whether calls of more than some nanoseconds are an exception among the other parts, and not by chance
+// the rule in this one.
+func slowAlone(parts []Part, which int, ns int64) bool {
+	var own, rest Part // K are the slow calls
+	for i := range parts {
+		of := &rest
+		if i == which {
+			of = &own
+		}
+		of.N += parts[i].N
+		of.K += rawOf(parts[i].latency.Above(ns), parts[i].latency.Count(), parts[i].N)
+	}
+	return share(rest.K, rest.N) <= slowOthers && fisher(own.K, own.N, rest.K, rest.N) < partP/float64(len(parts))
 }
 
 // median returns the median, sorting the values.

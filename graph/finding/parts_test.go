@@ -147,6 +147,19 @@ func TestBadParts(t *testing.T) {
 	}
 }
 
+// While a dependency is slow, about half of all calls are: no instance is slow for having a few more of them.
+func TestHalfOfTheCallsAreSlow(t *testing.T) {
+	s := (&system{}).same(ab, func(m *minute) {
+		m.calls(600, graph.None, 20*ms)
+		for i := range int64(6) {
+			key := part(graph.Instance, graph.ServerSide, fmt.Sprint("b-", i))
+			m.detail(key, 100, 0, 10*ms)
+			m.detail(key, 97+i, 0, 90*ms)
+		}
+	})
+	expect(t, s.judge())
+}
+
 func TestBadCaller(t *testing.T) {
 	s := (&system{}).same(ab, func(m *minute) {
 		m.calls(300, graph.None, 20*ms)

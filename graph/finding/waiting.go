@@ -203,8 +203,12 @@ func givesUpFirst(g *Graph) []graph.Finding {
 			if below == e || below.async() || !(own.Timeout < w.Timeout*attempts*(1-snapWithin)) {
 				continue
 			}
-			f := e.found("gives_up_first", graph.Warn, own.Timeout/1e6, own.N, "callers give up after %s, while %s waits up to %s for %s (%s × %s attempts), n=%s",
-				span(own.Timeout), e.Key.Target.ID(), span(w.Timeout*attempts), below.Key.Target.ID(), span(w.Timeout), figure(attempts), count(own.N))
+			times := ""
+			if attempts > 1 {
+				times = " (" + span(w.Timeout) + " × " + figure(attempts) + " attempts)"
+			}
+			f := e.found("gives_up_first", graph.Warn, own.Timeout/1e6, own.N, "callers give up after %s, while %s waits up to %s for %s%s, n=%s",
+				span(own.Timeout), e.Key.Target.ID(), span(w.Timeout*attempts), below.Key.Target.ID(), times, count(own.N))
 			f[0].Subject = below.Key.Target.ID()
 			found = append(found, f...)
 		}

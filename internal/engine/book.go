@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -114,9 +113,17 @@ func (b *book) bound() (dropped int64) {
 	if more <= 0 {
 		return 0
 	}
-	names := slices.SortedFunc(maps.Keys(b.waiting), func(x, y stored) int { return b.waiting[x].Until.Compare(b.waiting[y].Until) })
-	for _, k := range names[:more] {
-		delete(b.waiting, k)
+	type aged struct {
+		stored
+		until time.Time
+	}
+	all := make([]aged, 0, len(b.waiting))
+	for k, f := range b.waiting {
+		all = append(all, aged{k, f.Until})
+	}
+	slices.SortFunc(all, func(x, y aged) int { return x.until.Compare(y.until) })
+	for _, a := range all[:more] {
+		delete(b.waiting, a.stored)
 	}
 	return int64(more)
 }
