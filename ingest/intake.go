@@ -311,9 +311,6 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 	return resources.Err()
 }
 
-// remoteFlags are the bits of a span's flags that say that its parent is remote, and that this is known.
-const remoteFlags = 0x300
-
 // read turns the decoded span into a half.
 func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {
 	sp := &sc.span

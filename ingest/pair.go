@@ -436,7 +436,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.flags&waited == 0 && h.out.target == 0 && !pe.external() && (pe.alias == nil || pe.alias.sure.Load() == 0) {
 		return none
 	}
-	if h.out.target != 0 && !(s.proxies > 0 && p.proxyOnly(h.out.target)) {
+	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
 		fact.target, fact.protocol = h.out.target, h.out.protocol
 		fact.silent, fact.missing, fact.answered = h.out.silent, h.out.missing, h.out.answered
 		return fact

@@ -91,7 +91,7 @@ func (d *directory) proxy(r *resource, sp *otlpwire.Span, key []byte) (*proxied,
 	}
 	r.identities.Lock()
 	defer r.identities.Unlock()
-	if p = r.identities.m[string(key)]; p != nil {
+	if p := r.identities.m[string(key)]; p != nil {
 		return p, key
 	}
 	if len(r.identities.m) >= maxIdentities {
@@ -247,7 +247,7 @@ func (p *pairer) through(s *shard, h, at *half, depth int, each func(*half) bool
 			if at == h || c.serving() || c.node != h.node {
 				more = each(c)
 			}
-		case c.node == h.node && !(at.role == outward && at.outgoing() && c.serving()):
+		case c.node == h.node && (at.role != outward || !at.outgoing() || !c.serving()):
 			more = p.through(s, h, c, depth+1, each) // the caller's own sidecar
 		case p.quiet(c):
 		case c.serving():

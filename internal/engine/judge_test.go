@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -195,7 +196,7 @@ func TestBookIsBounded(t *testing.T) {
 	b := book{open: map[graph.FindingKey]*entry{}, waiting: map[stored]graph.Finding{}}
 	many := make([]graph.Finding, maxOpen+7)
 	for i := range many {
-		many[i] = graph.Finding{Rule: "refused", Subject: fmt.Sprint(i)}
+		many[i] = graph.Finding{Rule: "refused", Subject: strconv.Itoa(i)}
 	}
 	if dropped := b.take(noon, many); dropped != 7 || len(b.open) != maxOpen {
 		t.Errorf("%d dropped, %d open", dropped, len(b.open))

@@ -139,8 +139,8 @@ type Fault struct {
 	Message string `json:"message"`
 }
 
-// Error writes the fault without the file.
-func (f Fault) Error() string {
+// String writes the fault without the file.
+func (f Fault) String() string {
 	var b strings.Builder
 	if f.Line > 0 {
 		fmt.Fprintf(&b, "line %d: ", f.Line)
@@ -167,7 +167,7 @@ type faults []Fault
 func (f faults) Error() string {
 	texts := make([]string, len(f))
 	for i := range f {
-		texts[i] = f[i].Error()
+		texts[i] = f[i].String()
 	}
 	return strings.Join(texts, "; ")
 }

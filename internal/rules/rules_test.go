@@ -105,7 +105,7 @@ func TestFaults(t *testing.T) {
 		{"comments alone", "# nothing\n", nil},
 		{"an empty list", "services:\n", nil},
 		{"unknown key", "services: []\nservcies: []\n", []Fault{{2, "servcies", "no such key; want externals, ignore, sampling, services"}}},
-		{"unknown key deep down", "services:\n  - match:\n      nmae: x\n    rename: y\n", []Fault{{3, "services[0].match.nmae", "no such key; want env, name, namespace"}}},
+		{"unknown key deep down", "services:\n  - match:\n      nick: x\n    rename: y\n", []Fault{{3, "services[0].match.nick", "no such key; want env, name, namespace"}}},
 		{"several", "ignore:\n  - hots: x\nsampling:\n  - service: a\n    rate: often\n", []Fault{
 			{2, "ignore[0].hots", "no such key; want host, operation, service"}, {5, "sampling[0].rate", "want a number from 1 to 1000000: how many spans one stands for"},
 		}},
@@ -242,7 +242,7 @@ func FuzzParse(f *testing.F) {
 
 // The example that is shipped is a rules file, and the one of the manual.
 func TestShippedExample(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "deploy", "rules.yaml"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "rules.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
