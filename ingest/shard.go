@@ -30,7 +30,7 @@ type shard struct {
 	mask    uint64
 
 	// triedBelow counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
-	triedBelow [triedParents]uint16
+	triedBelow [triedParents]uint32
 
 	notes   slab[note]
 	refs    slab[reference]
