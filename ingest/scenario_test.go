@@ -52,7 +52,7 @@ func TestSimulatedFaultsShow(t *testing.T) {
 			live.Kept(parts)
 		}
 		now := epoch
-		for b := range g.Generate(sc.For - 4*time.Minute) {
+		for b := range g.Generate(sc.For - 2*time.Minute) {
 			for now.Add(time.Second).Before(b.At) {
 				now = now.Add(time.Second)
 				in.Tick(now)

@@ -250,7 +250,7 @@ func TestShippedExample(t *testing.T) {
 	if len(set.services) == 0 || len(set.ignored) == 0 || len(set.externals) == 0 || len(set.sampling) == 0 {
 		t.Error("it does not show every kind of rule")
 	}
-	manual, err := os.ReadFile(filepath.Join("..", "docs", "configuration.md"))
+	manual, err := os.ReadFile(filepath.Join("..", "..", "docs", "configuration.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func chain(n int) *Topology {
 }
 
 // from is when the faults of the scenarios begin: before, all is well.
-const from = 3 * time.Minute
+const from = 2 * time.Minute
 
 // Scenarios returns one for each thing that can be named within minutes, and the
 // healthy ones, in which nothing is.
@@ -211,7 +211,7 @@ func Scenarios() []Scenario {
 		if s.Rate == 0 {
 			s.Rate = 25
 		}
-		s.For = from + 5*time.Minute
+		s.For = from + 3*time.Minute + 30*time.Second
 	}
 	return list
 }
