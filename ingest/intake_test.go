@@ -356,6 +356,10 @@ var scenarios = []struct {
 		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, us: 900, attrs: get5, failed: true},
 		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 50, ms: 50, us: 900, attrs: get},
 	}, []string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×50ms"}},
+	{"a retry within a millisecond by such a clock", []tspan{
+		{service: "a", trace: 1, id: 2, parent: 9, kind: kindClient, at: 50, us: 400, attrs: get5, failed: true},
+		{service: "a", trace: 1, id: 1, parent: 9, kind: kindClient, at: 50, us: 800, attrs: get},
+	}, []string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×0ms"}},
 	{"Zipkin's shared span id", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
 		{service: "b", trace: 1, id: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},

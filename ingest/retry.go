@@ -1,6 +1,10 @@
 package ingest
 
-import "faultline/graph"
+import (
+	"cmp"
+
+	"faultline/graph"
+)
 
 // How far apart attempts of one logical call may lie.
 const (
@@ -57,10 +61,19 @@ func alike(a, b *half) bool {
 	return a != b && (a.operation == b.operation || a.resend > 0 || b.resend > 0)
 }
 
+// precedes reports whether a had ended when b began. Of two that began in the same millisecond, by a clock that counts
+// whole ones, the one that ended first is taken to be the earlier.
+func precedes(a, b *half) bool {
+	if a.end() > latestStart(b) {
+		return false
+	}
+	return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end(), b.end()), cmp.Compare(a.id, b.id)) < 0
+}
+
 // before returns the sibling that ended last before c began, nil when there is none.
 func (g *siblings) before(c *half) (before *half) {
 	for _, o := range g.of[:g.n] {
-		if alike(o, c) && o.start < c.start && o.end() <= latestStart(c) &&
+		if alike(o, c) && precedes(o, c) &&
 			(before == nil || o.end() > before.end() || o.end() == before.end() && o.id > before.id) {
 			before = o
 		}
@@ -71,7 +84,7 @@ func (g *siblings) before(c *half) (before *half) {
 // after returns the sibling that began first after c had ended, nil when there is none.
 func (g *siblings) after(c *half) (after *half) {
 	for _, o := range g.of[:g.n] {
-		if alike(o, c) && c.start < o.start && c.end() <= latestStart(o) &&
+		if alike(o, c) && precedes(c, o) &&
 			(after == nil || o.start < after.start || o.start == after.start && o.id < after.id) {
 			after = o
 		}
