@@ -84,10 +84,13 @@ func TestHotROD(t *testing.T) {
 			within("rate of frontend → route", e(g, "frontend", "route").Rate, 10*dispatches/(15*60)-.01, 10*dispatches),
 		)
 	})
-	failed := c.traces(t, url.Values{"service": {"driver"}, "only": {"error"}, "from": {"now-15m"}})
-	if len(failed) == 0 {
-		t.Fatal("no example of a trace with an error through driver")
-	}
+	var failed []string
+	eventually(t, 45*time.Second, 500*time.Millisecond, func() error { // examples come up to 32 s after their calls
+		if failed = c.traces(t, url.Values{"service": {"driver"}, "only": {"error"}, "from": {"now-15m"}}); len(failed) == 0 {
+			return errors.New("no example of a trace with an error through driver")
+		}
+		return nil
+	})
 	// A ride is about 40 spans of six services; the example is the whole of it, as OTLP JSON.
 	body, err := c.get("/api/v1/traces/" + failed[0])
 	if err != nil {
