@@ -377,8 +377,9 @@ func TestKeyboardInBrowser(t *testing.T) {
 	b.press("\x1b")
 	b.until("!document.querySelector('dialog')")
 
-	// The map itself can be walked. The dialog gives the focus back when it has closed, which may be after it is gone.
-	for range 10 {
+	// The map itself can be walked. On a loaded machine the keys have been lost once, for a reason that is not known: they
+	// are pressed again, and how often is said.
+	for try := range 10 {
 		b.do(chromedp.Focus("#canvas"))
 		for range 3 {
 			b.do(key("ArrowRight"))
@@ -387,6 +388,7 @@ func TestKeyboardInBrowser(t *testing.T) {
 		if awaited[bool](b, "new Promise(done => setTimeout(() => done(faultline.state.service !== ''), 200))") {
 			return
 		}
+		t.Logf("try %d: no node was opened; the focus is on %q", try+1, value[string](b, "document.activeElement.id"))
 	}
 	t.Errorf("the map cannot be walked: the focus is on %q", value[string](b, "document.activeElement.id"))
 }
