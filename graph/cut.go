@@ -23,6 +23,7 @@ func (l *Live) part(id partID) uint64 {
 // closed, because their window ended longer than the hold ago, until Kept says that they are in the store. What comes
 // for a closed window goes into another part of it. The parts share no memory with what may still change.
 func (l *Live) Cut(now time.Time) []Part {
+	l.settle()
 	l.cut.Lock()
 	defer l.cut.Unlock()
 	horizon := now.Add(-l.cfg.Hold).UnixNano()
@@ -249,6 +250,7 @@ func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys
 // Ask returns the parts that are not yet, or not as they are now, in the store, and the names of all such parts of the
 // lengths that are asked for, so that an answer from the store can leave its older copies out.
 func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
+	l.settle()
 	l.cut.Lock()
 	defer l.cut.Unlock()
 	first, last := q.From.UnixNano(), q.To.UnixNano()

@@ -115,9 +115,13 @@ type liveShard struct {
 	mu    sync.Mutex
 	edges map[uint64]*liveEdge // by EdgeRef.pack: a number is found faster than a struct
 
+	queue []Call // those that wait to be added
+	// Of drain alone: the place + 1 of an edge's next call in the queue, 0 after its last; the edges that have any.
+	next    []int32
+	called  []*liveEdge
 	touched int64 // what touch read, so that it is not left out
 
-	_ [32]byte // a cache line each
+	_ [64]byte // a cache line each
 }
 
 // liveEdge is an edge with its open windows, newest last.
@@ -129,6 +133,8 @@ type liveEdge struct {
 	// The newest of each once more, nil without one: nearly every call goes there, and reads one cache line less.
 	newestWindow *edgeWindow
 	newestMinute *edgeMinute
+
+	firstQueued, lastQueued int32 // its calls in the queue that is being drained: their places + 1
 }
 
 type edgeWindow struct {
@@ -253,6 +259,7 @@ func (l *Live) Names() *Names { return l.names }
 
 // Hold adds to held the numbers of the nodes that open windows refer to.
 func (l *Live) Hold(held map[NodeRef]bool) {
+	l.settle()
 	held[l.other.Source] = true
 	for i := range l.shards {
 		sh := &l.shards[i]
@@ -285,30 +292,31 @@ const (
 	minuteNanos = int64(DetailLength)
 )
 
-// Calls are observed together, so many at most. There are a few shards for each processor, so many at most: enough that
-// they rarely wait for each other, few enough that each has several of the calls. What those need from memory is waited
-// for together; one after the other would wait for each.
+// Calls wait in their shard until there are several for each of its edges, and are then added edge by edge: what an edge
+// needs from memory is waited for once for all of its calls, and together with what the next edges need.
 const (
-	maxTogether = 128
-	maxShards   = 64
+	maxTogether   = 128     // calls that are given to their shards together
+	maxShards     = 64      // a few for each processor: enough that they rarely wait for each other
+	queuedPerEdge = 32      // calls that wait, for each edge of a shard
+	maxQueued     = 1 << 18 // calls that wait, in all shards: 19 MB
+	maxTouch      = 16      // edges that are read ahead: what was read stays in the processor's cache until it is used
 )
 
 // fewEdges stay in the processor's cache by themselves: an edge with its open windows takes a few kilobytes.
 const fewEdges = 128
 
 // Observe adds calls to their windows. It does not keep the slice. Windows that were closed before are opened again, as
-// another part.
+// another part. Whoever asks sees every call that was observed before.
 func (l *Live) Observe(calls []Call) {
 	for chunk := range slices.Chunk(calls, maxTogether) {
 		l.observe(chunk)
 	}
 }
 
-// observe adds at most maxTogether calls, shard by shard.
+// observe gives at most maxTogether calls to their shards.
 func (l *Live) observe(calls []Call) {
 	var shards, order [maxTogether]uint8
 	var ends [maxShards]uint8
-	var edges [maxTogether]*liveEdge
 	for i := range calls {
 		k := uint8(l.shardOf(calls[i].Edge.pack()))
 		shards[i] = k
@@ -328,33 +336,87 @@ func (l *Live) observe(calls []Call) {
 		if first == last {
 			continue
 		}
+		var moved []Call
 		sh := &l.shards[k]
 		sh.mu.Lock()
 		for _, i := range order[first:last] {
-			edges[i] = l.edge(sh, calls[i].Edge)
+			sh.queue = append(sh.queue, calls[i])
 		}
-		if l.edges.Load() > fewEdges {
-			for _, i := range order[first:last] {
-				if e := edges[i]; e != nil {
-					sh.touched += e.touch(&calls[i])
+		if len(sh.queue) >= min(queuedPerEdge*max(len(sh.edges), 4), maxQueued/len(l.shards)-maxTogether) {
+			moved = l.drain(sh)
+		}
+		sh.mu.Unlock()
+		l.move(moved)
+		first = last
+	}
+}
+
+// settle adds every call that waits.
+func (l *Live) settle() {
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		moved := l.drain(sh)
+		sh.mu.Unlock()
+		l.move(moved)
+	}
+}
+
+// drain adds the calls that wait in a locked shard to their windows, each edge's in their order. It returns those whose
+// edge would be one too many.
+func (l *Live) drain(sh *liveShard) (moved []Call) {
+	queue := sh.queue
+	sh.next = slices.Grow(sh.next[:0], len(queue))[:len(queue)]
+	edges := sh.called[:0]
+	for i := range queue {
+		e := l.edge(sh, queue[i].Edge)
+		if e == nil {
+			moved = append(moved, queue[i])
+			continue
+		}
+		at := int32(i) + 1
+		sh.next[i] = 0
+		if e.firstQueued == 0 {
+			e.firstQueued = at
+			edges = append(edges, e)
+		} else {
+			sh.next[e.lastQueued-1] = at
+		}
+		e.lastQueued = at
+	}
+	many := l.edges.Load() > fewEdges
+	for chunk := range slices.Chunk(edges, maxTouch) {
+		if many {
+			for _, e := range chunk {
+				for at := e.firstQueued; at != 0; at = sh.next[at-1] {
+					sh.touched += e.touch(&queue[at-1])
 				}
 			}
 		}
-		for _, i := range order[first:last] {
-			if e := edges[i]; e != nil {
-				l.add(e, &calls[i])
+		for _, e := range chunk {
+			for at := e.firstQueued; at != 0; at = sh.next[at-1] {
+				l.add(e, &queue[at-1])
 			}
+			e.firstQueued = 0
 		}
-		sh.mu.Unlock()
-		first = last
 	}
+	clear(edges)
+	sh.queue, sh.called = queue[:0], edges[:0]
+	return moved
+}
+
+// move adds calls whose own edge would be one too many to the one that gathers them.
+func (l *Live) move(calls []Call) {
+	if len(calls) == 0 {
+		return
+	}
+	l.dropped[dropEdges].Add(int64(len(calls)))
+	sh := &l.shards[l.shardOf(l.other.pack())]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e := l.edge(sh, l.other)
 	for i := range calls {
-		if edges[i] == nil {
-			l.dropped[dropEdges].Add(1)
-			moved := calls[i]
-			moved.Edge = l.other
-			l.observe([]Call{moved})
-		}
+		l.add(e, &calls[i])
 	}
 }
 
@@ -661,6 +723,7 @@ func (l *Live) ObserveNode(p Process, spans int, at int64) {
 
 // Dropped returns how many facts were gathered in an "(other)" or left out because a limit was reached, by reason.
 func (l *Live) Dropped() map[string]int64 {
+	l.settle()
 	m := map[string]int64{}
 	for i := range l.dropped {
 		if n := l.dropped[i].Load(); n > 0 {

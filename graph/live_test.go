@@ -148,6 +148,7 @@ func TestLimitsGatherInOther(t *testing.T) {
 	live, edge := testLive(LiveConfig{MaxNodes: 1000, MaxEdges: 10, MaxOperations: 3, MaxInstances: 3, MaxVersions: 3, Hold: time.Minute})
 	for i := range 100 {
 		live.Observe([]Call{{Edge: edge("a", fmt.Sprint("b", i)), Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano(), Timed: true}})
+		live.Dropped() // calls that were observed before are added before
 		live.Observe([]Call{{
 			Edge: edge("a", "b0"), Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano(), Timed: true, Duration: 1e6,
 			Operation: live.Names().NewLabel(fmt.Sprint("op", i)),
