@@ -13,7 +13,11 @@ const (
 	// storeShare bounds the time spent writing to one part in storeShare, so that a slow disk makes what is on it
 	// older instead of the machine busier.
 	storeShare = 4
-	judgeEvery = 10 * time.Second
+	// gentleShare bounds it further, for maps so large that a write takes long, as far as a pause of storePause is enough
+	// for that.
+	gentleShare = 16
+	storePause  = 2 * time.Second
+	judgeEvery  = 10 * time.Second
 	// judgeShare bounds the time spent judging to one part in judgeShare, as far as once a minute is enough for that.
 	judgeShare = 100
 	judgeLeast = time.Minute
@@ -59,8 +63,13 @@ func (a *App) storeLoop(ending, working context.Context) {
 			a.log.Info("history is complete again")
 			failing = false
 		}
-		timer.Reset(max(storeEvery, (storeShare-1)*time.Since(now)))
+		timer.Reset(pause(time.Since(now)))
 	}
+}
+
+// pause returns how long to wait after a write that took so long.
+func pause(took time.Duration) time.Duration {
+	return max(storeEvery, min((gentleShare-1)*took, storePause), (storeShare-1)*took)
 }
 
 // judgeLoop names what goes wrong, until ctx is over. A round that has begun is cut short then: the next process has
