@@ -35,6 +35,7 @@ const (
 	dropEvicted
 	dropLink
 	dropMessage
+	dropOffset
 	dropIgnored
 	dropThreshold // not the span: what it says of sampling
 	numDrops
@@ -42,7 +43,7 @@ const (
 
 var dropNames = [numDrops]string{
 	"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early", "link_limit", "message_limit",
-	"ignored", "malformed_threshold",
+	"offset_limit", "ignored", "malformed_threshold",
 }
 
 // Refuse counts a request by what became of it: one that was refused before Consume, by reason.
@@ -80,6 +81,10 @@ func (in *Intake) Counters() graph.Counters {
 	}
 	for i := range in.analysis.counts {
 		c.Traces[traceFates[i]] = in.analysis.counts[i].Load()
+	}
+	held, forgotten := in.pairer.offsets.size()
+	if c.Bytes += held; forgotten > 0 {
+		c.Dropped[dropNames[dropOffset]] = forgotten
 	}
 	in.requests.Lock()
 	maps.Copy(c.Requests, in.requests.m)

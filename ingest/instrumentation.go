@@ -233,11 +233,12 @@ func firstRoot(s *shard, h *half) (first *half) {
 const oddSkew = int64(5 * time.Millisecond)
 
 // compare finds a served call that cannot lie as the two clocks say, and how far they differ if the way there and the way
-// back took equally long.
+// back took equally long. What all such calls say together is learned.
 func (b *batch) compare(c, s *half) {
 	if c.kind != graph.SpanKindClient || s.kind != graph.SpanKindServer || c.verdict.outcome != graph.OK || (c.flags|s.flags)&mute != 0 {
 		return
 	}
+	b.learn(c, s)
 	gap := c.duration - s.duration
 	offset := s.start - c.start - gap/2
 	if gap < 0 || max(offset, -offset) <= max(oddSkew, gap) {

@@ -107,7 +107,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in.shards, in.shift = make([]shard, n), uint(64-bits.TrailingZeros(uint(n)))
 	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), n)
 	in.clocks.of = map[graph.Label]*clock{}
-	in.pairer.dir = newDirectory(live.Names())
+	in.pairer.dir, in.pairer.offsets = newDirectory(live.Names()), newOffsets()
 	in.requests.m = map[string]int64{}
 	in.analysis = newAnalysis(cfg.Analyse, cfg.Wait)
 	for i := range in.shards {
@@ -260,6 +260,7 @@ func (in *Intake) settle(b *batch) {
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)
 	in.pairer.dir.remark(b.remarks)
+	in.pairer.offsets.learn(b.lessons)
 	if b.late != 0 {
 		in.count.late.Add(b.late)
 	}

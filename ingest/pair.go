@@ -21,6 +21,7 @@ type batch struct {
 	facts   []graph.Fact
 	offers  []offer
 	remarks []remark
+	lessons []lesson
 	late    int64
 	alone   [numAlone]int64
 	// notes and refs are what halves of the request say beside their numbers, until their shard takes it over.
@@ -40,7 +41,7 @@ type batch struct {
 // reset empties the batch.
 func (b *batch) reset() {
 	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
-	b.remarks = b.remarks[:0]
+	b.remarks, b.lessons = b.remarks[:0], b.lessons[:0]
 	b.notes, b.refs, b.consumed, b.producers = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0]
 	b.dropped = [numDrops]int64{}
 }
@@ -48,6 +49,7 @@ func (b *batch) reset() {
 // pairer knows what shards need to know of the world.
 type pairer struct {
 	dir     *directory
+	offsets *offsets
 	started int64 // nanoseconds since the epoch; 0 unless an earlier process may have seen the other halves
 }
 
@@ -231,7 +233,7 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 	}
 	above := s.parentOf(h)
 	if above != nil && above.outgoing() {
-		h.lieWithin(above)
+		h.serveWithin(above)
 	}
 	if top != h {
 		above = s.parentOf(top)

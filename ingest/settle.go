@@ -28,7 +28,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 		if h.flags&about != 0 {
 			s.children(h, h.id, func(c *half) bool {
 				if c.flags&(outside|waited) == outside|waited {
-					b.apart(h, c)
+					p.apart(h, c, b)
 				}
 				return true
 			})
@@ -37,7 +37,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	if h.flags&outside != 0 {
 		if above := s.parentOf(h); above != nil && above.outgoing() && callee(above, h) {
 			if above.flags&waited != 0 {
-				b.apart(above, h)
+				p.apart(above, h, b)
 			} else {
 				above.flags |= about
 			}
@@ -69,20 +69,23 @@ func (h *half) serves() graph.EdgeRef {
 }
 
 // apart emits what it means that the callee's half h does not lie within the caller's half c: work for nobody, or clocks
-// that differ. Where the caller had left, the callee may well end after it, and only a beginning before the call shows
-// that the callee's clock is behind; the work is corrected by as much. Where it had not, the halves' lengths, which no
-// clock falsifies, say how far from the middle of the call the callee can have been.
-func (b *batch) apart(c, h *half) {
+// that differ. Where the caller had left, the callee may well end after it. How far their clocks differ is what other
+// calls have shown, and a beginning before the call shows that the callee's clock is further behind: the work is
+// corrected by as much. Where it had not, the halves' lengths, which no clock falsifies, say how far from the middle of
+// the call the callee can have been.
+func (p *pairer) apart(c, h *half, b *batch) {
 	if c.flags&mute != 0 || h.in.source != c.node || h.in.call {
 		return
 	}
 	weight := max(c.weight, h.weight)
 	behind := c.start - h.start
-	if c.verdict.outcome == graph.Cancelled || c.verdict.failure() == graph.Timeout {
+	if c.left() {
 		if behind > minSkew {
 			b.fact(h.serves(), h.end(), graph.SkewBehind, behind, weight, false)
 		}
-		if wasted := min(h.end()+max(0, behind)-c.end(), h.duration); wasted > 0 {
+		ahead := p.offsets.ahead(c.instance, h.instance)
+		ahead = min(ahead, -behind)
+		if wasted := min(h.end()-ahead-c.end(), h.duration); wasted > 0 {
 			b.fact(h.serves(), h.end(), graph.Wasted, wasted, weight, false)
 		}
 		return
@@ -191,27 +194,33 @@ func (p *pairer) carriedOut(first, c *half, was outFact, b *batch) {
 	}
 }
 
-// attemptsBelow emits the attempts that the library of h made under its one span, as their callee saw them.
+// attemptsBelow emits the attempts that the library of h made under its one span, as their callees saw them: by the clock
+// of their caller, as far as it is known how theirs differ from it.
 func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
-	var below [maxSiblings]*half
+	type attempt struct {
+		*half
+		from, to int64
+	}
+	var below [maxSiblings]attempt
 	n := 0
 	p.below(s, h, func(c *half) bool {
 		if c.serving() && c.node == h.out.target {
-			below[n] = c
+			ahead := p.offsets.ahead(h.instance, c.instance)
+			below[n] = attempt{c, c.start - ahead, c.end() - ahead}
 			n++
 		}
 		return n < maxSiblings
 	})
-	slices.SortFunc(below[:n], func(x, y *half) int { return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(x.id, y.id)) })
+	slices.SortFunc(below[:n], func(x, y attempt) int { return cmp.Or(cmp.Compare(x.from, y.from), cmp.Compare(x.id, y.id)) })
 	var first int64 // the first wait
 	for i := 1; i < n; i++ {
 		before, c := below[i-1], below[i]
 		failed := c.verdict.outcome == graph.Error
 		switch {
-		case c.start < before.end():
-			b.fact(h.called(), h.end(), graph.Hedge, c.start-before.start, h.weight, failed)
+		case c.from < before.to:
+			b.fact(h.called(), h.end(), graph.Hedge, c.from-before.from, h.weight, failed)
 		case before.verdict.outcome == graph.Error:
-			gap := c.start - before.end()
+			gap := c.from - before.to
 			b.again(h.called(), h.end(), gap, h.weight, failed)
 			if i == 1 {
 				first = gap
