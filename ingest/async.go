@@ -12,6 +12,7 @@ type note struct {
 	group      graph.Label // of a consumer
 	refs       uint32      // the first of the spans that a consumer links to
 	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
+	dated      bool        // the answer asked to wait until a moment, by its own clock
 	enqueued   int64       // when its message came into the queue, nanoseconds since the epoch; 0 is not known
 	pushback   int64       // how long the answer asked to wait before another attempt, nanoseconds
 }
@@ -100,14 +101,6 @@ func (s *shard) queueUnknown(h *half) bool {
 	return h.flags&linked == 0 && (h.in.source == 0 || h.in.missing) && s.queueless(h)
 }
 
-// pushback returns how long an answer asked to wait.
-func (s *shard) pushback(h *half) int64 {
-	if h.note == 0 {
-		return 0
-	}
-	return s.notes.at(h.note).pushback
-}
-
 // The attributes that say it, in the order in which they count.
 var (
 	groupKeys = []otlpwire.Key{
@@ -116,9 +109,6 @@ var (
 	}
 	deliveryKeys = [...]otlpwire.Key{otlpwire.MessagingServiceBusDeliveries, otlpwire.MessagingPubSubDeliveries}
 	enqueuedKeys = [...]otlpwire.Key{otlpwire.MessagingEventHubsEnqueued, otlpwire.MessagingServiceBusEnqueued}
-	pushbackKeys = [...]otlpwire.Key{otlpwire.RPCMetadataPushback, otlpwire.RPCGRPCMetadataPushback}
-	resendKeys   = [...]otlpwire.Key{otlpwire.HTTPResendCount, otlpwire.RetryCount, otlpwire.RPCAttempts}
-	attemptKeys  = [...]otlpwire.Key{otlpwire.RPCMetadataAttempts, otlpwire.RPCGRPCMetadataAttempts, otlpwire.HTTPResendCount}
 )
 
 // first returns the first of the attributes that is a number above zero, 0 when none is.
@@ -129,38 +119,6 @@ func first(sp *otlpwire.Span, keys ...otlpwire.Key) int64 {
 		}
 	}
 	return 0
-}
-
-// maxPushback bounds the wait that an answer may ask for: an hour.
-const maxPushback = 3600
-
-// annotate reads what a call says of attempts: which one it is, and whether another one may follow.
-func annotate(h *half, sp *otlpwire.Span, b *batch) {
-	if h.serving() {
-		h.resend = uint8(min(max(first(sp, attemptKeys[:]...), first(sp, otlpwire.HTTPAttemptCount)-1), 255))
-		return
-	}
-	h.resend = uint8(min(first(sp, resendKeys[:]...), 255))
-	if v := sp.Get(otlpwire.RPCTransparentRetry); v.Type == otlpwire.Bool && v.Num == 1 || string(v.Text) == "true" || string(v.Text) == "1" {
-		h.flags |= transparent
-	}
-	if m := sp.Text(methodKeys...); (string(m) == "POST" || string(m) == "PATCH") && !sp.Has(otlpwire.HTTPIdempotencyKey) {
-		h.flags |= once
-	}
-	if h.verdict.outcome != graph.Error {
-		return
-	}
-	if flags := sp.Text(otlpwire.ResponseFlags); len(flags) > 0 && hasFlag(flags, graph.RetryLimit) {
-		h.flags |= exhausted
-	}
-	wait := min(first(sp, otlpwire.HTTPRetryAfter), maxPushback) * 1e9
-	if wait == 0 {
-		wait = min(first(sp, pushbackKeys[:]...), maxPushback*1000) * 1e6
-	}
-	if wait > 0 {
-		b.notes = append(b.notes, note{pushback: wait})
-		h.note = uint32(len(b.notes))
-	}
 }
 
 // annotateConsumer reads what a consumer says of the messages that it got. group is its consumer group's label.

@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +157,26 @@ func TestAttemptsAtProcessesWhoseClocksDiffer(t *testing.T) {
 	want := []string{"a → b: measure retry_gap: 1, 40ms"}
 	if diff := cmp.Diff(want, linesOf(factLines(settled(t, spans), graph.Measured), graph.RetryGap, graph.Hedge)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A date to wait until is one by the callee's clock.
+func TestRetryAfterADateByAnotherClock(t *testing.T) {
+	busy := with(get429, "http.response.header.retry-after", epoch.Add(4*time.Second).Format(http.TimeFormat))
+	for _, tt := range []struct {
+		ahead, next int // ms
+		ignored     bool
+	}{{0, 3900, true}, {0, 4000, false}, {2000, 1900, true}, {2000, 2000, false}, {-2000, 5900, true}, {-2000, 6000, false}} {
+		spans := append(usual(10, tt.ahead), ahead(tt.ahead, "b",
+			client(1, 9, 0, 100, busy), server(2, 1, 10, 80, with(serve, "http.response.status_code", 429)), client(3, 9, tt.next, 100, get),
+			server(4, 3, tt.next+10, 80, serve))...)
+		want := fmt.Sprintf("a → b: measure retry_pushback: 1, %dms", tt.next-100)
+		if tt.ignored {
+			want = fmt.Sprintf("a → b: measure retry_pushback: 1, failed 1, %dms", tt.next-100)
+		}
+		if diff := cmp.Diff([]string{want}, linesOf(factLines(settled(t, spans), graph.Measured), graph.RetryPushback)); diff != "" {
+			t.Errorf("%d ms ahead, again after %d ms: %s", tt.ahead, tt.next, diff)
+		}
 	}
 }
 

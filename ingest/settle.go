@@ -123,7 +123,7 @@ func (p *pairer) settleAttempt(s *shard, h *half, b *batch) {
 		if j := slices.Index(g.of[:g.n], earlier); g.is[j] == retries && g.to[j] != nil && g.isFirst(g.to[j]) {
 			b.growth(h.called(), h.end(), max(0, earlier.start-g.to[j].end()), gap, h.weight, failed)
 		}
-		if wait := s.pushback(earlier); wait > 0 {
+		if wait := p.pushback(s, earlier); wait > 0 {
 			b.fact(h.called(), h.end(), graph.RetryPushback, gap, h.weight, gap < wait)
 		}
 		if earlier.flags&waited != 0 {
