@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"faultline/graph"
+	"faultline/graph/doctor"
 )
 
 // usual are calls of b by a that go well, by the clocks of both, in traces of their own: what teaches how far b's clock is
@@ -237,4 +238,66 @@ func TestOffsetsChangeAndAreBounded(t *testing.T) {
 	if bytes, _ := o.size(); bytes > 2*offsetSize {
 		t.Errorf("%d bytes held of what is long over", bytes)
 	}
+}
+
+// through puts the sidecars of both services between the halves of each call.
+func through(spans []tspan) (out []tspan) {
+	for _, s := range spans {
+		switch {
+		case s.service == "a" && s.kind == kindClient:
+			out = append(out, s,
+				tspan{service: "a", trace: s.trace, id: s.id + 100, parent: s.id, kind: kindClient, at: s.at + 1, ms: s.ms - 2, attrs: envoyOut})
+		case s.service == "b" && s.kind == kindServer:
+			call := s.parent
+			s.parent = s.id + 100
+			out = append(out, s,
+				tspan{service: "b", trace: s.trace, id: s.id + 100, parent: call + 100, kind: kindServer, at: s.at - 1, ms: s.ms + 2, attrs: envoyIn})
+		default:
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Sidecars hide neither work for nobody nor clocks that differ.
+func TestClocksThroughSidecars(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	for _, skew := range []int{0, 2000, -2000} {
+		spans := through(append(usual(10, skew), ahead(skew, "b", client(1, 0, 0, 1000, getSlow), server(2, 1, 5, 4000, serve))...))
+		bodies := each(t, spans...)
+		for range 10 {
+			in, live := newIntake()
+			now := epoch.Add(20 * time.Second)
+			for i := range bodies {
+				feed(t, in, now, bodies[i])
+				now = now.Add(time.Duration(r.IntN(150)) * time.Millisecond)
+				in.Tick(now)
+			}
+			wait(in, now, now.Add(11*time.Second))
+			want := []string{"a → b: measure skew: 10, 2000ms", "a → b: measure wasted: 1, 3005ms"}
+			switch {
+			case skew < 0:
+				want[0] = "a → b: measure skew_behind: 11, 1999.545454ms" // the least of them is how long before its call the long one began
+			case skew == 0:
+				want = want[1:]
+			}
+			if diff := cmp.Diff(want, linesOf(factLines(live, graph.Measured), graph.Wasted, graph.Skew, graph.SkewBehind)); diff != "" {
+				t.Fatalf("%d ms ahead: %s", skew, diff)
+			}
+			if n := skewedCalls(in, now); (skew != 0) != (n == 10) {
+				t.Fatalf("%d ms ahead: %d calls say so", skew, n)
+			}
+			r.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
+		}
+	}
+}
+
+// skewedCalls returns how many calls of b the doctor is told of whose clocks differ.
+func skewedCalls(in *Intake, now time.Time) (n int64) {
+	for _, slot := range in.Evidence(now) {
+		for _, e := range slot.Services {
+			n += int64(e.Counts[doctor.Skewed])
+		}
+	}
+	return n
 }

@@ -231,13 +231,10 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		}
 		return none
 	}
-	above := s.parentOf(h)
-	if above != nil && above.outgoing() {
-		h.serveWithin(above)
+	if c := p.caller(s, h); c != nil && c.outgoing() {
+		h.serveWithin(c)
 	}
-	if top != h {
-		above = s.parentOf(top)
-	}
+	above := s.parentOf(top)
 	for range maxWalk {
 		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node || h.flags&remote != 0 {
 			break

@@ -26,7 +26,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 			p.attemptsBelow(s, h, b)
 		}
 		if h.flags&about != 0 {
-			s.children(h, h.id, func(c *half) bool {
+			p.below(s, h, func(c *half) bool {
 				if c.flags&(outside|waited) == outside|waited {
 					p.apart(h, c, b)
 				}
@@ -35,7 +35,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 		}
 	}
 	if h.flags&outside != 0 {
-		if above := s.parentOf(h); above != nil && above.outgoing() && callee(above, h) {
+		if above := p.caller(s, h); above != nil && above.outgoing() && callee(above, h) {
 			if above.flags&waited != 0 {
 				p.apart(above, h, b)
 			} else {
