@@ -11,6 +11,7 @@ import (
 type note struct {
 	group      graph.Label // of a consumer
 	refs       uint32      // the first of the spans that a consumer links to
+	booked     uint32      // the first of the facts that were emitted and may be moved
 	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
 	dated      bool        // the answer asked to wait until a moment, by its own clock
 	enqueued   int64       // when its message came into the queue, nanoseconds since the epoch; 0 is not known
@@ -87,6 +88,7 @@ func (s *shard) drop(i uint32) {
 		s.refs.drop(r)
 		r = next
 	}
+	s.unbook(s.notes.at(i))
 	s.notes.drop(i)
 }
 
@@ -148,6 +150,7 @@ type consumed struct {
 	edge     graph.EdgeRef
 	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message.
 	taken, end, duration int64
+	arrived              int64 // by the receiving clock
 	weight               int32
 	failed               bool
 	processes            bool // rather than receives
@@ -168,7 +171,7 @@ func (s *shard) consumed(h *half, b *batch) {
 	}
 	c := consumed{
 		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, instance: h.instance, edge: h.serves(),
-		taken: h.start, end: h.end(), duration: h.duration, weight: h.weight, failed: h.verdict.outcome == graph.Error,
+		taken: h.start, end: h.end(), duration: h.duration, arrived: h.arrived, weight: h.weight, failed: h.verdict.outcome == graph.Error,
 		processes: h.role == processes, queueless: s.queueUnknown(h), from: len(b.producers),
 	}
 	if h.role == receives {
@@ -198,6 +201,7 @@ func (in *Intake) consume(b *batch) {
 		c := &b.consumed[i]
 		from, unknown := len(b.facts), c.queueless
 		sent := 0
+		b.missing = b.missing[:0]
 		for _, r := range b.producers[c.from:c.to] {
 			sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
 			sh.mu.Lock()
@@ -207,10 +211,11 @@ func (in *Intake) consume(b *batch) {
 			}
 			sh.mu.Unlock()
 			if !ok {
+				b.missing = append(b.missing, r)
 				continue
 			}
 			sent++
-			b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
+			in.lag(c, by, b)
 			if c.queueless {
 				in.consumesFrom(c, by.peer, b)
 			}
@@ -241,6 +246,14 @@ func (in *Intake) consume(b *batch) {
 		for i := range b.facts[from:] {
 			b.facts[from+i].Edge = c.edge
 		}
+		if c.queueless && len(b.facts) > from {
+			in.bookConsumer(c, b.facts[from:], b)
+		}
+		if c.awaits() {
+			for _, r := range b.missing {
+				in.await(r, c, b)
+			}
+		}
 		if unknown && b.analysis != nil {
 			in.analyseConsumer(c, b)
 		}
@@ -263,7 +276,8 @@ func (b *batch) lag(c *consumed, lag, apart int64) {
 	b.fact(c.edge, c.end, m, lag, c.weight, false)
 }
 
-// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names.
+// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names. One of which
+// that is not known yet stays for as long as its producer may come late.
 func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
 	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})
 	sh.mu.Lock()
@@ -274,13 +288,16 @@ func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
 		return
 	}
 	if p := in.pairer.dir.peers.at(peer); p != nil && p.kind == peerQueue && h.peer == 0 {
-		h.peer, c.queueless = peer, false
-	} else if peer != 0 {
+		h.peer = peer
+	} else if peer != 0 && h.peer == 0 {
 		return
 	}
+	c.queueless = h.peer == 0
 	h.flags |= linked
 	in.pairer.incoming(sh, h, b)
-	c.edge = h.serves()
+	if c.edge = h.serves(); c.queueless && h.in.missing {
+		h.flags |= keep
+	}
 }
 
 // analyseConsumer looks at what is below a consumer, now that it is known which queue it consumes from.
@@ -304,11 +321,16 @@ type delivery struct {
 // maxDeliveries bounds how many deliveries of one message to one group are told apart.
 const maxDeliveries = 8
 
+// deliveryKey returns the key of the deliveries of a message to c's group of its service.
+func deliveryKey(r reference, c *consumed) uint64 {
+	return fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+}
+
 // deliver remembers that a message was consumed, and emits what it is to the deliveries before and after it, to the same
 // group of the same service: the later one of two is a redelivery. What was emitted of two between which this one lies is
 // taken back.
 func (s *shard) deliver(r reference, c *consumed, b *batch) {
-	k := fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+	k := deliveryKey(r, c)
 	x := delivery{c.end - c.duration, c.end, c.weight, c.failed}
 	var before, after delivery
 	n := uint64(0)

@@ -36,6 +36,7 @@ const (
 	dropLink
 	dropMessage
 	dropOffset
+	dropBooked
 	dropIgnored
 	dropThreshold // not the span: what it says of sampling
 	numDrops
@@ -43,7 +44,7 @@ const (
 
 var dropNames = [numDrops]string{
 	"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early", "link_limit", "message_limit",
-	"offset_limit", "ignored", "malformed_threshold",
+	"offset_limit", "fact_limit", "ignored", "malformed_threshold",
 }
 
 // Refuse counts a request by what became of it: one that was refused before Consume, by reason.
@@ -93,7 +94,8 @@ func (in *Intake) Counters() graph.Counters {
 		s := &in.shards[i]
 		s.mu.Lock()
 		c.Pending += int64(s.n)
-		c.Bytes += int64(s.n*halfSize + s.notes.n*noteSize + s.refs.n*refSize + (s.sent.len()+s.delivered.len())*messageSize)
+		c.Bytes += int64(s.n*halfSize + s.notes.n*noteSize + s.refs.n*refSize + s.booked.n*bookedSize)
+		c.Bytes += int64((s.sent.len()+s.delivered.len())*messageSize + s.awaiting.len()*awaitingSize)
 		if s.forgotten > 0 {
 			c.Dropped[dropNames[dropMessage]] += s.forgotten
 		}

@@ -90,10 +90,13 @@ func (h *half) lieWithin(parent *half) (not bool) {
 }
 
 // serveWithin notes whether h's times lie within those of the call that it answers. Where its caller had left, that they
-// seem to is no sign that it was done by then: the clocks may differ.
+// seem to is no sign that it was done by then: the clocks may differ. A caller's half that comes late is told.
 func (h *half) serveWithin(caller *half) {
 	if h.lieWithin(caller); caller.left() && !h.outgoing() {
 		h.flags |= outside
+	}
+	if h.flags&(outside|waited) == outside|waited {
+		caller.flags |= about
 	}
 }
 

@@ -54,6 +54,8 @@ const (
 	halfSize = 160
 	// noteSize, refSize and messageSize are those of a half's note, a link, and a message that is remembered.
 	noteSize, refSize, messageSize = 32, 32, 48
+	// bookedSize is that of a fact that may be moved.
+	bookedSize = 64
 	// maxShards bounds the shards. There are a few for each processor: enough that they rarely wait for each other,
 	// few enough that a request has several spans for each.
 	maxShards = 256
@@ -256,6 +258,7 @@ func implausible(h *half, at int64) (dropReason, bool) {
 // settle acts on what a batch gathered under locks.
 func (in *Intake) settle(b *batch) {
 	in.consume(b)
+	in.mend(b)
 	in.live.Observe(b.calls)
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)

@@ -30,6 +30,8 @@ type batch struct {
 	// consumed are the messages whose consumers have waited, producers who may have sent them.
 	consumed  []consumed
 	producers []reference
+	missing   []reference
+	met       []meeting
 	dropped   [numDrops]int64
 	// analysis looks at what is below those consumers, at the time now; nil when halves are let go before their time.
 	analysis *analysis
@@ -42,7 +44,7 @@ type batch struct {
 func (b *batch) reset() {
 	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
 	b.remarks, b.lessons = b.remarks[:0], b.lessons[:0]
-	b.notes, b.refs, b.consumed, b.producers = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0]
+	b.notes, b.refs, b.consumed, b.producers, b.met = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0], b.met[:0]
 	b.dropped = [numDrops]int64{}
 }
 
@@ -126,6 +128,9 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 	}
 	p.incoming(s, h, b)
 	if h.outgoing() {
+		if h.role == sends && s.awaiting.len() > 0 {
+			s.meet(h, b)
+		}
 		if h.parent == 0 && h.resend > 0 && h.flags&transparent == 0 {
 			h.flags |= retry // its siblings cannot be known
 		}
@@ -197,6 +202,9 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 	h.in = fact
 	if fact.source != 0 {
 		b.in(h, fact, 1)
+	}
+	if h.flags&waited != 0 {
+		s.follow(h, b)
 	}
 }
 
@@ -306,6 +314,9 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	h.out = fact
 	if fact.target != 0 {
 		b.out(h, fact, 1)
+	}
+	if h.flags&waited != 0 {
+		s.follow(h, b)
 	}
 }
 

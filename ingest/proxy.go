@@ -371,9 +371,11 @@ func (p *pairer) restate(s *shard, h *half, b *batch) {
 }
 
 func (p *pairer) again(s *shard, h *half, b *batch, depth int) {
+	moved := false
 	if h.proxied() {
 		if ref, _ := p.settledAs(h); ref != h.node {
 			p.move(h, ref, b)
+			moved = true
 		}
 	}
 	if (h.proxied() || depth == 0) && depth <= maxProxies {
@@ -386,6 +388,9 @@ func (p *pairer) again(s *shard, h *half, b *batch, depth int) {
 		p.outgoing(s, h, b)
 	}
 	p.incoming(s, h, b)
+	if moved && h.flags&waited != 0 {
+		s.follow(h, b)
+	}
 	if depth > 1 {
 		if c := p.caller(s, h); c != nil && tellsClocks(c, h) {
 			b.learn(c, h) // the more often, the same

@@ -18,6 +18,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	if h.flags&mute != 0 {
 		return
 	}
+	from := len(b.facts)
 	if h.outgoing() {
 		if (h.flags&(retry|transparent) != 0 || h.tried()) && s.triedBeside(h) {
 			p.settleAttempt(s, h, b)
@@ -45,6 +46,9 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	}
 	if h.in.call && h.in.flags&uint8(retry) != 0 {
 		b.servedAgain(s, h)
+	}
+	if len(b.facts) > from && p.movable(h) {
+		s.book(h, b.facts[from:], b)
 	}
 	if h.role == processes || h.role == receives {
 		s.consumed(h, b)

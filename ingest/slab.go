@@ -87,4 +87,10 @@ func (r *memory[V]) turn(now int64) {
 	r.since = now
 }
 
+// forget forgets what is remembered of a key.
+func (r *memory[V]) forget(k uint64) {
+	delete(r.young, k)
+	delete(r.old, k)
+}
+
 func (r *memory[V]) len() int { return len(r.young) + len(r.old) }
