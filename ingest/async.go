@@ -200,28 +200,29 @@ func (in *Intake) consume(b *batch) {
 	for i := range b.consumed {
 		c := &b.consumed[i]
 		from, unknown := len(b.facts), c.queueless
-		sent := 0
 		b.missing = b.missing[:0]
 		for _, r := range b.producers[c.from:c.to] {
 			sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
 			sh.mu.Lock()
 			by, ok := sh.sender(r)
-			if c.processes && c.note.deliveries == 0 && !by.many {
-				sh.deliver(r, c, b)
-			}
 			sh.mu.Unlock()
 			if !ok {
 				b.missing = append(b.missing, r)
 				continue
 			}
-			sent++
 			in.lag(c, by, b)
+			if !by.many {
+				in.deliver(r, c, b)
+			}
 			if c.queueless {
 				in.consumesFrom(c, by.peer, b)
 			}
 		}
+		if c.queueless {
+			in.consumesFrom(c, 0, b)
+		}
 		switch {
-		case sent > 0:
+		case len(b.missing) < c.to-c.from:
 		case c.note.enqueued != 0:
 			b.lag(c, c.taken-c.note.enqueued, 0)
 		case c.from == c.to:
@@ -229,16 +230,12 @@ func (in *Intake) consume(b *batch) {
 		default:
 			b.alone[aloneUnsent]++
 		}
-		if c.note.deliveries > 1 {
-			b.fact(c.edge, c.end, graph.Redelivery, 0, c.weight, c.failed)
-		}
-		if c.note.group != 0 {
-			b.facts = append(b.facts, graph.Fact{
-				Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.note.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
-			})
-		}
-		if c.queueless {
-			in.consumesFrom(c, 0, b)
+		b.consumer(c)
+		for _, r := range b.missing {
+			if c.edge.Source != 0 {
+				in.deliver(r, c, b)
+			}
+			in.await(r, c, b)
 		}
 		if c.edge.Source == 0 {
 			b.facts = b.facts[:from]
@@ -249,14 +246,21 @@ func (in *Intake) consume(b *batch) {
 		if c.queueless && len(b.facts) > from {
 			in.bookConsumer(c, b.facts[from:], b)
 		}
-		if c.awaits() {
-			for _, r := range b.missing {
-				in.await(r, c, b)
-			}
-		}
 		if unknown && b.analysis != nil {
 			in.analyseConsumer(c, b)
 		}
+	}
+}
+
+// consumer emits what a consumer says by itself.
+func (b *batch) consumer(c *consumed) {
+	if c.note.deliveries > 1 {
+		b.fact(c.edge, c.end, graph.Redelivery, 0, c.weight, c.failed)
+	}
+	if c.note.group != 0 {
+		b.facts = append(b.facts, graph.Fact{
+			Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.note.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
+		})
 	}
 }
 
@@ -276,28 +280,30 @@ func (b *batch) lag(c *consumed, lag, apart int64) {
 	b.fact(c.edge, c.end, m, lag, c.weight, false)
 }
 
-// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names. One of which
-// that is not known yet stays for as long as its producer may come late.
-func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
+// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names, and reports
+// whether it counted nowhere before. One whose queue is not known yet stays for as long as its producer may come late.
+func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) (placed bool) {
 	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
 	h := sh.find(&like, c.consumer.span)
 	if h == nil {
-		return
+		return false
 	}
 	if p := in.pairer.dir.peers.at(peer); p != nil && p.kind == peerQueue && h.peer == 0 {
 		h.peer = peer
 	} else if peer != 0 && h.peer == 0 {
-		return
+		return false
 	}
-	c.queueless = h.peer == 0
+	was := h.in.source
 	h.flags |= linked
 	in.pairer.incoming(sh, h, b)
-	if c.edge = h.serves(); c.queueless && h.in.missing {
+	c.edge, c.queueless = h.serves(), h.peer == 0
+	if c.queueless && c.from < c.to {
 		h.flags |= keep
 	}
+	return was == 0 && h.in.source != 0
 }
 
 // analyseConsumer looks at what is below a consumer, now that it is known which queue it consumes from.
@@ -324,6 +330,17 @@ const maxDeliveries = 8
 // deliveryKey returns the key of the deliveries of a message to c's group of its service.
 func deliveryKey(r reference, c *consumed) uint64 {
 	return fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+}
+
+// deliver looks for deliveries of a message before and after c, unless something else tells of them.
+func (in *Intake) deliver(r reference, c *consumed, b *batch) {
+	if !c.processes || c.note.deliveries != 0 {
+		return
+	}
+	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.deliver(r, c, b)
 }
 
 // deliver remembers that a message was consumed, and emits what it is to the deliveries before and after it, to the same

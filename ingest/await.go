@@ -22,12 +22,11 @@ type meeting struct {
 	by      sending
 }
 
-// awaits reports whether a producer that comes late would say something of c: not where the broker said how long each
-// message of a batch lay.
-func (c *consumed) awaits() bool { return c.note.enqueued == 0 || c.to-c.from == 1 }
-
 // await remembers a consumer by a producer that was not there, at most maxDeliveries of one message.
 func (in *Intake) await(r reference, c *consumed, b *batch) {
+	if c.note.enqueued != 0 && c.to-c.from > 1 {
+		return // the broker said of the whole batch how long it lay
+	}
 	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -63,38 +62,46 @@ func (s *shard) meet(h *half, b *batch) {
 func (in *Intake) mend(b *batch) {
 	for i := range b.met {
 		m := &b.met[i]
-		if m.queueless {
-			in.consumesFrom(&m.consumed, m.by.peer, b)
-		}
-		if m.edge.Source == 0 {
+		c, nowhere := &m.consumed, m.edge.Source == 0 // it counted nowhere, and said nothing
+		placed := m.queueless && in.consumesFrom(c, m.by.peer, b)
+		if c.edge.Source == 0 {
 			continue
 		}
 		b.late++
-		if m.note.enqueued != 0 {
+		if placed {
+			b.consumer(c)
+		}
+		if c.note.enqueued != 0 && !nowhere {
 			from := len(b.facts)
-			b.lag(&m.consumed, m.taken-m.note.enqueued, 0)
+			b.lag(c, c.taken-c.note.enqueued, 0)
 			b.facts[from].Weight *= -1
 		}
-		in.lag(&m.consumed, m.by, b)
-		if m.by.many && m.processes && m.note.deliveries == 0 {
-			sh := in.shard(&half{traceHi: m.message.traceHi, traceLo: m.message.traceLo})
-			sh.mu.Lock()
-			sh.undeliver(m.message, &m.consumed, b)
-			sh.mu.Unlock()
+		in.lag(c, m.by, b)
+		switch {
+		case m.by.many && !nowhere:
+			in.undeliver(m.message, c, b)
+		case !m.by.many && nowhere:
+			in.deliver(m.message, c, b)
 		}
 	}
 }
 
 // undeliver takes back that consumers of one message came one after the other: their producer had sent several.
-func (s *shard) undeliver(r reference, c *consumed, b *batch) {
+func (in *Intake) undeliver(r reference, c *consumed, b *batch) {
+	if !c.processes || c.note.deliveries != 0 {
+		return
+	}
+	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	k := deliveryKey(r, c)
 	var all []delivery
 	for n := range uint64(maxDeliveries) {
-		d, ok := s.delivered.get(k + n)
+		d, ok := sh.delivered.get(k + n)
 		if !ok {
 			break
 		}
-		s.delivered.forget(k + n)
+		sh.delivered.forget(k + n)
 		all = append(all, d)
 	}
 	slices.SortStableFunc(all, func(x, y delivery) int { return cmp.Compare(x.start, y.start) })
@@ -115,6 +122,6 @@ func (in *Intake) bookConsumer(c *consumed, facts []graph.Fact, b *batch) {
 	defer sh.mu.Unlock()
 	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
 	if h := sh.find(&like, c.consumer.span); h != nil {
-		sh.book(h, facts, b)
+		sh.book(h, facts, false, b)
 	}
 }

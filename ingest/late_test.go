@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -116,106 +114,6 @@ func TestLateCallees(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.facts, facts); diff != "" {
 				t.Error(diff)
-			}
-		})
-	}
-}
-
-// afterAll returns what comes of spans that come in lots, each after a while; whole traces are not looked at.
-func afterAll(t *testing.T, after time.Duration, lots ...[][]byte) (*Intake, []string) {
-	t.Helper()
-	cfg := DefaultConfig()
-	cfg.Analyse = 0
-	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
-	in := NewIntake(cfg, live)
-	now := epoch.Add(30 * time.Second)
-	for _, lot := range lots {
-		feed(t, in, now, lot...)
-		wait(in, now, now.Add(after))
-		now = now.Add(after)
-	}
-	wait(in, now, now.Add(11*time.Second))
-	return in, everything(live)
-}
-
-// lateProducers are messages whose producers' halves come when their consumers have waited for them.
-var lateProducers = []struct {
-	name        string
-	first, then []tspan
-}{
-	{
-		"one message, for two groups",
-		[]tspan{
-			{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 505, ms: 80, attrs: with(takeOrder, "messaging.consumer.group.name", "g1")},
-			{service: "b", trace: 1, id: 3, parent: 1, kind: kindConsumer, at: 305, ms: 40, failed: true, attrs: with(takeOrder, "messaging.kafka.consumer.group", "g2")},
-		},
-		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder}},
-	},
-	{
-		"a batch of which one producer was there",
-		[]tspan{
-			{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder},
-			{service: "b", trace: 4, id: 4, kind: kindConsumer, at: 305, ms: 80, attrs: takeOrder, links: [][2]byte{{1, 1}, {2, 2}, {3, 3}}},
-		},
-		[]tspan{
-			{service: "a", trace: 2, id: 2, kind: kindProducer, at: 100, ms: 5, attrs: sendOrder},
-			{service: "a", trace: 3, id: 3, kind: kindProducer, at: 200, ms: 5, attrs: sendOrder},
-		},
-	},
-	{
-		"a consumer that names no queue, of a group, by a link",
-		[]tspan{{service: "b", trace: 4, id: 4, kind: kindConsumer, at: 105, ms: 80, link: [2]byte{1, 1}, attrs: tag{"messaging.system": "kafka", "messaging.operation.type": "process", "messaging.consumer.group.name": "g"}}},
-		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder}},
-	},
-	{
-		"consumers that name no queue, one after the other, by their parent",
-		[]tspan{
-			{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 105, ms: 80, failed: true},
-			{service: "b", trace: 1, id: 3, parent: 1, kind: kindConsumer, at: 205, ms: 80},
-		},
-		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder}},
-	},
-	{
-		"several messages that were sent as one: their consumers come one after the other and are no redeliveries",
-		[]tspan{
-			{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 10, ms: 10, attrs: takeOrder},
-			{service: "b", trace: 1, id: 3, parent: 1, kind: kindConsumer, at: 40, ms: 10, attrs: takeOrder},
-			{service: "b", trace: 1, id: 4, parent: 1, kind: kindConsumer, at: 40, ms: 20},
-			{service: "b", trace: 1, id: 5, parent: 1, kind: kindConsumer, at: 90, ms: 20},
-		},
-		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: with(sendOrder, "messaging.batch.message_count", 4)}},
-	},
-	{
-		"one of which the broker says when it had it",
-		[]tspan{{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 4000, ms: 80, attrs: with(takeOrder, "messaging.eventhubs.message.enqueued_time", int(epoch.Unix())+1)}},
-		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 500, ms: 5, attrs: sendOrder}},
-	},
-	{
-		"one by a clock that is ahead",
-		[]tspan{{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 405, ms: 80, attrs: takeOrder}},
-		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 500, ms: 5, attrs: sendOrder}},
-	},
-}
-
-// A producer's half that comes late gives its message the same lag, in the same minute, as one that comes in time.
-func TestLateProducers(t *testing.T) {
-	for _, tt := range lateProducers {
-		t.Run(tt.name, func(t *testing.T) {
-			// The producer's clock is known: spans of its process that are over come at once.
-			alive := tspan{service: "a", trace: 200, id: 1, kind: kindServer, at: 29_000, ms: 5, attrs: serve}
-			first, then := each(t, append(slices.Clone(tt.first), alive)...), each(t, tt.then...)
-			_, want := afterAll(t, time.Second, append(slices.Clone(first), then...))
-			if !slices.ContainsFunc(want, func(line string) bool { return strings.Contains(line, graph.Lag.String()) }) {
-				t.Fatal("there is no lag to be seen")
-			}
-			for _, after := range []time.Duration{12 * time.Second, 45 * time.Second, 14*time.Minute + 30*time.Second} {
-				in, got := afterAll(t, after, first, then)
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("after %v: %s", after, diff)
-				}
-				if n := in.Counters().Late; n == 0 {
-					t.Errorf("after %v: nothing was late", after)
-				}
 			}
 		})
 	}

@@ -8,8 +8,9 @@ import "faultline/graph"
 
 // booked is a fact that was emitted of a half.
 type booked struct {
-	fact graph.Fact
-	next uint32 // in its slab
+	fact  graph.Fact
+	next  uint32 // in its slab
+	below bool   // it speaks of attempts below h
 }
 
 // maxBooked is how many facts are remembered, of an Intake.
@@ -35,24 +36,52 @@ func (h *half) lies() graph.EdgeRef {
 	return graph.EdgeRef{}
 }
 
-// book remembers facts that were emitted of h, on its edge. What is said of calls that must not be made twice is mended by
-// carriedOut, who knows more.
-func (s *shard) book(h *half, facts []graph.Fact, b *batch) {
+// book remembers facts that were emitted of h, on its edge, except for those that are booked by themselves.
+func (s *shard) book(h *half, facts []graph.Fact, below bool, b *batch) {
 	edge := h.lies()
 	for i := range facts {
-		f := &facts[i]
-		if f.Edge != edge || f.Dimension == graph.Measured && f.Label == graph.Label(graph.UnsafeRetry) {
+		if k := (booked{fact: facts[i], below: below}); k.fact.Edge == edge && !madeAgain(&k) {
+			s.bookOne(h, k, b)
+		}
+	}
+}
+
+func (s *shard) bookOne(h *half, k booked, b *batch) {
+	if s.booked.n >= s.maxBooked {
+		b.dropped[dropBooked]++
+		return
+	}
+	if h.note == 0 {
+		h.note = s.notes.put(note{})
+	}
+	n := s.notes.at(h.note)
+	k.next = n.booked
+	n.booked = s.booked.put(k)
+}
+
+// ofAttempts reports whether a fact speaks of attempts below its half.
+func ofAttempts(k *booked) bool { return k.below }
+
+// madeAgain reports whether a fact says that a call was made again that must not be.
+func madeAgain(k *booked) bool {
+	return k.fact.Dimension == graph.Measured && k.fact.Label == graph.Label(graph.UnsafeRetry)
+}
+
+// carriedOut corrects what was emitted of h, which was made again and must not be, now that its callee's half c has come.
+func (s *shard) carriedOut(h, c *half, b *batch) {
+	if h.note == 0 || !c.serving() || !callee(h, c) || c.verdict.outcome != graph.OK {
+		return
+	}
+	h.flags &^= doubted
+	for i := s.notes.at(h.note).booked; i != 0; i = s.booked.at(i).next {
+		k := s.booked.at(i)
+		if !madeAgain(k) || k.fact.Failed {
 			continue
 		}
-		if s.booked.n >= s.maxBooked {
-			b.dropped[dropBooked]++
-			continue
-		}
-		if h.note == 0 {
-			h.note = s.notes.put(note{})
-		}
-		n := s.notes.at(h.note)
-		n.booked = s.booked.put(booked{*f, n.booked})
+		back := k.fact
+		back.Weight = -back.Weight
+		k.fact.Failed = true
+		b.facts = append(b.facts, back, k.fact)
 	}
 }
 
@@ -77,6 +106,25 @@ func (s *shard) follow(h *half, b *batch) {
 	}
 	if edge == (graph.EdgeRef{}) {
 		s.unbook(n)
+	}
+}
+
+// takeBack takes back some of what was emitted of h.
+func (s *shard) takeBack(h *half, which func(*booked) bool, b *batch) {
+	if h.note == 0 {
+		return
+	}
+	for at := &s.notes.at(h.note).booked; *at != 0; {
+		i := *at
+		k := s.booked.at(i)
+		if !which(k) {
+			at = &k.next
+			continue
+		}
+		k.fact.Weight = -k.fact.Weight
+		b.facts = append(b.facts, k.fact)
+		*at = k.next
+		s.booked.drop(i)
 	}
 }
 

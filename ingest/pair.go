@@ -114,10 +114,9 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 	if parent := s.parentOf(h); parent != nil {
 		b.compare(parent, h)
 		if parent.outgoing() {
-			was := parent.out
 			p.outgoing(s, parent, b)
 			if parent.flags&doubted != 0 {
-				p.carriedOut(parent, h, was, b)
+				s.carriedOut(parent, h, b)
 			}
 		} else if parent.role == receives || parent.kind == graph.SpanKindServer && (h.role == processes || parent.in.source == 0) {
 			p.incoming(s, parent, b)
@@ -301,12 +300,16 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	if p.dir.hidden(fact.target) || p.dir.hidden(h.node) {
 		fact = outFact{}
 	}
-	if fact == h.out {
+	was := h.out
+	if fact == was {
+		if h.flags&waited != 0 {
+			p.recount(s, h, b)
+		}
 		return
 	}
-	if h.out.target != 0 {
-		b.out(h, h.out, -1)
-		if h.flags&waited != 0 && fact.target != h.out.target {
+	if was.target != 0 {
+		b.out(h, was, -1)
+		if h.flags&waited != 0 && fact.target != was.target {
 			b.late++
 		}
 		p.mendOut(h, fact, b)
@@ -316,7 +319,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 		b.out(h, fact, 1)
 	}
 	if h.flags&waited != 0 {
-		s.follow(h, b)
+		p.corrected(s, h, was, b)
 	}
 }
 
@@ -437,6 +440,8 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		fact.target = p.dir.byRef(h.node).unknown
 		if beside := s.answeredBeside(h); beside != nil {
 			fact.target, fact.protocol, fact.silent, fact.missing = beside.out.target, beside.out.protocol, true, !h.guarded()
+		} else if h.out.silent {
+			fact.target, fact.protocol, fact.silent, fact.missing = h.out.target, h.out.protocol, true, h.out.missing // what was beside it is gone
 		}
 		return fact
 	}

@@ -48,7 +48,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 		b.servedAgain(s, h)
 	}
 	if len(b.facts) > from && p.movable(h) {
-		s.book(h, b.facts[from:], b)
+		s.book(h, b.facts[from:], false, b)
 	}
 	if h.role == processes || h.role == receives {
 		s.consumed(h, b)
@@ -178,23 +178,46 @@ func (p *pairer) madeTwice(s *shard, first, again *half, b *batch) {
 		return !done
 	})
 	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
+	s.bookOne(first, booked{fact: b.facts[len(b.facts)-1]}, b)
 	if !done {
 		first.flags |= doubted
 	}
 }
 
-// carriedOut corrects what madeTwice emitted of first, now that its callee's half c has come. was is how first counted
-// before.
-func (p *pairer) carriedOut(first, c *half, was outFact, b *batch) {
-	if !c.serving() || !callee(first, c) {
+// corrected acts on that a caller's half that has waited counts otherwise than before, because its callee's came late.
+func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
+	s.follow(h, b)
+	if h.flags&mute != 0 {
 		return
 	}
-	done := c.verdict.outcome == graph.OK
-	edge := graph.EdgeRef{Source: first.node, Target: was.target, Protocol: was.protocol}
-	b.fact(edge, first.end(), graph.UnsafeRetry, first.duration, -first.weight, false)
-	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
-	if done {
-		first.flags &^= doubted
+	p.recount(s, h, b)
+	lost := h.out.cause.Failure() == graph.LostResponse
+	if before := was.cause.Failure() == graph.LostResponse; before && !lost {
+		s.takeBack(h, madeAgain, b)
+	} else if before {
+		lost = false
+	}
+	named := h.out.answered && !was.answered && h.peer == 0
+	if !lost && !named || !s.triedBeside(h) {
+		return
+	}
+	var g siblings
+	g.gather(s, h)
+	for i, c := range g.of[:g.n] {
+		if lost && g.is[i] == retries && g.to[i] == h && c.flags&waited != 0 {
+			p.madeTwice(s, h, c, b)
+		}
+		if named && c != h && !c.out.answered {
+			p.outgoing(s, c, b) // it does not say whom it called either
+		}
+	}
+}
+
+// recount emits anew what there is to say of attempts below a half that has waited.
+func (p *pairer) recount(s *shard, h *half, b *batch) {
+	s.takeBack(h, ofAttempts, b)
+	if h.out.answered && h.out.calls > 1 {
+		p.attemptsBelow(s, h, b)
 	}
 }
 
@@ -205,6 +228,7 @@ func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
 		*half
 		from, to int64
 	}
+	emitted := len(b.facts)
 	var below [maxSiblings]attempt
 	n := 0
 	p.below(s, h, func(c *half) bool {
@@ -233,6 +257,7 @@ func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
 			}
 		}
 	}
+	s.book(h, b.facts[emitted:], true, b)
 }
 
 // attemptOf says what a call that only its callee shows is in its logical call, by what it says of attempts before it.
