@@ -267,6 +267,24 @@ func (b *batch) consumer(c *consumed) {
 // maxDelay is how long an SDK may hold a span back without its clock being doubted.
 const maxDelay = int64(5e9)
 
+// lag emits how long a message of c lay in its queue, after it was sent. Where calls connect the two processes, it is
+// known how their clocks stand to each other; else whether they can be trusted.
+func (in *Intake) lag(c *consumed, by sending, b *batch) {
+	ahead, within, known := in.pairer.offsets.difference(by.by, c.instance)
+	if !known {
+		b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
+		return
+	}
+	lag := c.taken - by.end - ahead
+	if lag < 0 && -lag <= within {
+		lag = 0
+	}
+	b.lag(c, lag, 0)
+	if by.by != c.instance && mix(c.consumer.traceLo) <= b.sampled {
+		b.fact(c.edge, c.end, graph.LagWithin, within, c.weight, false)
+	}
+}
+
 // lag emits how long a message lay in its queue, unless the clocks of its producer and its consumer differ by so much that
 // it says nothing.
 func (b *batch) lag(c *consumed, lag, apart int64) {

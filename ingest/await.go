@@ -110,11 +110,6 @@ func (in *Intake) undeliver(r reference, c *consumed, b *batch) {
 	}
 }
 
-// lag emits how long a message of c lay in its queue, after it was sent.
-func (in *Intake) lag(c *consumed, by sending, b *batch) {
-	b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
-}
-
 // bookConsumer remembers the facts of a consumer whose queue is not known, so that they follow it to its queue's edge.
 func (in *Intake) bookConsumer(c *consumed, facts []graph.Fact, b *batch) {
 	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})

@@ -283,8 +283,9 @@ func (in *Intake) settle(b *batch) {
 func (in *Intake) Tick(now time.Time) {
 	in.tick.Lock()
 	defer in.tick.Unlock()
-	in.expire(now, in.cfg.Wait)
 	at := now.UnixNano()
+	in.pairer.offsets.survey(at)
+	in.expire(now, in.cfg.Wait)
 	in.pairer.dir.roll(now)
 	if at-in.book.adapted >= int64(time.Second) {
 		in.book.adapt(at)

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -13,13 +14,15 @@ import (
 	"faultline/graph"
 )
 
-// afterAll returns what comes of spans that come in lots, each after a while; whole traces are not looked at.
+// afterAll returns what comes of spans that come in lots, each after a while. Whole traces are not looked at, nor are
+// lags set right by what is learned of clocks from the calls that have come by then.
 func afterAll(t *testing.T, after time.Duration, lots ...[][]byte) (*Intake, []string) {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Analyse = 0
 	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
 	in := NewIntake(cfg, live)
+	in.pairer.offsets.surveyed = math.MaxInt64
 	now := epoch.Add(30 * time.Second)
 	for _, lot := range lots {
 		feed(t, in, now, lot...)

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,9 @@ type offsets struct {
 	mu      sync.RWMutex
 	of      memory[*offset] // by between
 	dropped int64           // pairs of processes that were forgotten before their time
+
+	surveyed int64 // nanoseconds; only survey uses it
+	standing atomic.Pointer[map[graph.Label]standing]
 }
 
 const (
@@ -65,6 +69,7 @@ type offset struct {
 	young, old []bounds
 	since      int64 // when the young generation began, nanoseconds
 	ahead      int64 // of the callee's clock, nanoseconds
+	within     int64 // by how much that may be off
 	known      bool
 }
 
@@ -150,6 +155,7 @@ func (k *offset) judge() {
 		return 4*count >= 3*n
 	}
 	if k.known = allowed(0); k.known {
+		k.within = within(all[:n], 0)
 		return
 	}
 	slices.SortFunc(all[:n], func(a, b bounds) int { return cmp.Compare(a.middle(), b.middle()) })
@@ -158,8 +164,19 @@ func (k *offset) judge() {
 		median += (all[n/2].middle() - median) / 2
 	}
 	if k.known = allowed(median); k.known {
-		k.ahead = median
+		k.ahead, k.within = median, within(all[:n], median)
 	}
+}
+
+// within returns by how much an offset can be off, by the call that leaves the least room around it.
+func within(calls []bounds, ahead int64) int64 {
+	least := int64(math.MaxInt64)
+	for _, t := range calls {
+		if t.allows(ahead) {
+			least = min(least, max(t.most-ahead, ahead-t.least))
+		}
+	}
+	return least
 }
 
 // size returns the memory that is held, at the most, and how many pairs of processes were forgotten before their time.

@@ -301,3 +301,41 @@ func skewedCalls(in *Intake, now time.Time) (n int64) {
 	}
 	return n
 }
+
+// A producer and a consumer that do not call each other, and a service that both call: the lag between them is told by one
+// clock, and by how much it may be off.
+func TestLagByClocksThatDiffer(t *testing.T) {
+	both := func(producer, consumer int) (spans []tspan) {
+		for i, caller := range []string{"p", "c"} {
+			skew := []int{producer, consumer}[i]
+			for k := range 6 {
+				trace := byte(100 + 10*i + k)
+				spans = append(spans,
+					tspan{service: caller, trace: trace, id: 1, kind: kindClient, at: 200*k + skew, ms: 100, attrs: get},
+					tspan{service: "b", trace: trace, id: 2, parent: 1, kind: kindServer, at: 200*k + 5, ms: 90, attrs: serve})
+			}
+		}
+		return append(spans,
+			tspan{service: "p", trace: 1, id: 1, kind: kindProducer, at: producer, ms: 5, attrs: sendOrder},
+			tspan{service: "c", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 305 + consumer, ms: 80, attrs: takeOrder})
+	}
+	for _, tt := range []struct {
+		producer, consumer int // ms ahead
+		within             string
+	}{{0, 0, "10ms"}, {2000, 0, "10ms"}, {0, -2000, "10ms"}, {-1500, 700, "10ms"}} {
+		spans := both(tt.producer, tt.consumer)
+		want := []string{"queue:kafka/orders → c: measure lag: 1, 300ms", "queue:kafka/orders → c: measure lag_within: 1, " + tt.within}
+		measures := []graph.Measure{graph.Lag, graph.LagSkewed, graph.LagWithin}
+		if diff := cmp.Diff(want, linesOf(factLines(settled(t, spans), graph.Measured), measures...)); diff != "" {
+			t.Errorf("%d and %d ms ahead: %s", tt.producer, tt.consumer, diff)
+		}
+		// Without the calls there is nothing to know them by.
+		want = []string{fmt.Sprintf("queue:kafka/orders → c: measure lag: 1, %dms", 300+tt.consumer-tt.producer)}
+		if lag := 300 + tt.consumer - tt.producer; lag < 0 {
+			want = []string{fmt.Sprintf("queue:kafka/orders → c: measure lag_skewed: 1, %dms", -lag)}
+		}
+		if diff := cmp.Diff(want, linesOf(factLines(settled(t, spans[len(spans)-2:]), graph.Measured), measures...)); diff != "" {
+			t.Errorf("%d and %d ms ahead, without calls: %s", tt.producer, tt.consumer, diff)
+		}
+	}
+}
