@@ -238,10 +238,14 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		}
 		return none
 	}
-	if c := p.caller(s, h); c != nil && c.outgoing() {
-		h.serveWithin(c)
+	above := s.parentOf(h)
+	caller := above
+	if s.proxies > 0 {
+		caller, above = p.caller(s, h), s.parentOf(top)
 	}
-	above := s.parentOf(top)
+	if caller != nil && caller.outgoing() {
+		h.serveWithin(caller)
+	}
 	for range maxWalk {
 		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node || h.flags&remote != 0 {
 			break
