@@ -28,10 +28,10 @@ const (
 	Redelivery
 	// Wasted is how long the callee worked on after its caller had left.
 	Wasted
-	// Lag is how long a message waited in its queue.
+	// Lag is how long a message waited in its queue, by the producer's clock where it is known how the consumer's differs.
 	Lag
-	// LagSkewed is a lag that says nothing, because the clocks of producer and consumer differ: how far it is below zero,
-	// or how far the clocks differ, which is more than a tenth of the lag.
+	// LagSkewed is a lag that says nothing, because the clocks of producer and consumer differ, by nobody knows how much:
+	// how far it is below zero, or how far the clocks seem to differ, which is more than a tenth of the lag.
 	LagSkewed
 	// ProxyOut, Network and ProxyIn are the parts of the time between caller and callee that proxies tell apart.
 	ProxyOut
@@ -42,6 +42,9 @@ const (
 	// worked on after it had answered.
 	Skew
 	SkewBehind
+	// LagWithin is by how much a Lag may be off that lies between two clocks which are known to be so far apart, of a
+	// share of the messages. Lags without it are as the clocks say.
+	LagWithin
 
 	firstOfTraces
 )
@@ -86,7 +89,8 @@ var measureNames = [numMeasures]string{
 	RetryGap: "retry_gap", RetryGrowth: "retry_growth", RetryPushback: "retry_pushback", Resend: "resend", Hedge: "hedge",
 	UnsafeRetry: "unsafe_retry", Redelivery: "redelivery", Wasted: "wasted", Lag: "lag", LagSkewed: "lag_skewed",
 	ProxyOut: "proxy_out", Network: "network", ProxyIn: "proxy_in", Skew: "skew", SkewBehind: "skew_behind",
-	Traces: "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
+	LagWithin: "lag_within",
+	Traces:    "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
 	OriginEdge: "origin_edge", OriginSelf: "origin_self", Absorbed: "absorbed", Repeated: "repeated", Parallel: "parallel",
 	Sequential: "sequential", Depth: "depth", NestedRetries: "nested_retries",
 }

@@ -11,7 +11,9 @@ import (
 type note struct {
 	group      graph.Label // of a consumer
 	refs       uint32      // the first of the spans that a consumer links to
+	booked     uint32      // the first of the facts that were emitted and may be moved
 	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
+	dated      bool        // the answer asked to wait until a moment, by its own clock
 	enqueued   int64       // when its message came into the queue, nanoseconds since the epoch; 0 is not known
 	pushback   int64       // how long the answer asked to wait before another attempt, nanoseconds
 }
@@ -86,6 +88,7 @@ func (s *shard) drop(i uint32) {
 		s.refs.drop(r)
 		r = next
 	}
+	s.unbook(s.notes.at(i))
 	s.notes.drop(i)
 }
 
@@ -100,14 +103,6 @@ func (s *shard) queueUnknown(h *half) bool {
 	return h.flags&linked == 0 && (h.in.source == 0 || h.in.missing) && s.queueless(h)
 }
 
-// pushback returns how long an answer asked to wait.
-func (s *shard) pushback(h *half) int64 {
-	if h.note == 0 {
-		return 0
-	}
-	return s.notes.at(h.note).pushback
-}
-
 // The attributes that say it, in the order in which they count.
 var (
 	groupKeys = []otlpwire.Key{
@@ -116,9 +111,6 @@ var (
 	}
 	deliveryKeys = [...]otlpwire.Key{otlpwire.MessagingServiceBusDeliveries, otlpwire.MessagingPubSubDeliveries}
 	enqueuedKeys = [...]otlpwire.Key{otlpwire.MessagingEventHubsEnqueued, otlpwire.MessagingServiceBusEnqueued}
-	pushbackKeys = [...]otlpwire.Key{otlpwire.RPCMetadataPushback, otlpwire.RPCGRPCMetadataPushback}
-	resendKeys   = [...]otlpwire.Key{otlpwire.HTTPResendCount, otlpwire.RetryCount, otlpwire.RPCAttempts}
-	attemptKeys  = [...]otlpwire.Key{otlpwire.RPCMetadataAttempts, otlpwire.RPCGRPCMetadataAttempts, otlpwire.HTTPResendCount}
 )
 
 // first returns the first of the attributes that is a number above zero, 0 when none is.
@@ -129,38 +121,6 @@ func first(sp *otlpwire.Span, keys ...otlpwire.Key) int64 {
 		}
 	}
 	return 0
-}
-
-// maxPushback bounds the wait that an answer may ask for: an hour.
-const maxPushback = 3600
-
-// annotate reads what a call says of attempts: which one it is, and whether another one may follow.
-func annotate(h *half, sp *otlpwire.Span, b *batch) {
-	if h.serving() {
-		h.resend = uint8(min(max(first(sp, attemptKeys[:]...), first(sp, otlpwire.HTTPAttemptCount)-1), 255))
-		return
-	}
-	h.resend = uint8(min(first(sp, resendKeys[:]...), 255))
-	if v := sp.Get(otlpwire.RPCTransparentRetry); v.Type == otlpwire.Bool && v.Num == 1 || string(v.Text) == "true" || string(v.Text) == "1" {
-		h.flags |= transparent
-	}
-	if m := sp.Text(methodKeys...); (string(m) == "POST" || string(m) == "PATCH") && !sp.Has(otlpwire.HTTPIdempotencyKey) {
-		h.flags |= once
-	}
-	if h.verdict.outcome != graph.Error {
-		return
-	}
-	if flags := sp.Text(otlpwire.ResponseFlags); len(flags) > 0 && hasFlag(flags, graph.RetryLimit) {
-		h.flags |= exhausted
-	}
-	wait := min(first(sp, otlpwire.HTTPRetryAfter), maxPushback) * 1e9
-	if wait == 0 {
-		wait = min(first(sp, pushbackKeys[:]...), maxPushback*1000) * 1e6
-	}
-	if wait > 0 {
-		b.notes = append(b.notes, note{pushback: wait})
-		h.note = uint32(len(b.notes))
-	}
 }
 
 // annotateConsumer reads what a consumer says of the messages that it got. group is its consumer group's label.
@@ -190,6 +150,7 @@ type consumed struct {
 	edge     graph.EdgeRef
 	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message.
 	taken, end, duration int64
+	arrived              int64 // by the receiving clock
 	weight               int32
 	failed               bool
 	processes            bool // rather than receives
@@ -210,7 +171,7 @@ func (s *shard) consumed(h *half, b *batch) {
 	}
 	c := consumed{
 		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, instance: h.instance, edge: h.serves(),
-		taken: h.start, end: h.end(), duration: h.duration, weight: h.weight, failed: h.verdict.outcome == graph.Error,
+		taken: h.start, end: h.end(), duration: h.duration, arrived: h.arrived, weight: h.weight, failed: h.verdict.outcome == graph.Error,
 		processes: h.role == processes, queueless: s.queueUnknown(h), from: len(b.producers),
 	}
 	if h.role == receives {
@@ -239,26 +200,29 @@ func (in *Intake) consume(b *batch) {
 	for i := range b.consumed {
 		c := &b.consumed[i]
 		from, unknown := len(b.facts), c.queueless
-		sent := 0
+		b.missing = b.missing[:0]
 		for _, r := range b.producers[c.from:c.to] {
 			sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
 			sh.mu.Lock()
 			by, ok := sh.sender(r)
-			if c.processes && c.note.deliveries == 0 && !by.many {
-				sh.deliver(r, c, b)
-			}
 			sh.mu.Unlock()
 			if !ok {
+				b.missing = append(b.missing, r)
 				continue
 			}
-			sent++
-			b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
+			in.lag(c, by, b)
+			if !by.many {
+				in.deliver(r, c, b)
+			}
 			if c.queueless {
 				in.consumesFrom(c, by.peer, b)
 			}
 		}
+		if c.queueless {
+			in.consumesFrom(c, 0, b)
+		}
 		switch {
-		case sent > 0:
+		case len(b.missing) < c.to-c.from:
 		case c.note.enqueued != 0:
 			b.lag(c, c.taken-c.note.enqueued, 0)
 		case c.from == c.to:
@@ -266,16 +230,12 @@ func (in *Intake) consume(b *batch) {
 		default:
 			b.alone[aloneUnsent]++
 		}
-		if c.note.deliveries > 1 {
-			b.fact(c.edge, c.end, graph.Redelivery, 0, c.weight, c.failed)
-		}
-		if c.note.group != 0 {
-			b.facts = append(b.facts, graph.Fact{
-				Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.note.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
-			})
-		}
-		if c.queueless {
-			in.consumesFrom(c, 0, b)
+		b.consumer(c)
+		for _, r := range b.missing {
+			if c.edge.Source != 0 {
+				in.deliver(r, c, b)
+			}
+			in.await(r, c, b)
 		}
 		if c.edge.Source == 0 {
 			b.facts = b.facts[:from]
@@ -283,14 +243,47 @@ func (in *Intake) consume(b *batch) {
 		for i := range b.facts[from:] {
 			b.facts[from+i].Edge = c.edge
 		}
+		if c.queueless && len(b.facts) > from {
+			in.bookConsumer(c, b.facts[from:], b)
+		}
 		if unknown && b.analysis != nil {
 			in.analyseConsumer(c, b)
 		}
 	}
 }
 
+// consumer emits what a consumer says by itself.
+func (b *batch) consumer(c *consumed) {
+	if c.note.deliveries > 1 {
+		b.fact(c.edge, c.end, graph.Redelivery, 0, c.weight, c.failed)
+	}
+	if c.note.group != 0 {
+		b.facts = append(b.facts, graph.Fact{
+			Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.note.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
+		})
+	}
+}
+
 // maxDelay is how long an SDK may hold a span back without its clock being doubted.
 const maxDelay = int64(5e9)
+
+// lag emits how long a message of c lay in its queue, after it was sent. Where calls connect the two processes, it is
+// known how their clocks stand to each other; else whether they can be trusted.
+func (in *Intake) lag(c *consumed, by sending, b *batch) {
+	ahead, within, known := in.pairer.offsets.difference(by.by, c.instance)
+	if !known {
+		b.lag(c, c.taken-by.end, in.clocks.apart(by.by, c.instance, int64(in.cfg.Wait)+maxDelay))
+		return
+	}
+	lag := c.taken - by.end - ahead
+	if lag < 0 && -lag <= within {
+		lag = 0
+	}
+	b.lag(c, lag, 0)
+	if by.by != c.instance && mix(c.consumer.traceLo) <= b.sampled {
+		b.fact(c.edge, c.end, graph.LagWithin, within, c.weight, false)
+	}
+}
 
 // lag emits how long a message lay in its queue, unless the clocks of its producer and its consumer differ by so much that
 // it says nothing.
@@ -305,24 +298,30 @@ func (b *batch) lag(c *consumed, lag, apart int64) {
 	b.fact(c.edge, c.end, m, lag, c.weight, false)
 }
 
-// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names.
-func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) {
+// consumesFrom counts a consumer that did not name its queue as one of the queue that its producer names, and reports
+// whether it counted nowhere before. One whose queue is not known yet stays for as long as its producer may come late.
+func (in *Intake) consumesFrom(c *consumed, peer uint32, b *batch) (placed bool) {
 	sh := in.shard(&half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo})
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
 	h := sh.find(&like, c.consumer.span)
 	if h == nil {
-		return
+		return false
 	}
 	if p := in.pairer.dir.peers.at(peer); p != nil && p.kind == peerQueue && h.peer == 0 {
-		h.peer, c.queueless = peer, false
-	} else if peer != 0 {
-		return
+		h.peer = peer
+	} else if peer != 0 && h.peer == 0 {
+		return false
 	}
+	was := h.in.source
 	h.flags |= linked
 	in.pairer.incoming(sh, h, b)
-	c.edge = h.serves()
+	c.edge, c.queueless = h.serves(), h.peer == 0
+	if c.queueless && c.from < c.to {
+		h.flags |= keep
+	}
+	return was == 0 && h.in.source != 0
 }
 
 // analyseConsumer looks at what is below a consumer, now that it is known which queue it consumes from.
@@ -346,11 +345,27 @@ type delivery struct {
 // maxDeliveries bounds how many deliveries of one message to one group are told apart.
 const maxDeliveries = 8
 
+// deliveryKey returns the key of the deliveries of a message to c's group of its service.
+func deliveryKey(r reference, c *consumed) uint64 {
+	return fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+}
+
+// deliver looks for deliveries of a message before and after c, unless something else tells of them.
+func (in *Intake) deliver(r reference, c *consumed, b *batch) {
+	if !c.processes || c.note.deliveries != 0 {
+		return
+	}
+	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.deliver(r, c, b)
+}
+
 // deliver remembers that a message was consumed, and emits what it is to the deliveries before and after it, to the same
 // group of the same service: the later one of two is a redelivery. What was emitted of two between which this one lies is
 // taken back.
 func (s *shard) deliver(r reference, c *consumed, b *batch) {
-	k := fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+	k := deliveryKey(r, c)
 	x := delivery{c.end - c.duration, c.end, c.weight, c.failed}
 	var before, after delivery
 	n := uint64(0)

@@ -14,12 +14,24 @@ type clocks struct {
 	of map[graph.Label]*clock // by instance
 }
 
-// clock is the least delay of a process's spans in a minute and in the one before.
+// clock is the least delay of a process's spans in a minute and in the one before, and what it was at the best in a
+// quarter of an hour and the one before that.
 type clock struct {
 	mu           sync.Mutex
 	minute       int64
 	least, older int64 // nanoseconds
 	seen, before bool
+
+	quarter    int64
+	best, once int64 // nanoseconds, not below zero; -1 is not known
+}
+
+// better returns the lesser of two delays that are known.
+func better(best, delay int64) int64 {
+	if delay < 0 || best >= 0 && best < delay {
+		return best
+	}
+	return delay
 }
 
 // maxClocks bounds the processes whose clocks are known.
@@ -36,7 +48,7 @@ func (c *clocks) note(instance graph.Label, delay, now int64) {
 	if k == nil {
 		c.mu.Lock()
 		if k = c.of[instance]; k == nil && len(c.of) < maxClocks {
-			k = &clock{}
+			k = &clock{best: -1, once: -1}
 			c.of[instance] = k
 		}
 		c.mu.Unlock()
@@ -53,9 +65,18 @@ func (c *clocks) note(instance graph.Label, delay, now int64) {
 	if !k.seen || delay < k.least {
 		k.least, k.seen = delay, true
 	}
+	if quarter := now / int64(lateFor); quarter != k.quarter {
+		k.once = -1
+		if quarter == k.quarter+1 {
+			k.once = k.best
+		}
+		k.quarter, k.best = quarter, -1
+	}
+	k.best = better(k.best, delay)
 }
 
-// delay returns the least delay of a process's spans of late, false when it is not known.
+// delay returns the least delay of a process's spans of late, false when it is not known. One that is longer than it was a
+// while ago says that they are late now, rather than that the clock went back.
 func (c *clocks) delay(instance graph.Label) (int64, bool) {
 	c.mu.RLock()
 	k := c.of[instance]
@@ -65,10 +86,14 @@ func (c *clocks) delay(instance graph.Label) (int64, bool) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.before && k.older < k.least {
-		return k.older, true
+	least := k.least
+	if k.before {
+		least = min(least, k.older)
 	}
-	return k.least, k.seen
+	if best := better(k.best, k.once); best >= 0 {
+		least = min(least, best)
+	}
+	return least, k.seen
 }
 
 // apart returns how far the clocks of two processes differ, as far as that is known: 0 when it is less than spans may

@@ -46,7 +46,7 @@ const (
 	transparent                       // an attempt that its library made because the one before never left
 	exhausted                         // a proxy made all the attempts that it may
 	hedge                             // it began beside an attempt that was going well
-	outside                           // its times are not within its parent's
+	outside                           // its times are not within its parent's, or need not be because that one had left
 	about                             // a span below it is outside, and has waited
 	doubted                           // it was made again, and it is not known whether it had been carried out
 	counted                           // in the shard's count of halves that were tried
@@ -89,6 +89,17 @@ func (h *half) lieWithin(parent *half) (not bool) {
 	return h.flags&outside != 0
 }
 
+// serveWithin notes whether h's times lie within those of the call that it answers. Where its caller had left, that they
+// seem to is no sign that it was done by then: the clocks may differ. A caller's half that comes late is told.
+func (h *half) serveWithin(caller *half) {
+	if h.lieWithin(caller); caller.left() && !h.outgoing() {
+		h.flags |= outside
+	}
+	if h.flags&(outside|waited) == outside|waited {
+		caller.flags |= about
+	}
+}
+
 // proxied reports whether the half is a proxy's.
 func (h *half) proxied() bool { return h.role == outward || h.role == homeward }
 
@@ -103,6 +114,11 @@ func (h *half) serving() bool {
 // retryable reports whether the call failed in a way that makes callers try again.
 func (h *half) retryable() bool {
 	return h.verdict.outcome == graph.Error && h.verdict.failure() != graph.Auth
+}
+
+// left reports whether the caller did not wait for the answer.
+func (h *half) left() bool {
+	return h.verdict.outcome == graph.Cancelled || h.verdict.failure() == graph.Timeout
 }
 
 // guarded reports whether the caller's own breaker or pool kept the call from its callee.

@@ -233,17 +233,24 @@ func firstRoot(s *shard, h *half) (first *half) {
 const oddSkew = int64(5 * time.Millisecond)
 
 // compare finds a served call that cannot lie as the two clocks say, and how far they differ if the way there and the way
-// back took equally long.
+// back took equally long. What all calls of two processes say together is learned.
 func (b *batch) compare(c, s *half) {
-	if c.kind != graph.SpanKindClient || s.kind != graph.SpanKindServer || c.verdict.outcome != graph.OK || (c.flags|s.flags)&mute != 0 {
+	if !tellsClocks(c, s) {
 		return
 	}
+	b.learn(c, s)
 	gap := c.duration - s.duration
 	offset := s.start - c.start - gap/2
 	if gap < 0 || max(offset, -offset) <= max(oddSkew, gap) {
 		return
 	}
 	b.remarks = append(b.remarks, remark{of: s.node, peer: c.node, counter: doctor.Skewed, n: 1, offset: time.Duration(offset)})
+}
+
+// tellsClocks reports whether the times of a call's halves say something of clocks: whoever waited for the answer until it
+// came was there before and after.
+func tellsClocks(c, s *half) bool {
+	return c.kind == graph.SpanKindClient && s.kind == graph.SpanKindServer && c.verdict.outcome == graph.OK && (c.flags|s.flags)&mute == 0
 }
 
 // remark counts what was remarked under locks.

@@ -8,21 +8,17 @@
 package ingest
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"math/bits"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"faultline/graph"
 	"faultline/graph/doctor"
-	"faultline/ingest/otlpwire"
 )
 
 // ErrMalformed says that a request cannot be decoded, whoever sends it again: a permanent fault of the sender.
@@ -58,6 +54,8 @@ const (
 	halfSize = 160
 	// noteSize, refSize and messageSize are those of a half's note, a link, and a message that is remembered.
 	noteSize, refSize, messageSize = 32, 32, 48
+	// bookedSize is that of a fact that may be moved.
+	bookedSize = 64
 	// maxShards bounds the shards. There are a few for each processor: enough that they rarely wait for each other,
 	// few enough that a request has several spans for each.
 	maxShards = 256
@@ -101,44 +99,6 @@ type Intake struct {
 	}
 }
 
-// Why single spans are refused.
-type spanFault uint8
-
-const (
-	badTraceID spanFault = iota
-	badSpanID
-	numFaults
-)
-
-var (
-	faultNames    = [numFaults]string{"invalid_trace_id", "invalid_span_id"}
-	faultMessages = [numFaults]string{
-		"spans without a valid trace id (16 bytes, not all zero)", "spans without a valid span id (8 bytes, not all zero)",
-	}
-)
-
-// Why accepted spans do not count.
-type dropReason uint8
-
-const (
-	dropDuplicate dropReason = iota
-	dropDuration
-	dropTooOld
-	dropFuture
-	dropUnsampled
-	dropEvicted
-	dropLink
-	dropMessage
-	dropIgnored
-	dropThreshold // not the span: what it says of sampling
-	numDrops
-)
-
-var dropNames = [numDrops]string{
-	"duplicate", "invalid_duration", "too_old", "in_the_future", "zero_weight", "evicted_early", "link_limit", "message_limit",
-	"ignored", "malformed_threshold",
-}
-
 // NewIntake returns an Intake that puts calls into live.
 func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3), before: newRequestBook()}
@@ -149,7 +109,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in.shards, in.shift = make([]shard, n), uint(64-bits.TrailingZeros(uint(n)))
 	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), n)
 	in.clocks.of = map[graph.Label]*clock{}
-	in.pairer.dir = newDirectory(live.Names())
+	in.pairer.dir, in.pairer.offsets = newDirectory(live.Names()), newOffsets()
 	in.requests.m = map[string]int64{}
 	in.analysis = newAnalysis(cfg.Analyse, cfg.Wait)
 	for i := range in.shards {
@@ -157,55 +117,6 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	}
 	in.pool.New = func() any { return new(scratch) }
 	return in
-}
-
-// scratch is what one request needs, used again for the next.
-type scratch struct {
-	span   otlpwire.Span
-	halves []half
-	tally  doctor.Counts // of the group that is being read
-	groups []group
-	raws   []rawRef
-	batch  batch
-	name   []byte
-	rates  []traceRate
-	envoy  bool // the scope, or the resource, says that its spans are a proxy's
-
-	order []int32 // the halves by shard
-	ends  [maxShards]int32
-}
-
-// sort orders the halves by shard, otherwise as they came: shard i's end at ends[i].
-func (sc *scratch) sort(in *Intake) {
-	clear(sc.ends[:])
-	for i := range sc.halves {
-		sc.ends[in.shardOf(&sc.halves[i])]++
-	}
-	sum := int32(0)
-	for i, n := range sc.ends {
-		sc.ends[i] = sum
-		sum += n
-	}
-	sc.order = slices.Grow(sc.order[:0], len(sc.halves))[:len(sc.halves)]
-	for i := range sc.halves {
-		end := &sc.ends[in.shardOf(&sc.halves[i])]
-		sc.order[*end] = int32(i)
-		*end++
-	}
-}
-
-// group are the halves of one resource in a request.
-type group struct {
-	resource *resource
-	from, to int // in halves
-	tally    doctor.Counts
-}
-
-// rawRef is a candidate span's place in the request.
-type rawRef struct {
-	half        int
-	resource    *resource
-	scope, span []byte
 }
 
 // Consume takes one protobuf ExportTraceServiceRequest. It does not keep body. All of it counts or, with an error that
@@ -250,220 +161,6 @@ func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	}
 	in.book.seen.Add(int64(len(body)) + int64(r.Accepted)*spanOverhead)
 	return r, nil
-}
-
-// decode reads a whole request into sc, touching nothing else, so that a malformed one leaves no trace.
-func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults]int) error {
-	minute := uint32(at / int64(time.Minute))
-	resources := otlpwire.Resources(body)
-	for {
-		rs, ok := resources.Next()
-		if !ok {
-			break
-		}
-		raw, err := otlpwire.Submessage(rs)
-		if err != nil {
-			return err
-		}
-		res, err := in.pairer.dir.resource(raw, minute)
-		if err != nil {
-			return err
-		}
-		from := len(sc.halves)
-		sc.tally = doctor.Counts{}
-		scopes := otlpwire.Scopes(rs)
-		for {
-			ss, ok := scopes.Next()
-			if !ok {
-				break
-			}
-			scope, err := otlpwire.Submessage(ss)
-			if err != nil {
-				return err
-			}
-			scopeName, _, err := otlpwire.Scope(scope)
-			if err != nil {
-				return err
-			}
-			sc.envoy = res.envoy || isEnvoy(string(scopeName))
-			spans := otlpwire.Spans(ss)
-			for {
-				b, ok := spans.Next()
-				if !ok {
-					break
-				}
-				if err := sc.span.Decode(b); err != nil {
-					return err
-				}
-				in.read(sc, res, scope, b, at, minute, refused)
-			}
-			if err := spans.Err(); err != nil {
-				return err
-			}
-		}
-		if err := scopes.Err(); err != nil {
-			return err
-		}
-		if len(sc.halves) > from {
-			sc.groups = append(sc.groups, group{res, from, len(sc.halves), sc.tally})
-		}
-	}
-	return resources.Err()
-}
-
-// read turns the decoded span into a half.
-func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {
-	sp := &sc.span
-	if len(sp.Trace) != 16 {
-		refused[badTraceID]++
-		return
-	}
-	hi, lo := binary.BigEndian.Uint64(sp.Trace), binary.BigEndian.Uint64(sp.Trace[8:])
-	if hi|lo == 0 {
-		refused[badTraceID]++
-		return
-	}
-	if len(sp.ID) != 8 {
-		refused[badSpanID]++
-		return
-	}
-	id := binary.BigEndian.Uint64(sp.ID)
-	if id == 0 {
-		refused[badSpanID]++
-		return
-	}
-	sc.halves = append(sc.halves, half{})
-	h := &sc.halves[len(sc.halves)-1]
-	if sp.Flags&(hasIsRemote|isRemote) == hasIsRemote|isRemote {
-		h.flags = remote
-	}
-	h.traceHi, h.traceLo, h.id = hi, lo, id
-	if len(sp.Parent) == 8 {
-		h.parent = binary.BigEndian.Uint64(sp.Parent)
-	}
-	if h.parent == id {
-		h.parent = 0 // a span cannot be its own parent
-	}
-	h.start, h.duration, h.arrived = int64(sp.Start), int64(sp.End-sp.Start), at
-	h.kind = graph.SpanKind(min(sp.Kind, uint8(graph.SpanKindConsumer)))
-	if sp.Kind > uint8(graph.SpanKindConsumer) {
-		h.kind = graph.SpanKindUnspecified
-	}
-	isAttempt := sp.Has(otlpwire.RPCAttempts) && bytes.HasPrefix(sp.Name, attemptPrefix)
-	if isAttempt && h.kind == graph.SpanKindInternal {
-		h.kind = graph.SpanKindClient
-	}
-	h.node, h.instance, h.version = res.service.ref, res.instance, res.version
-	h.weight, h.messages = 1, 0
-	if h.kind != graph.SpanKindInternal && h.kind != graph.SpanKindUnspecified {
-		in.resolve(sc, h, res, minute)
-	} else if sp.Status == uint8(graph.StatusError) {
-		h.verdict = judge(sp, graph.ProtocolUnknown)
-	}
-	tally(&sc.tally, sp, h)
-	if mix(lo) <= sc.batch.sampled {
-		sc.raws = append(sc.raws, rawRef{len(sc.halves) - 1, res, scope, raw})
-	}
-}
-
-// The flags of a span that say whether its parent is in another process. Source: OTLP, SpanFlags.
-const (
-	hasIsRemote = 0x100
-	isRemote    = 0x200
-)
-
-// attemptPrefix begins the names of the spans that gRPC itself makes of each attempt, INTERNAL ones in some languages,
-// below one for the call. Source: gRFC A72.
-var attemptPrefix = []byte("Attempt.")
-
-// resolve reads what a span that crosses a boundary says of the call.
-func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
-	sp, dir := &sc.span, in.pairer.dir
-	h.protocol = protocolOf(sp)
-	if isAttempt := h.protocol == graph.ProtocolUnknown && sp.Has(otlpwire.RPCAttempts); isAttempt {
-		h.protocol = graph.GRPC
-	}
-	if h.role = proxyRole(sp, sc.envoy); h.proxied() {
-		in.standIn(sc, h, res)
-	} else {
-		if h.protocol == graph.Messaging {
-			h.role = messagingRole(sp)
-		}
-		dir.sending(res.service)
-	}
-	h.verdict = judge(sp, h.protocol)
-	in.weigh(sc, h, res.service)
-	sc.name = operationName(sc.name[:0], sp, h.protocol)
-	if h.protocol == graph.GRPC {
-		sc.name = bytes.TrimPrefix(sc.name, attemptPrefix)
-	}
-	if len(sc.name) > 0 {
-		o := dir.operationOf(res.service, sc.name, minute)
-		if h.operation = o.label; o.ignored {
-			in.leaveOut(sc, h)
-		}
-	}
-	if (h.outgoing() || h.role == processes || h.role == receives) && h.role != homeward {
-		sc.name = peerKey(sc.name[:0], sp, h.protocol)
-		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
-			if h.peer = p.id; p.ignored {
-				in.leaveOut(sc, h)
-			}
-		} else if sp.NumLinks > 0 && h.role == processes {
-			h.peer = in.linked(sc, res)
-		}
-	}
-	if p := res.service.policy.Load(); p != nil && p.ignored {
-		in.leaveOut(sc, h)
-	}
-	if h.role == leftOut {
-		return
-	}
-	if h.role == ordinary || h.proxied() {
-		annotate(h, sp, &sc.batch)
-		return
-	}
-	h.messages = 1
-	if n := first(sp, otlpwire.MessagingBatchCount); n > 0 {
-		h.messages = int32(min(n, 1_000_000))
-	} else if sp.NumLinks > 1 && h.role != sends {
-		h.messages = int32(min(sp.NumLinks, 1_000_000))
-	}
-	if h.role == processes || h.role == receives {
-		var group graph.Label
-		if name := sp.Text(groupKeys...); len(name) > 0 {
-			group = dir.operation(res.service, name, minute)
-		}
-		annotateConsumer(h, sp, group, &sc.batch)
-	}
-}
-
-// linked finds the queue of a consumer that does not name it by the producer that it links to.
-func (in *Intake) linked(sc *scratch, res *resource) uint32 {
-	for _, l := range sc.span.Links[:min(sc.span.NumLinks, otlpwire.MaxLinks)] {
-		r, ok := referenceOf(l)
-		if !ok {
-			continue
-		}
-		sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
-		sh.mu.Lock()
-		by, ok := sh.sender(r)
-		sh.mu.Unlock()
-		if p := in.pairer.dir.peers.at(by.peer); ok && p != nil && p.kind == peerQueue && p.node.Env == res.service.node.Env {
-			return by.peer
-		}
-	}
-	return 0
-}
-
-// referenceOf returns what a link leads to, false for one without proper ids.
-func referenceOf(l otlpwire.Link) (reference, bool) {
-	if len(l.Trace) != 16 || len(l.Span) != 8 {
-		return reference{}, false
-	}
-	return reference{
-		traceHi: binary.BigEndian.Uint64(l.Trace), traceLo: binary.BigEndian.Uint64(l.Trace[8:]), span: binary.BigEndian.Uint64(l.Span),
-	}, true
 }
 
 func (in *Intake) shard(h *half) *shard { return &in.shards[in.shardOf(h)] }
@@ -561,10 +258,12 @@ func implausible(h *half, at int64) (dropReason, bool) {
 // settle acts on what a batch gathered under locks.
 func (in *Intake) settle(b *batch) {
 	in.consume(b)
+	in.mend(b)
 	in.live.Observe(b.calls)
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)
 	in.pairer.dir.remark(b.remarks)
+	in.pairer.offsets.learn(b.lessons)
 	if b.late != 0 {
 		in.count.late.Add(b.late)
 	}
@@ -584,8 +283,9 @@ func (in *Intake) settle(b *batch) {
 func (in *Intake) Tick(now time.Time) {
 	in.tick.Lock()
 	defer in.tick.Unlock()
-	in.expire(now, in.cfg.Wait)
 	at := now.UnixNano()
+	in.pairer.offsets.survey(at)
+	in.expire(now, in.cfg.Wait)
 	in.pairer.dir.roll(now)
 	if at-in.book.adapted >= int64(time.Second) {
 		in.book.adapt(at)
@@ -627,61 +327,6 @@ func (in *Intake) expire(now time.Time, wait time.Duration) {
 // Examples returns traces chosen since the last call as examples of their edges.
 func (in *Intake) Examples(now time.Time) []graph.KeptTrace {
 	return in.book.choose(now.UnixNano(), in.live.Names())
-}
-
-// Refuse counts a request by what became of it: one that was refused before Consume, by reason.
-func (in *Intake) Refuse(reason string) {
-	in.requests.Lock()
-	in.requests.m[reason]++
-	in.requests.Unlock()
-}
-
-// Counters returns what became of the spans so far.
-func (in *Intake) Counters() graph.Counters {
-	c := graph.Counters{
-		Received: in.count.received.Load(), Accepted: in.count.accepted.Load(), Late: in.count.late.Load(),
-		Refused: map[string]int64{}, Requests: map[string]int64{}, Dropped: in.live.Dropped(), Unpaired: map[string]int64{},
-		Traces: map[string]int64{}, Bytes: in.book.held.Load(), Senders: in.pairer.dir.senders(100),
-	}
-	for i := range in.count.refused {
-		if n := in.count.refused[i].Load(); n > 0 {
-			c.Refused[faultNames[i]] = n
-		}
-	}
-	for i := range in.count.dropped {
-		if n := in.count.dropped[i].Load(); n > 0 {
-			c.Dropped[dropNames[i]] = n
-		}
-	}
-	if n := in.pairer.dir.overflow.Load(); n > 0 {
-		c.Dropped["name_limit"] = n
-	}
-	if n := in.pairer.dir.externals.count(); n > 0 {
-		c.Dropped["external_limit"] = n
-	}
-	for i := range in.count.alone {
-		c.Unpaired[aloneNames[i]] = in.count.alone[i].Load()
-	}
-	for i := range in.analysis.counts {
-		c.Traces[traceFates[i]] = in.analysis.counts[i].Load()
-	}
-	in.requests.Lock()
-	maps.Copy(c.Requests, in.requests.m)
-	in.requests.Unlock()
-	for i := range in.shards {
-		s := &in.shards[i]
-		s.mu.Lock()
-		c.Pending += int64(s.n)
-		c.Bytes += int64(s.n*halfSize + s.notes.n*noteSize + s.refs.n*refSize + (s.sent.len()+s.delivered.len())*messageSize)
-		if s.forgotten > 0 {
-			c.Dropped[dropNames[dropMessage]] += s.forgotten
-		}
-		s.mu.Unlock()
-	}
-	if t := in.count.lastSpan.Load(); t > 0 {
-		c.LastSpan = time.Unix(0, t).UTC()
-	}
-	return c
 }
 
 // The names under which an Intake's state is kept.

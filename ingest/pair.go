@@ -21,6 +21,7 @@ type batch struct {
 	facts   []graph.Fact
 	offers  []offer
 	remarks []remark
+	lessons []lesson
 	late    int64
 	alone   [numAlone]int64
 	// notes and refs are what halves of the request say beside their numbers, until their shard takes it over.
@@ -29,6 +30,8 @@ type batch struct {
 	// consumed are the messages whose consumers have waited, producers who may have sent them.
 	consumed  []consumed
 	producers []reference
+	missing   []reference
+	met       []meeting
 	dropped   [numDrops]int64
 	// analysis looks at what is below those consumers, at the time now; nil when halves are let go before their time.
 	analysis *analysis
@@ -40,14 +43,15 @@ type batch struct {
 // reset empties the batch.
 func (b *batch) reset() {
 	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
-	b.remarks = b.remarks[:0]
-	b.notes, b.refs, b.consumed, b.producers = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0]
+	b.remarks, b.lessons = b.remarks[:0], b.lessons[:0]
+	b.notes, b.refs, b.consumed, b.producers, b.met = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0], b.met[:0]
 	b.dropped = [numDrops]int64{}
 }
 
 // pairer knows what shards need to know of the world.
 type pairer struct {
 	dir     *directory
+	offsets *offsets
 	started int64 // nanoseconds since the epoch; 0 unless an earlier process may have seen the other halves
 }
 
@@ -110,10 +114,9 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 	if parent := s.parentOf(h); parent != nil {
 		b.compare(parent, h)
 		if parent.outgoing() {
-			was := parent.out
 			p.outgoing(s, parent, b)
 			if parent.flags&doubted != 0 {
-				p.carriedOut(parent, h, was, b)
+				s.carriedOut(parent, h, b)
 			}
 		} else if parent.role == receives || parent.kind == graph.SpanKindServer && (h.role == processes || parent.in.source == 0) {
 			p.incoming(s, parent, b)
@@ -124,6 +127,9 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 	}
 	p.incoming(s, h, b)
 	if h.outgoing() {
+		if h.role == sends && s.awaiting.len() > 0 {
+			s.meet(h, b)
+		}
 		if h.parent == 0 && h.resend > 0 && h.flags&transparent == 0 {
 			h.flags |= retry // its siblings cannot be known
 		}
@@ -196,6 +202,9 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 	if fact.source != 0 {
 		b.in(h, fact, 1)
 	}
+	if h.flags&waited != 0 {
+		s.follow(h, b)
+	}
 }
 
 // deriveIn says who called h, by what is known now.
@@ -230,11 +239,12 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		return none
 	}
 	above := s.parentOf(h)
-	if above != nil && above.outgoing() {
-		h.lieWithin(above)
+	caller := above
+	if s.proxies > 0 {
+		caller, above = p.caller(s, h), s.parentOf(top)
 	}
-	if top != h {
-		above = s.parentOf(top)
+	if caller != nil && caller.outgoing() {
+		h.serveWithin(caller)
 	}
 	for range maxWalk {
 		if above == nil || !h.serving() || above.kind != graph.SpanKindInternal || above.node != h.node || h.flags&remote != 0 {
@@ -294,12 +304,16 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	if p.dir.hidden(fact.target) || p.dir.hidden(h.node) {
 		fact = outFact{}
 	}
-	if fact == h.out {
+	was := h.out
+	if fact == was {
+		if h.flags&waited != 0 {
+			p.recount(s, h, b)
+		}
 		return
 	}
-	if h.out.target != 0 {
-		b.out(h, h.out, -1)
-		if h.flags&waited != 0 && fact.target != h.out.target {
+	if was.target != 0 {
+		b.out(h, was, -1)
+		if h.flags&waited != 0 && fact.target != was.target {
 			b.late++
 		}
 		p.mendOut(h, fact, b)
@@ -307,6 +321,9 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	h.out = fact
 	if fact.target != 0 {
 		b.out(h, fact, 1)
+	}
+	if h.flags&waited != 0 {
+		p.corrected(s, h, was, b)
 	}
 }
 
@@ -427,6 +444,8 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		fact.target = p.dir.byRef(h.node).unknown
 		if beside := s.answeredBeside(h); beside != nil {
 			fact.target, fact.protocol, fact.silent, fact.missing = beside.out.target, beside.out.protocol, true, !h.guarded()
+		} else if h.out.silent {
+			fact.target, fact.protocol, fact.silent, fact.missing = h.out.target, h.out.protocol, true, h.out.missing // what was beside it is gone
 		}
 		return fact
 	}

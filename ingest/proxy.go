@@ -309,6 +309,18 @@ func (p *pairer) repeats(s *shard, h *half) bool {
 	return false
 }
 
+// caller returns the half above h, and instead of a sidecar's that only repeats it the one above that.
+func (p *pairer) caller(s *shard, h *half) *half {
+	above := s.parentOf(h)
+	if s.proxies == 0 {
+		return above
+	}
+	for n := 0; above != nil && above.proxied() && n < maxProxies && p.repeats(s, above); n++ {
+		above = s.parentOf(above)
+	}
+	return above
+}
+
 // outermost returns the half at which a call to h came in: that of its service's sidecar, else h.
 func (p *pairer) outermost(s *shard, h *half) *half {
 	for range maxProxies {
@@ -359,9 +371,11 @@ func (p *pairer) restate(s *shard, h *half, b *batch) {
 }
 
 func (p *pairer) again(s *shard, h *half, b *batch, depth int) {
+	moved := false
 	if h.proxied() {
 		if ref, _ := p.settledAs(h); ref != h.node {
 			p.move(h, ref, b)
+			moved = true
 		}
 	}
 	if (h.proxied() || depth == 0) && depth <= maxProxies {
@@ -374,6 +388,14 @@ func (p *pairer) again(s *shard, h *half, b *batch, depth int) {
 		p.outgoing(s, h, b)
 	}
 	p.incoming(s, h, b)
+	if moved && h.flags&waited != 0 {
+		s.follow(h, b)
+	}
+	if depth > 1 {
+		if c := p.caller(s, h); c != nil && tellsClocks(c, h) {
+			b.learn(c, h) // the more often, the same
+		}
+	}
 }
 
 // move gives a proxy's half to the service beside it. What it counted as is taken back.

@@ -18,6 +18,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	if h.flags&mute != 0 {
 		return
 	}
+	from := len(b.facts)
 	if h.outgoing() {
 		if (h.flags&(retry|transparent) != 0 || h.tried()) && s.triedBeside(h) {
 			p.settleAttempt(s, h, b)
@@ -26,18 +27,18 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 			p.attemptsBelow(s, h, b)
 		}
 		if h.flags&about != 0 {
-			s.children(h, h.id, func(c *half) bool {
+			p.below(s, h, func(c *half) bool {
 				if c.flags&(outside|waited) == outside|waited {
-					b.apart(h, c)
+					p.apart(h, c, b)
 				}
 				return true
 			})
 		}
 	}
 	if h.flags&outside != 0 {
-		if above := s.parentOf(h); above != nil && above.outgoing() && callee(above, h) {
+		if above := p.caller(s, h); above != nil && above.outgoing() && callee(above, h) {
 			if above.flags&waited != 0 {
-				b.apart(above, h)
+				p.apart(above, h, b)
 			} else {
 				above.flags |= about
 			}
@@ -45,6 +46,9 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	}
 	if h.in.call && h.in.flags&uint8(retry) != 0 {
 		b.servedAgain(s, h)
+	}
+	if len(b.facts) > from && p.movable(h) {
+		s.book(h, b.facts[from:], false, b)
 	}
 	if h.role == processes || h.role == receives {
 		s.consumed(h, b)
@@ -69,20 +73,23 @@ func (h *half) serves() graph.EdgeRef {
 }
 
 // apart emits what it means that the callee's half h does not lie within the caller's half c: work for nobody, or clocks
-// that differ. Where the caller had left, the callee may well end after it, and only a beginning before the call shows
-// that the callee's clock is behind; the work is corrected by as much. Where it had not, the halves' lengths, which no
-// clock falsifies, say how far from the middle of the call the callee can have been.
-func (b *batch) apart(c, h *half) {
+// that differ. Where the caller had left, the callee may well end after it. How far their clocks differ is what other
+// calls have shown, and a beginning before the call shows that the callee's clock is further behind: the work is
+// corrected by as much. Where it had not, the halves' lengths, which no clock falsifies, say how far from the middle of
+// the call the callee can have been.
+func (p *pairer) apart(c, h *half, b *batch) {
 	if c.flags&mute != 0 || h.in.source != c.node || h.in.call {
 		return
 	}
 	weight := max(c.weight, h.weight)
 	behind := c.start - h.start
-	if c.verdict.outcome == graph.Cancelled || c.verdict.failure() == graph.Timeout {
+	if c.left() {
 		if behind > minSkew {
 			b.fact(h.serves(), h.end(), graph.SkewBehind, behind, weight, false)
 		}
-		if wasted := min(h.end()+max(0, behind)-c.end(), h.duration); wasted > 0 {
+		ahead := p.offsets.ahead(c.instance, h.instance)
+		ahead = min(ahead, -behind)
+		if wasted := min(h.end()-ahead-c.end(), h.duration); wasted > 0 {
 			b.fact(h.serves(), h.end(), graph.Wasted, wasted, weight, false)
 		}
 		return
@@ -120,7 +127,7 @@ func (p *pairer) settleAttempt(s *shard, h *half, b *batch) {
 		if j := slices.Index(g.of[:g.n], earlier); g.is[j] == retries && g.to[j] != nil && g.isFirst(g.to[j]) {
 			b.growth(h.called(), h.end(), max(0, earlier.start-g.to[j].end()), gap, h.weight, failed)
 		}
-		if wait := s.pushback(earlier); wait > 0 {
+		if wait := p.pushback(s, earlier); wait > 0 {
 			b.fact(h.called(), h.end(), graph.RetryPushback, gap, h.weight, gap < wait)
 		}
 		if earlier.flags&waited != 0 {
@@ -171,47 +178,77 @@ func (p *pairer) madeTwice(s *shard, first, again *half, b *batch) {
 		return !done
 	})
 	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
+	s.bookOne(first, booked{fact: b.facts[len(b.facts)-1]}, b)
 	if !done {
 		first.flags |= doubted
 	}
 }
 
-// carriedOut corrects what madeTwice emitted of first, now that its callee's half c has come. was is how first counted
-// before.
-func (p *pairer) carriedOut(first, c *half, was outFact, b *batch) {
-	if !c.serving() || !callee(first, c) {
+// corrected acts on that a caller's half that has waited counts otherwise than before, because its callee's came late.
+func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
+	s.follow(h, b)
+	if h.flags&mute != 0 {
 		return
 	}
-	done := c.verdict.outcome == graph.OK
-	edge := graph.EdgeRef{Source: first.node, Target: was.target, Protocol: was.protocol}
-	b.fact(edge, first.end(), graph.UnsafeRetry, first.duration, -first.weight, false)
-	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
-	if done {
-		first.flags &^= doubted
+	p.recount(s, h, b)
+	lost := h.out.cause.Failure() == graph.LostResponse
+	if before := was.cause.Failure() == graph.LostResponse; before && !lost {
+		s.takeBack(h, madeAgain, b)
+	} else if before {
+		lost = false
+	}
+	named := h.out.answered && !was.answered && h.peer == 0
+	if !lost && !named || !s.triedBeside(h) {
+		return
+	}
+	var g siblings
+	g.gather(s, h)
+	for i, c := range g.of[:g.n] {
+		if lost && g.is[i] == retries && g.to[i] == h && c.flags&waited != 0 {
+			p.madeTwice(s, h, c, b)
+		}
+		if named && c != h && !c.out.answered {
+			p.outgoing(s, c, b) // it does not say whom it called either
+		}
 	}
 }
 
-// attemptsBelow emits the attempts that the library of h made under its one span, as their callee saw them.
+// recount emits anew what there is to say of attempts below a half that has waited.
+func (p *pairer) recount(s *shard, h *half, b *batch) {
+	s.takeBack(h, ofAttempts, b)
+	if h.out.answered && h.out.calls > 1 {
+		p.attemptsBelow(s, h, b)
+	}
+}
+
+// attemptsBelow emits the attempts that the library of h made under its one span, as their callees saw them: by the clock
+// of their caller, as far as it is known how theirs differ from it.
 func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
-	var below [maxSiblings]*half
+	type attempt struct {
+		*half
+		from, to int64
+	}
+	emitted := len(b.facts)
+	var below [maxSiblings]attempt
 	n := 0
 	p.below(s, h, func(c *half) bool {
 		if c.serving() && c.node == h.out.target {
-			below[n] = c
+			ahead := p.offsets.ahead(h.instance, c.instance)
+			below[n] = attempt{c, c.start - ahead, c.end() - ahead}
 			n++
 		}
 		return n < maxSiblings
 	})
-	slices.SortFunc(below[:n], func(x, y *half) int { return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(x.id, y.id)) })
+	slices.SortFunc(below[:n], func(x, y attempt) int { return cmp.Or(cmp.Compare(x.from, y.from), cmp.Compare(x.id, y.id)) })
 	var first int64 // the first wait
 	for i := 1; i < n; i++ {
 		before, c := below[i-1], below[i]
 		failed := c.verdict.outcome == graph.Error
 		switch {
-		case c.start < before.end():
-			b.fact(h.called(), h.end(), graph.Hedge, c.start-before.start, h.weight, failed)
+		case c.from < before.to:
+			b.fact(h.called(), h.end(), graph.Hedge, c.from-before.from, h.weight, failed)
 		case before.verdict.outcome == graph.Error:
-			gap := c.start - before.end()
+			gap := c.from - before.to
 			b.again(h.called(), h.end(), gap, h.weight, failed)
 			if i == 1 {
 				first = gap
@@ -220,6 +257,7 @@ func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
 			}
 		}
 	}
+	s.book(h, b.facts[emitted:], true, b)
 }
 
 // attemptOf says what a call that only its callee shows is in its logical call, by what it says of attempts before it.

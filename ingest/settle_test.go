@@ -230,6 +230,26 @@ var factScenarios = []struct {
 		[]string{"a → ext:b:8080: measure retry_gap: 2, 600ms", "a → ext:b:8080: measure retry_pushback: 2, failed 1, 600ms"},
 	},
 	{
+		"Retry-After as a date, in each of its forms: not heeded, and heeded twice",
+		[]tspan{
+			client(1, 9, 0, 50, with(get429, "http.response.header.retry-after", []string{"Fri, 20 Nov 2026 12:00:03 GMT"})), client(2, 9, 150, 50, get),
+			client(3, 8, 0, 50, with(get429, "http.response.header.retry-after", "Friday, 20-Nov-26 12:00:03 GMT")), client(4, 8, 2000, 50, get),
+			client(5, 7, 0, 50, with(get429, "http.response.header.retry-after", "Fri Nov 20 12:00:03 2026")), client(6, 7, 2100, 50, get),
+		},
+		[]string{"a → ext:b:8080 http: calls 6, errors 3, logical 3/0, throttled 3, client 6×50ms"},
+		[]string{"a → ext:b:8080: measure retry_gap: 3, 1366.666666ms", "a → ext:b:8080: measure retry_pushback: 3, failed 1, 1366.666666ms"},
+	},
+	{
+		"Retry-After as a date that was over, is too far, or is none",
+		[]tspan{
+			client(1, 9, 0, 50, with(get429, "http.response.header.retry-after", "Fri, 20 Nov 2026 12:00:01 GMT")), client(2, 9, 150, 50, get),
+			client(3, 8, 0, 50, with(get429, "http.response.header.retry-after", "Fri, 20 Nov 2026 13:30:00 GMT")), client(4, 8, 150, 50, get),
+			client(5, 7, 0, 50, with(get429, "http.response.header.retry-after", "tomorrow, if at all")), client(6, 7, 150, 50, get),
+		},
+		[]string{"a → ext:b:8080 http: calls 6, errors 3, logical 3/0, throttled 3, client 6×50ms"},
+		[]string{"a → ext:b:8080: measure retry_gap: 3, 100ms"},
+	},
+	{
 		"gRPC's pushback",
 		[]tspan{
 			client(1, 9, 0, 50, rpc(8, "server.address", "b", "rpc.grpc.response.metadata.grpc-retry-pushback-ms", []string{"120"})),

@@ -32,14 +32,17 @@ type shard struct {
 	// triedBelow counts, by a hash of the parent, the halves that were tried: no retry can be where it is zero.
 	triedBelow [triedParents]uint32
 
-	notes   slab[note]
-	refs    slab[reference]
-	maxRefs int
+	notes     slab[note]
+	refs      slab[reference]
+	booked    slab[booked]
+	maxRefs   int
+	maxBooked int
 
 	// sent and delivered are the messages that were sent and consumed, for as long as they may lie in their queues and
 	// come again; forgotten are those that had to be forgotten before.
 	sent      memory[sending]
 	delivered memory[delivery]
+	awaiting  memory[consumed] // consumers, by messages whose producers were not there
 	forgotten int64
 
 	rates   rates
@@ -58,9 +61,10 @@ func (s *shard) init(shards int) {
 	const n = 1 << 8
 	s.buckets, s.mask = make([]bucket, n), n-1
 	s.next = 1
-	s.maxRefs = maxRefs / shards
+	s.maxRefs, s.maxBooked = maxRefs/shards, maxBooked/shards
 	s.sent = newMemory[sending](maxMessages/shards, int64(lateFor))
 	s.delivered = newMemory[delivery](maxMessages/shards, int64(lateFor))
+	s.awaiting = newMemory[consumed](maxAwaiting/shards, int64(lateFor))
 }
 
 func (s *shard) at(slot uint32) *half { return &s.pages[slot/halfPage][slot%halfPage] }

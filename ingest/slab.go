@@ -60,16 +60,37 @@ func (r *memory[V]) get(k uint64) (V, bool) {
 
 // put remembers a value. It returns how many others had to be forgotten before their time.
 func (r *memory[V]) put(k uint64, v V, now int64) (forgotten int) {
-	if full := len(r.young) >= r.limit; full || now-r.since >= r.keep {
-		if full && now-r.since < r.keep {
-			forgotten = len(r.old)
+	if len(r.young) >= r.limit && now-r.since < r.keep {
+		for k := range r.old {
+			if _, again := r.young[k]; !again {
+				forgotten++
+			}
 		}
-		r.young, r.old = r.old, r.young
-		clear(r.young)
-		r.since = now
+		r.turn(now)
 	}
+	r.age(now)
 	r.young[k] = v
 	return forgotten
+}
+
+// age forgets what is older than twice the time that is kept.
+func (r *memory[V]) age(now int64) {
+	if now-r.since >= r.keep {
+		r.turn(now)
+	}
+}
+
+// turn begins a new generation.
+func (r *memory[V]) turn(now int64) {
+	r.young, r.old = r.old, r.young
+	clear(r.young)
+	r.since = now
+}
+
+// forget forgets what is remembered of a key.
+func (r *memory[V]) forget(k uint64) {
+	delete(r.young, k)
+	delete(r.old, k)
 }
 
 func (r *memory[V]) len() int { return len(r.young) + len(r.old) }

@@ -120,7 +120,7 @@ func (t *tree) branch(p *pairer, s *shard, i int32) {
 		t.large = true
 		return
 	}
-	align(&t.spans[i], children)
+	align(&t.spans[i], children, p.offsets)
 	if len(children) > 1 {
 		slices.SortFunc(children, func(a, b treeSpan) int {
 			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end), cmp.Compare(a.h.id, b.h.id))
@@ -205,10 +205,10 @@ func (t *tree) edge(ref graph.EdgeRef) int32 {
 	return int32(len(t.edges) - 1)
 }
 
-// align sets the times of a span's children by the clock of their parent. Clocks of other processes are trusted as long
-// as what they say can be; else their spans are shifted so that they lie within the parent: those of one call together,
-// in its middle. Only the order of spans follows from it: no duration changes.
-func align(up *treeSpan, children []treeSpan) {
+// align sets the times of a span's children by the clock of their parent. Clocks of other processes are moved by what is
+// known of them, and then trusted as long as what they say can be; else their spans are shifted so that they lie within
+// the parent: those of one call together, in its middle. Only the order of spans follows from it: no duration changes.
+func align(up *treeSpan, children []treeSpan, offsets *offsets) {
 	shift := up.start - up.h.start
 	lo, hi := int64(0), int64(0)
 	others := 0
@@ -216,6 +216,8 @@ func align(up *treeSpan, children []treeSpan) {
 		c := &children[i]
 		c.start, c.end = c.h.start+shift, c.h.end()+shift
 		if otherClock(up.h, c.h) {
+			ahead := offsets.ahead(up.h.instance, c.h.instance)
+			c.start, c.end = c.start-ahead, c.end-ahead
 			if others == 0 {
 				lo, hi = c.start, c.end
 			}
@@ -247,7 +249,7 @@ func otherClock(a, b *half) bool {
 // offset returns by how much a time below n, by another clock, must be shifted to be plausible.
 func (n *treeSpan) offset(lo, hi int64) int64 {
 	begun := lo >= n.start && lo < n.end
-	switch left := n.h.verdict.failure() == graph.Timeout || n.h.verdict.outcome == graph.Cancelled; {
+	switch left := n.h.left(); {
 	case lo >= n.start && hi <= n.end:
 		return 0
 	case begun && (left || hi-lo > n.end-n.start):

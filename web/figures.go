@@ -107,6 +107,7 @@ type Queue struct {
 	Lag50   *float64 `json:"lag_p50_ms" doc:"How long messages waited"`
 	Lag95   *float64 `json:"lag_p95_ms"`
 	Lag99   *float64 `json:"lag_p99_ms"`
+	Within  *float64 `json:"lag_within_ms" doc:"By how much these may be off, at the median, because two clocks tell them; null where it is not known how the clocks differ, or one tells them"`
 	In      *float64 `json:"in_per_s" doc:"Messages a second into the queue, by all producers"`
 	Out     *float64 `json:"out_per_s" doc:"Messages a second on this edge"`
 	Growth  *float64 `json:"growth" doc:"(in − out)/in"`
@@ -128,7 +129,7 @@ type Group struct {
 
 func newQueue(q finding.Queue) *Queue {
 	out := &Queue{
-		Lag50: enough(q.Lag50, q.N, minP50), Lag95: enough(q.Lag95, q.N, minP95), Lag99: enough(q.Lag99, q.N, minP99),
+		Lag50: enough(q.Lag50, q.N, minP50), Lag95: enough(q.Lag95, q.N, minP95), Lag99: enough(q.Lag99, q.N, minP99), Within: number(q.Within / 1e6),
 		In: number(q.In), Out: number(q.Out), Growth: number(q.Growth), Backlog: number(q.Backlog), Drain: number(q.Drain / 1e9),
 		Groups: make([]Group, len(q.Groups)), N: q.N,
 	}

@@ -16,6 +16,7 @@ import (
 // Queue is how an edge to or from a queue does. Times are in nanoseconds, rates in messages per second.
 type Queue struct {
 	Lag50, Lag95, Lag99 float64 // how long messages waited, of an edge from the queue
+	Within              float64 // by how much they may be off where two clocks tell them, at the median; NaN where that is not known
 	N                   int64   // of the lags, unweighted
 	In, Out             float64 // into the queue, by all producers; out of it, on this edge
 	Growth              float64 // (in − out)/in
@@ -37,7 +38,7 @@ type Group struct {
 func QueueOf(s *Sum, in, backlog float64) Queue {
 	lag := s.measure(graph.Lag)
 	q := Queue{
-		Lag50: lag.Latency.Quantile(.5), Lag95: lag.Latency.Quantile(.95), Lag99: lag.Latency.Quantile(.99), N: lag.Raw,
+		Lag50: lag.Latency.Quantile(.5), Lag95: lag.Latency.Quantile(.95), Lag99: lag.Latency.Quantile(.99), Within: exactness(s), N: lag.Raw,
 		In: in, Out: over(float64(max(s.Stats.Messages, 0)), s.Length.Seconds()), Growth: math.NaN(), Backlog: backlog, Drain: math.NaN(),
 	}
 	if in > 0 {
@@ -51,6 +52,15 @@ func QueueOf(s *Sum, in, backlog float64) Queue {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Name, b.Name))
 	})
 	return q
+}
+
+// exactness returns by how much lags may be off, at the median, NaN where nothing is known of the clocks.
+func exactness(s *Sum) float64 {
+	d := s.measure(graph.LagWithin)
+	if d.Raw <= 0 {
+		return math.NaN()
+	}
+	return d.Latency.Quantile(.5)
 }
 
 // DrainTime returns how many nanoseconds a backlog lasts at rates in and out per second: infinite where it does not
@@ -94,8 +104,12 @@ func lagging(e *Edge) []graph.Finding {
 	if p95 < long || recent.Latency.Quantile(.95) < long {
 		return nil
 	}
-	return e.found("queue_lag", graph.Warn, p95/1e6, d.Raw, "messages wait %s at p95, %s at the median%s, n=%s",
-		span(p95), span(d.Latency.Quantile(.5)), usual, count(d.Raw))
+	exact := ""
+	if within := exactness(&e.Sum); !math.IsNaN(within) {
+		exact = ", ±" + span(within) + " by their clocks"
+	}
+	return e.found("queue_lag", graph.Warn, p95/1e6, d.Raw, "messages wait %s at p95, %s at the median%s%s, n=%s",
+		span(p95), span(d.Latency.Quantile(.5)), exact, usual, count(d.Raw))
 }
 
 var deadLetter = regexp.MustCompile(`(?i)dlq|dead[-_.]?letter|\.DLT$`)

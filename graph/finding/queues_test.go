@@ -2,6 +2,7 @@ package finding
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,28 @@ func TestQueueLag(t *testing.T) {
 	memory = &Memory{}
 	for range 5 {
 		expect(t, round(20*time.Second)) // usual there
+	}
+}
+
+// A lag between two clocks is said with how exact it is, where that is known.
+func TestLagIsSaidWithHowExactItIs(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		s := queueSystem(1000, 1000, 90*time.Second, "workers")
+		if known {
+			s.same(fromQueue, func(m *minute) { m.measure(graph.LagWithin, 40, 0, int64(30*time.Millisecond)) })
+		}
+		found := Judge(s.graph(noon, &Memory{}))
+		expect(t, found, "queue_lag queue:kafka/orders→w")
+		if len(found) == 1 && strings.Contains(found[0].Sentence, "±30") != known {
+			t.Errorf("known: %v, said: %s", known, found[0].Sentence)
+		}
+		for _, e := range s.graph(noon, &Memory{}).Edges {
+			if e.Key == fromQueue {
+				if q := QueueOf(&e.Sum, 1000, 0); math.IsNaN(q.Within) == known || known && math.Abs(q.Within/30e6-1) > 0.03 {
+					t.Errorf("known: %v, within %v", known, q.Within)
+				}
+			}
+		}
 	}
 }
 

@@ -1,13 +1,18 @@
 package app
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"faultline/graph"
+	"faultline/internal/rules"
 )
 
 // The rules file is in force before the first span, again when it changed, and stays as it was when it is wrong.
@@ -53,10 +58,28 @@ func TestRulesFileIsFollowed(t *testing.T) {
 	if status, body := get(t, a, "/api/v1/rules"); status != 200 || !strings.Contains(body, "trolley") || !strings.Contains(body, "servcies") {
 		t.Errorf("%d: %s", status, body)
 	}
-	write(rename + "bag}]")
-	for deadline := time.Now().Add(10 * time.Second); *f.renamed.Load() != "bag"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the file that was mended is not in force")
+}
+
+// A running process looks at the file again every while.
+func TestRulesAreLookedAtAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	synctest.Test(t, func(t *testing.T) {
+		f := &feed{}
+		a := &App{rules: rules.NewFile(path), feed: f, log: slog.New(slog.DiscardHandler)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var loop sync.WaitGroup
+		loop.Go(func() { a.rulesLoop(ctx) })
+		for _, name := range []string{"basket", "trolley"} {
+			if err := os.WriteFile(path, []byte("services: [{match: {name: cart}, rename: "+name+"}]"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(rulesEvery)
+			synctest.Wait()
+			if got := f.renamed.Load(); got == nil || *got != name {
+				t.Errorf("cart is called %v, want %s", got, name)
+			}
 		}
-	}
+		cancel()
+		loop.Wait()
+	})
 }

@@ -128,7 +128,7 @@ export function queue(edge) {
   if (!q) return '';
   const groups = (q.groups ?? []).length ? table(['Consumer group', 'Calls', 'Errors', 'p95'], q.groups.map((g) => [g.name || 'no name', f.count(g.calls), f.share(g.error_rate), f.duration(g.p95_ms)])) : null;
   return figures('Queue', [
-    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') : null, 'From being sent to being processed', q.n],
+    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ± ${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n],
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
     ['backlog', q.backlog > 0 ? `${f.count(q.backlog)} messages, estimated` : null, 'From what went in and out'],

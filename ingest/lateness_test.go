@@ -1,0 +1,193 @@
+package ingest
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"faultline/graph"
+)
+
+// afterAll returns what comes of spans that come in lots, each after a while. Whole traces are not looked at, nor are
+// lags set right by what is learned of clocks from the calls that have come by then.
+func afterAll(t *testing.T, after time.Duration, lots ...[][]byte) (*Intake, []string) {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Analyse = 0
+	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
+	in := NewIntake(cfg, live)
+	in.pairer.offsets.surveyed = math.MaxInt64
+	now := epoch.Add(30 * time.Second)
+	for _, lot := range lots {
+		feed(t, in, now, lot...)
+		wait(in, now, now.Add(after))
+		now = now.Add(after)
+	}
+	wait(in, now, now.Add(11*time.Second))
+	return in, everything(live)
+}
+
+// alive are spans by which the clocks of processes are known before any of theirs is late.
+var alive = []tspan{
+	{service: "a", trace: 200, id: 1, kind: kindServer, at: 29_000, ms: 5, attrs: serve},
+	{service: "b", trace: 201, id: 1, kind: kindServer, at: 29_000, ms: 5, attrs: serve},
+	{service: "c", trace: 202, id: 1, kind: kindServer, at: 29_000, ms: 5, attrs: serve},
+}
+
+// lateProducers are messages whose producers' halves come when their consumers have waited for them.
+var lateProducers = []struct {
+	name        string
+	first, then []tspan
+}{
+	{
+		"one message, for two groups",
+		[]tspan{
+			{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 505, ms: 80, attrs: with(takeOrder, "messaging.consumer.group.name", "g1")},
+			{service: "b", trace: 1, id: 3, parent: 1, kind: kindConsumer, at: 305, ms: 40, failed: true, attrs: with(takeOrder, "messaging.kafka.consumer.group", "g2")},
+		},
+		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder}},
+	},
+	{
+		"a batch of which one producer was there",
+		[]tspan{
+			{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder},
+			{service: "b", trace: 4, id: 4, kind: kindConsumer, at: 305, ms: 80, attrs: takeOrder, links: [][2]byte{{1, 1}, {2, 2}, {3, 3}}},
+		},
+		[]tspan{
+			{service: "a", trace: 2, id: 2, kind: kindProducer, at: 100, ms: 5, attrs: sendOrder},
+			{service: "a", trace: 3, id: 3, kind: kindProducer, at: 200, ms: 5, attrs: sendOrder},
+		},
+	},
+	{
+		"a consumer that names no queue, of a group, by a link",
+		[]tspan{{service: "b", trace: 4, id: 4, kind: kindConsumer, at: 105, ms: 80, link: [2]byte{1, 1}, attrs: tag{"messaging.system": "kafka", "messaging.operation.type": "process", "messaging.consumer.group.name": "g"}}},
+		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder}},
+	},
+	{
+		"consumers that name no queue, one after the other, by their parent",
+		[]tspan{
+			{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 105, ms: 80, failed: true},
+			{service: "b", trace: 1, id: 3, parent: 1, kind: kindConsumer, at: 205, ms: 80},
+		},
+		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: sendOrder}},
+	},
+	{
+		"several messages that were sent as one: their consumers come one after the other and are no redeliveries",
+		[]tspan{
+			{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 10, ms: 10, attrs: takeOrder},
+			{service: "b", trace: 1, id: 3, parent: 1, kind: kindConsumer, at: 40, ms: 10, attrs: takeOrder},
+			{service: "b", trace: 1, id: 4, parent: 1, kind: kindConsumer, at: 40, ms: 20},
+			{service: "b", trace: 1, id: 5, parent: 1, kind: kindConsumer, at: 90, ms: 20},
+		},
+		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 0, ms: 5, attrs: with(sendOrder, "messaging.batch.message_count", 4)}},
+	},
+	{
+		"one of which the broker says when it had it",
+		[]tspan{{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 4000, ms: 80, attrs: with(takeOrder, "messaging.eventhubs.message.enqueued_time", int(epoch.Unix())+1)}},
+		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 500, ms: 5, attrs: sendOrder}},
+	},
+	{
+		"one by a clock that is ahead",
+		[]tspan{{service: "b", trace: 1, id: 2, parent: 1, kind: kindConsumer, at: 405, ms: 80, attrs: takeOrder}},
+		[]tspan{{service: "a", trace: 1, id: 1, kind: kindProducer, at: 500, ms: 5, attrs: sendOrder}},
+	},
+}
+
+// A producer's half that comes late gives its message the same lag, in the same minute, as one that comes in time.
+func TestLateProducers(t *testing.T) {
+	for _, tt := range lateProducers {
+		t.Run(tt.name, func(t *testing.T) {
+			first, then := each(t, append(slices.Clone(tt.first), alive...)...), each(t, tt.then...)
+			_, want := afterAll(t, time.Second, append(slices.Clone(first), then...))
+			if !slices.ContainsFunc(want, func(line string) bool { return strings.Contains(line, graph.Lag.String()) }) {
+				t.Fatal("there is no lag to be seen")
+			}
+			for _, after := range []time.Duration{12 * time.Second, 45 * time.Second, 14*time.Minute + 30*time.Second} {
+				in, got := afterAll(t, after, first, then)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("after %v: %s", after, diff)
+				}
+				if n := in.Counters().Late; n == 0 {
+					t.Errorf("after %v: nothing was late", after)
+				}
+			}
+		})
+	}
+}
+
+// split parts spans by whether they come late.
+func split(spans []tspan, late func(tspan) bool) (first, then []tspan) {
+	first = slices.Clone(alive)
+	for _, s := range spans {
+		if late(s) {
+			then = append(then, s)
+		} else {
+			first = append(first, s)
+		}
+	}
+	return first, then
+}
+
+func ofKind(kind ptrace.SpanKind) func(tspan) bool {
+	return func(s tspan) bool { return s.kind == kind && (kind != kindServer || s.parent != 0) }
+}
+
+// Whichever halves of the scenarios come late, what is said of the calls is the same as when they come in time.
+func TestLateHalvesGiveTheSameFacts(t *testing.T) {
+	// The half of an operation is kept for half a minute, and not for as long as halves that miss another one.
+	operations := []string{
+		"a hedge: nobody waits for the slower one", "7: the caller is not instrumented", "8: a service's own work", "9: a service that calls itself",
+	}
+	for _, sc := range factScenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			for _, kind := range []ptrace.SpanKind{kindServer, kindClient, kindProducer, kindConsumer} {
+				first, then := split(sc.spans, ofKind(kind))
+				if len(then) == 0 {
+					continue
+				}
+				_, want := afterAll(t, time.Second, each(t, append(slices.Clone(first), then...)...))
+				for _, after := range []time.Duration{12 * time.Second, 5 * time.Minute, 14*time.Minute + 30*time.Second} {
+					if after > time.Minute && slices.Contains(operations, sc.name) {
+						continue
+					}
+					_, got := afterAll(t, after, each(t, first...), each(t, then...))
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("%v halves after %v: %s", kind, after, diff)
+					}
+				}
+			}
+		})
+	}
+}
+
+// So it is with random traces: halves of calls for as long as those that they belong to are kept in any case, producers and
+// consumers for a quarter of an hour, in whatever order.
+func TestRandomTracesThatAreLateGiveTheSameFacts(t *testing.T) {
+	seeds := uint64(8)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
+		r := rand.New(rand.NewPCG(seed, 11))
+		spans := invent(r, 40)
+		for kind, after := range map[ptrace.SpanKind]time.Duration{
+			kindServer: 12 * time.Second, kindClient: 12 * time.Second, kindProducer: 14 * time.Minute, kindConsumer: 14 * time.Minute,
+		} {
+			first, then := split(spans, ofKind(kind))
+			_, want := afterAll(t, time.Second, [][]byte{merge(t, each(t, append(slices.Clone(first), then...)...))})
+			r.Shuffle(len(then), func(i, j int) { then[i], then[j] = then[j], then[i] })
+			bodies, late := each(t, first...), each(t, then...)
+			half := r.IntN(len(late))
+			_, got := afterAll(t, after, [][]byte{merge(t, bodies)}, [][]byte{merge(t, late[:half]), merge(t, late[half:])})
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("seed %d, %v halves: %s", seed, kind, diff)
+			}
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package ingest
+
+import "faultline/graph"
+
+// Facts lie on the edge of the half that they speak of. Where that half may yet be moved, because its other half can still
+// come and say otherwise, what was emitted is remembered with it, so that it goes where the half goes: it is taken back
+// from the edge where it was, in the minute where it was, and counted anew.
+
+// booked is a fact that was emitted of a half.
+type booked struct {
+	fact  graph.Fact
+	next  uint32 // in its slab
+	below bool   // it speaks of attempts below h
+}
+
+// maxBooked is how many facts are remembered, of an Intake.
+const maxBooked = 64 << 10
+
+// movable reports whether it may still be found out that h, which has waited, lies on another edge.
+func (p *pairer) movable(h *half) bool {
+	if !h.outgoing() {
+		return h.in.missing || h.proxied()
+	}
+	pe := p.dir.peers.at(h.peer)
+	return !h.out.answered && !h.guarded() && (pe == nil || !pe.kind.telling())
+}
+
+// lies returns the edge on which the facts of h lie, the zero one when it counts on none.
+func (h *half) lies() graph.EdgeRef {
+	switch {
+	case h.outgoing() && h.out.target != 0:
+		return h.called()
+	case !h.outgoing() && h.in.source != 0 && h.in.call:
+		return h.serves()
+	}
+	return graph.EdgeRef{}
+}
+
+// book remembers facts that were emitted of h, on its edge, except for those that are booked by themselves.
+func (s *shard) book(h *half, facts []graph.Fact, below bool, b *batch) {
+	edge := h.lies()
+	for i := range facts {
+		if k := (booked{fact: facts[i], below: below}); k.fact.Edge == edge && !madeAgain(&k) {
+			s.bookOne(h, k, b)
+		}
+	}
+}
+
+func (s *shard) bookOne(h *half, k booked, b *batch) {
+	if s.booked.n >= s.maxBooked {
+		b.dropped[dropBooked]++
+		return
+	}
+	if h.note == 0 {
+		h.note = s.notes.put(note{})
+	}
+	n := s.notes.at(h.note)
+	k.next = n.booked
+	n.booked = s.booked.put(k)
+}
+
+// ofAttempts reports whether a fact speaks of attempts below its half.
+func ofAttempts(k *booked) bool { return k.below }
+
+// madeAgain reports whether a fact says that a call was made again that must not be.
+func madeAgain(k *booked) bool {
+	return k.fact.Dimension == graph.Measured && k.fact.Label == graph.Label(graph.UnsafeRetry)
+}
+
+// carriedOut corrects what was emitted of h, which was made again and must not be, now that its callee's half c has come.
+func (s *shard) carriedOut(h, c *half, b *batch) {
+	if h.note == 0 || !c.serving() || !callee(h, c) || c.verdict.outcome != graph.OK {
+		return
+	}
+	h.flags &^= doubted
+	for i := s.notes.at(h.note).booked; i != 0; i = s.booked.at(i).next {
+		k := s.booked.at(i)
+		if !madeAgain(k) || k.fact.Failed {
+			continue
+		}
+		back := k.fact
+		back.Weight = -back.Weight
+		k.fact.Failed = true
+		b.facts = append(b.facts, back, k.fact)
+	}
+}
+
+// follow moves the facts of h to the edge on which it lies now, or takes them back when it lies on none.
+func (s *shard) follow(h *half, b *batch) {
+	if h.note == 0 {
+		return
+	}
+	n, edge := s.notes.at(h.note), h.lies()
+	for i := n.booked; i != 0; {
+		k := s.booked.at(i)
+		i = k.next
+		if k.fact.Edge == edge {
+			continue
+		}
+		back := k.fact
+		back.Weight = -back.Weight
+		b.facts = append(b.facts, back)
+		if k.fact.Edge = edge; edge != (graph.EdgeRef{}) {
+			b.facts = append(b.facts, k.fact)
+		}
+	}
+	if edge == (graph.EdgeRef{}) {
+		s.unbook(n)
+	}
+}
+
+// takeBack takes back some of what was emitted of h.
+func (s *shard) takeBack(h *half, which func(*booked) bool, b *batch) {
+	if h.note == 0 {
+		return
+	}
+	for at := &s.notes.at(h.note).booked; *at != 0; {
+		i := *at
+		k := s.booked.at(i)
+		if !which(k) {
+			at = &k.next
+			continue
+		}
+		k.fact.Weight = -k.fact.Weight
+		b.facts = append(b.facts, k.fact)
+		*at = k.next
+		s.booked.drop(i)
+	}
+}
+
+// unbook forgets what was emitted of a half.
+func (s *shard) unbook(n *note) {
+	for n.booked != 0 {
+		i := n.booked
+		n.booked = s.booked.at(i).next
+		s.booked.drop(i)
+	}
+}
