@@ -9,11 +9,12 @@ import (
 	"faultline/internal/sketch"
 )
 
-// decoded is a block of edges, ready to be added up. Whoever has one only reads it.
+// decoded is a block of edges, or a sum of edges or nodes, ready to be added up. Whoever has one only reads it.
 type decoded struct {
 	ids            []int64
 	columns        []column // those that are not zero
 	client, server sketch.Packed
+	nodes          map[nodeKey]int64
 }
 
 // column is one count of every row.
@@ -24,11 +25,17 @@ type column struct {
 
 // size returns about how many bytes d takes.
 func (d *decoded) size() int {
-	return 8*len(d.ids)*(1+len(d.columns)) + d.client.Memory() + d.server.Memory()
+	return 8*len(d.ids)*(1+len(d.columns)) + d.client.Memory() + d.server.Memory() + 64*len(d.nodes)
 }
 
 // add adds a decoded block.
 func (r *blockReader) add(s *sums, d *decoded) {
+	for k, n := range d.nodes {
+		s.node(k, n)
+	}
+	if len(d.ids) == 0 {
+		return
+	}
 	if s.edges == nil {
 		s.edges = make(map[int64]*edgeSum, len(d.ids))
 	}
@@ -92,8 +99,12 @@ func (r *blockReader) decode(b []byte) (*decoded, error) {
 	return d, nil
 }
 
-// decoded returns what s holds of edges as a block that is decoded; nil when it has counts too large for one.
-func (s *sums) decoded() *decoded {
+// decoded returns what s holds of edges, or of nodes, as one that is decoded; nil when it has counts too large for one.
+// Nodes are shared with s.
+func (s *sums) decoded(k what) *decoded {
+	if k == nodes {
+		return &decoded{nodes: s.nodes}
+	}
 	d := &decoded{ids: keysOf(s.edges, cmp.Compare[int64])}
 	es := make([]*edgeSum, len(d.ids))
 	for i, id := range d.ids {
@@ -116,9 +127,9 @@ func (s *sums) decoded() *decoded {
 	return d
 }
 
-// blockCache keeps recent blocks decoded, because the last minutes are asked for again and again, and sums of blocks. Both
-// are found by what the blocks contain, so that nothing has to be said when one is written anew: its 128 random bits of
-// hash differ.
+// blockCache keeps recent blocks decoded, because the last minutes are asked for again and again, and sums of spans of
+// time. Blocks are found by what they contain, sums by how often something was written to their span, so that nothing has
+// to be said when that happens: 128 random bits of hash differ.
 // It is bounded: what was not used in the last few questions makes room, and when that does not suffice, what is new is
 // not kept. It is safe for concurrent use.
 type blockCache struct {
@@ -159,25 +170,9 @@ func (c *blockCache) hash(data []byte) blockHash {
 	return blockHash{maphash.Bytes(c.seeds[0], data), maphash.Bytes(c.seeds[1], data)}
 }
 
-// hashAll returns the hash of the sum of jobs: of their blocks, and of which minutes of a pack are asked for.
-func (c *blockCache) hashAll(jobs []job) (h blockHash) {
-	for i, seed := range c.seeds {
-		var all maphash.Hash
-		all.SetSeed(seed)
-		for k := range jobs {
-			j := &jobs[k]
-			held := uint64(1)
-			for m := range perPack {
-				if held <<= 1; j.pack && j.holds(j.start+int64(m)*minute) {
-					held++
-				}
-			}
-			maphash.WriteComparable(&all, [2]uint64{held, uint64(len(j.data))})
-			_, _ = all.Write(j.data)
-		}
-		h[i] = all.Sum64()
-	}
-	return h
+// hashOf is hash of a sum's name.
+func (c *blockCache) hashOf(s spanSum) blockHash {
+	return blockHash{maphash.Comparable(c.seeds[0], s), maphash.Comparable(c.seeds[1], s)}
 }
 
 // get returns a block, or those of a pack, of which those that are not there are nil. It returns nil when it has none.

@@ -19,7 +19,10 @@ import (
 
 // span is a stretch of time that is answered from blocks of one length: those that start in [from, to), and whatever
 // shorter ones start there and are not folded yet.
-type span struct{ length, from, to int64 }
+type span struct {
+	length, from, to int64
+	kept             bool // its sum is added up apart, to be kept
+}
 
 // plan says from which tier each stretch of [from, to) is answered. Lengths are a kind's, before says up to where each has
 // been dropped, and until returns where the data of the blocks of a length that start at a time ends, 0 when there are
@@ -39,7 +42,7 @@ func plan(lengths []int64, before map[int64]int64, from, to, step int64, until f
 		}
 		l := lengths[level]
 		if level <= finest {
-			out = append(out, span{l, a, b})
+			out = append(out, span{length: l, from: a, to: b})
 			return nil
 		}
 		first, last := floor(a+l-1, l), floor(b, l)
@@ -56,7 +59,7 @@ func plan(lengths []int64, before map[int64]int64, from, to, step int64, until f
 		if first >= last {
 			return cover(level-1, finest, a, b)
 		}
-		out = append(out, span{l, first, last})
+		out = append(out, span{length: l, from: first, to: last})
 		return errors.Join(cover(level-1, finest, a, first), cover(level-1, finest, last, b))
 	}
 	// From the oldest stretch, of which only the longest blocks are left, to the newest.
@@ -144,6 +147,8 @@ type rangeReader struct {
 	only           map[int64]bool
 	cache          *blockCache // nil for none
 	except         []partID
+	known          []*decoded // sums of spans that the cache had
+	kept           []spanSum  // those that it is to have
 	workers        []worker
 	next           int // the worker that is next where any will do
 }
@@ -154,22 +159,18 @@ type job struct {
 	length, lane int64
 	start        int64
 	pack         bool
-	within       []span // what of a pack is asked for
+	within       []span // what is asked for
 	data         []byte
 }
 
 // holds reports whether what starts then is asked for.
 func (j *job) holds(start int64) bool { return contains(j.within, start) }
 
-// besides reports whether j is of the same kind, length and lane as o, and asked for over the same time. Windows of ten
-// seconds must be of the same minute: a new one comes every time, and what is whole of the others stays.
-func (j *job) besides(o *job) bool {
-	return j.what == o.what && j.length == o.length && j.lane == o.lane && &j.within[0] == &o.within[0] &&
-		(j.length > fine || floor(j.start, minute) == floor(o.start, minute))
-}
+func contains(spans []span, start int64) bool { return spanOf(spans, start) >= 0 }
 
-func contains(spans []span, start int64) bool {
-	return slices.ContainsFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
+// spanOf returns which span holds what starts then, -1 for none.
+func spanOf(spans []span, start int64) int {
+	return slices.IndexFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
 }
 
 // worker adds blocks to sums of its own, so that workers share nothing.
@@ -185,9 +186,7 @@ type worker struct {
 
 const (
 	maxWorkers = 4
-	// Compressed blocks handed to a worker at a time, about half a millisecond's work, or more that are of one lane.
-	jobBytes  = 64 << 10
-	laneBytes = 1 << 20
+	jobBytes   = 64 << 10 // compressed blocks handed to a worker at a time, about half a millisecond's work
 )
 
 // run starts the worker, which ends when jobs is closed.
@@ -196,32 +195,23 @@ func (w *worker) run(r *rangeReader) {
 	w.done.Go(func() {
 		var reader blockReader
 		for jobs := range w.jobs {
-			for len(jobs) > 0 && w.err == nil { // nobody waits for a worker that has given up
-				n := 1
-				for n < len(jobs) && jobs[n].besides(&jobs[0]) {
-					n++
+			for i := range jobs {
+				if w.err != nil {
+					break // nobody waits for a worker that has given up
 				}
 				reader.only = r.only
-				if jobs[0].what == nodes {
+				if jobs[i].what == nodes {
 					reader.only = nil
 				}
-				w.err = w.addLane(r, &reader, jobs[:n])
-				jobs = jobs[n:]
+				w.err = w.add(r, &reader, &jobs[i])
 			}
 		}
 	})
 }
 
-// sums returns what blocks of a length and start are added to.
-func (w *worker) sums(r *rangeReader, length, start int64) *sums {
-	b := bucket{r.from, r.to - r.from}
-	if r.step > 0 {
-		b.length = max(r.step, length)
-		b.start = floor(start, r.step)
-		if length > r.step {
-			b.start = start
-		}
-	}
+// sums returns what a job's data that starts at a time is added to.
+func (w *worker) sums(r *rangeReader, j *job, start int64) *sums {
+	b := r.bucketOf(j, start)
 	into := w.out[b]
 	if into == nil {
 		into = &sums{}
@@ -230,43 +220,26 @@ func (w *worker) sums(r *rangeReader, length, start int64) *sums {
 	return into
 }
 
-// addLane adds jobs of one lane and length. Where all are added to one window, their sum is kept: most of the blocks of
-// a longer span stay what they are from one question to the next.
-func (w *worker) addLane(r *rangeReader, reader *blockReader, jobs []job) error {
-	first := &jobs[0]
-	if r.cache == nil || first.what != edges || r.step > 0 || len(jobs) == 1 && !first.pack && r.recent(first) {
-		for i := range jobs {
-			if err := w.add(r, reader, &jobs[i], func(start int64) *sums { return w.sums(r, first.length, start) }); err != nil {
-				return err
-			}
+// bucketOf returns the window of the answer that a job's data belongs to, or the span whose sum is to be kept.
+func (r *rangeReader) bucketOf(j *job, start int64) bucket {
+	switch {
+	case r.step == 0:
+		if i := spanOf(j.within, start); i >= 0 && j.within[i].kept {
+			return bucket{j.within[i].from, j.within[i].to - j.within[i].from}
 		}
-		return nil
+		return bucket{r.from, r.to - r.from}
+	case j.length > r.step:
+		return bucket{start, j.length}
 	}
-	into := w.sums(r, first.length, first.start)
-	h := r.cache.hashAll(jobs)
-	if kept := r.cache.get(h); kept != nil {
-		reader.add(into, kept[0])
-		return nil
-	}
-	var sum sums
-	for i := range jobs {
-		if err := w.add(r, reader, &jobs[i], func(int64) *sums { return &sum }); err != nil {
-			return err
-		}
-	}
-	if d := sum.decoded(); d != nil {
-		r.cache.put(h, []*decoded{d})
-	}
-	into.absorb(&sum)
-	return nil
+	return bucket{floor(start, r.step), r.step}
 }
 
 // recent says that a job's block is worth keeping by itself.
 func (r *rangeReader) recent(j *job) bool { return r.to-j.start <= cacheRange }
 
-// add adds a job's block or pack, from the cache or by way of it where there is one. into returns what is added to what
-// starts at a time.
-func (w *worker) add(r *rangeReader, reader *blockReader, j *job, into func(start int64) *sums) error {
+// add adds a job's block or pack, from the cache or by way of it where there is one.
+func (w *worker) add(r *rangeReader, reader *blockReader, j *job) error {
+	into := func(start int64) *sums { return w.sums(r, j, start) }
 	if err := w.addBlocks(r, reader, j, into); err != nil {
 		return fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
 	}
@@ -343,13 +316,13 @@ func (r *blockReader) decodeAll(j *job) (blocks []*decoded, err error) {
 }
 
 // take gives a job to a worker. Unless only some edges are asked for, each lane has its worker, so that no edge is added
-// up by two, and what is of one lane is handed over together as far as it comes byLane.
-func (r *rangeReader) take(j job, byLane bool) {
+// up by two.
+func (r *rangeReader) take(j job) {
 	w := &r.workers[r.next]
 	if r.only == nil {
 		w = &r.workers[int(j.lane)%len(r.workers)] // counts of lanes are powers of two, as the number of workers mostly is
 	}
-	if w.pending >= laneBytes || w.pending >= jobBytes && (r.only != nil || byLane && w.batch[len(w.batch)-1].lane != j.lane) {
+	if w.pending >= jobBytes {
 		w.hand()
 		r.next = (r.next + 1) % len(r.workers)
 	}
@@ -357,10 +330,9 @@ func (r *rangeReader) take(j job, byLane bool) {
 	w.pending += len(j.data)
 }
 
-// hand gives the worker its batch, the jobs of a lane together.
+// hand gives the worker its batch.
 func (w *worker) hand() {
 	if len(w.batch) > 0 {
-		slices.SortStableFunc(w.batch, func(a, b job) int { return cmp.Compare(a.lane, b.lane) })
 		w.jobs <- w.batch
 	}
 	w.batch, w.pending = nil, 0
@@ -385,12 +357,18 @@ func (r *rangeReader) finish() (map[bucket]*sums, error) {
 			}
 		}
 	}
-	return out, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil {
+		r.addSpans(out)
+	}
+	return out, err
 }
 
 // The texts of questions.
 const (
 	selectDropped = `SELECT length, before FROM dropped WHERE what = ?`
+	selectWrites  = `SELECT coalesce(sum(times), 0) FROM writes WHERE what = ? AND minute >= ? AND minute < ?`
+	notIn         = ` AND (start, part) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))`
 	selectUntil   = `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`
 )
 
@@ -448,6 +426,11 @@ func (r *rangeReader) read(k what) error {
 	if err != nil {
 		return err
 	}
+	if r.cache != nil && k != details && r.step == 0 && r.asked[selectWrites] != nil {
+		if spans, err = r.sumSpans(k, spans); err != nil {
+			return err
+		}
+	}
 	lanes := allLanes
 	if k != nodes && r.only != nil && len(r.only) <= 12 {
 		var some []int64
@@ -459,7 +442,7 @@ func (r *rangeReader) read(k what) error {
 		lanes = list(slices.Compact(some))
 	}
 	for _, sp := range spans {
-		if err := r.blocks(k, sp.length, selectBlocks(lanes), []span{sp}, true); err != nil {
+		if err := r.blocks(k, sp.length, selectBlocks(lanes), []span{sp}); err != nil {
 			return err
 		}
 	}
@@ -473,26 +456,28 @@ func (r *rangeReader) read(k what) error {
 		if len(within) == 0 {
 			continue
 		}
-		if err := r.blocks(k, l, selectUnfolded(lanes), within, false); err != nil {
+		if err := r.blocks(k, l, selectUnfolded(lanes), within); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// blocks adds the blocks of one length that a query finds in some spans, which are asked for together; byLane says that
-// the query finds them in the order of their lanes.
-func (r *rangeReader) blocks(k what, length int64, query string, within []span, byLane bool) error {
+// blocks adds the blocks of one length that a query finds in some spans, which are asked for together.
+func (r *rangeReader) blocks(k what, length int64, query string, within []span) error {
 	from, to := within[0].from, within[0].to
 	for _, sp := range within {
 		from, to = min(from, sp.from), max(to, sp.to)
 	}
+	args := []any{k, length, from, to}
 	if length == k.lengths()[0] {
-		query += r.excepted(length, from, to)
+		if parts := r.excepted(length, from, to); parts != "" {
+			query, args = query+notIn, append(args, parts)
+		}
 	}
 	packs := k == edges && length == minute
 	if packs {
-		from = floor(from, tenMin) // where the pack begins that holds the first of them
+		args[2] = floor(from, tenMin) // where the pack begins that holds the first of them
 	}
 	return r.each(func(rows *sql.Rows) error {
 		var lane, start, part int64
@@ -502,24 +487,24 @@ func (r *rangeReader) blocks(k what, length int64, query string, within []span, 
 		}
 		packed := packs && part == packPart
 		if packed || contains(within, start) {
-			r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)}, byLane)
+			r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)})
 		}
 		return nil
-	}, query, k, length, from, to)
+	}, query, args...)
 }
 
-// excepted returns the condition that leaves out the parts that the caller holds himself.
+// excepted returns the parts that the caller holds himself, for notIn; "" for none.
 func (r *rangeReader) excepted(length, from, to int64) string {
 	var parts strings.Builder
 	for _, p := range r.except {
 		if p.length == length && from <= p.start && p.start < to {
-			fmt.Fprintf(&parts, ",(%d,%d)", p.start, p.part)
+			fmt.Fprintf(&parts, ",[%d,%d]", p.start, p.part)
 		}
 	}
 	if parts.Len() == 0 {
 		return ""
 	}
-	return " AND (start, part) NOT IN (VALUES " + parts.String()[1:] + ")"
+	return "[" + parts.String()[1:] + "]"
 }
 
 // windows turns the sums into windows, with words for numbers.
