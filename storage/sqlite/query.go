@@ -135,8 +135,12 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 	return out, err
 }
 
-// bucket is a window of an answer.
-type bucket struct{ start, length int64 }
+// bucket is what is added up together: a window of an answer, or what of one kind starts in a span whose sum is to be kept.
+type bucket struct {
+	start, length int64
+	kept          bool
+	what          what // of a sum that is to be kept
+}
 
 // rangeReader answers one query: it reads blocks from one transaction and has workers add them up.
 type rangeReader struct {
@@ -145,10 +149,9 @@ type rangeReader struct {
 	asked          map[string]*sql.Stmt
 	from, to, step int64
 	only           map[int64]bool
-	cache          *blockCache // nil for none
+	cache          *sumCache // nil for none
 	except         []partID
-	known          []*decoded // sums of spans that the cache had
-	kept           []spanSum  // those that it is to have
+	sums           spanSums // what comes from the cache or goes there
 	workers        []worker
 	next           int // the worker that is next where any will do
 }
@@ -209,64 +212,41 @@ func (w *worker) run(r *rangeReader) {
 	})
 }
 
-// sums returns what a job's data that starts at a time is added to.
-func (w *worker) sums(r *rangeReader, j *job, start int64) *sums {
-	b := r.bucketOf(j, start)
-	into := w.out[b]
-	if into == nil {
-		into = &sums{}
-		w.out[b] = into
-	}
-	return into
-}
-
-// bucketOf returns the window of the answer that a job's data belongs to, or the span whose sum is to be kept.
+// bucketOf returns what a job's data that starts at a time is added to.
 func (r *rangeReader) bucketOf(j *job, start int64) bucket {
 	switch {
 	case r.step == 0:
 		if i := spanOf(j.within, start); i >= 0 && j.within[i].kept {
-			return bucket{j.within[i].from, j.within[i].to - j.within[i].from}
+			s := stretch{j.what, j.within[i].from, j.within[i].to}
+			return s.bucket()
 		}
-		return bucket{r.from, r.to - r.from}
+		return r.whole()
 	case j.length > r.step:
-		return bucket{start, j.length}
+		return bucket{start: start, length: j.length}
 	}
-	return bucket{floor(start, r.step), r.step}
+	return bucket{start: floor(start, r.step), length: r.step}
 }
 
-// recent says that a job's block is worth keeping by itself.
-func (r *rangeReader) recent(j *job) bool { return r.to-j.start <= cacheRange }
+// whole returns the window of an answer without a step.
+func (r *rangeReader) whole() bucket { return bucket{start: r.from, length: r.to - r.from} }
 
-// add adds a job's block or pack, from the cache or by way of it where there is one.
+// add adds a job's block or pack.
 func (w *worker) add(r *rangeReader, reader *blockReader, j *job) error {
-	into := func(start int64) *sums { return w.sums(r, j, start) }
-	if err := w.addBlocks(r, reader, j, into); err != nil {
+	if err := w.addBlocks(r, reader, j); err != nil {
 		return fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
 	}
 	return nil
 }
 
-func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job, into func(start int64) *sums) error {
-	if r.cache != nil && j.what == edges && r.recent(j) {
-		h := r.cache.hash(j.data)
-		blocks := r.cache.get(h)
-		if blocks == nil {
-			var err error
-			if blocks, err = reader.decodeAll(j); err != nil {
-				return err
-			}
-			if blocks != nil {
-				r.cache.put(h, blocks)
-			}
+func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job) error {
+	into := func(start int64) *sums {
+		b := r.bucketOf(j, start)
+		s := w.out[b]
+		if s == nil {
+			s = &sums{}
+			w.out[b] = s
 		}
-		for i, d := range blocks {
-			if start := j.start + int64(i)*minute; d != nil && j.holds(start) {
-				reader.add(into(start), d)
-			}
-		}
-		if blocks != nil {
-			return nil
-		}
+		return s
 	}
 	if !j.pack {
 		return reader.merge(into(j.start), j.what, j.data)
@@ -285,34 +265,6 @@ func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job, into fun
 		}
 	}
 	return nil
-}
-
-// decodeAll returns a job's block, or the blocks of its pack; nil when one of them is not worth keeping.
-func (r *blockReader) decodeAll(j *job) (blocks []*decoded, err error) {
-	if !j.pack {
-		if r.raw, err = decompress(r.raw, j.data); err != nil {
-			return nil, err
-		}
-		d, err := r.decode(r.raw)
-		if d == nil || err != nil {
-			return nil, err
-		}
-		return []*decoded{d}, nil
-	}
-	minutes, err := r.unpack(j.data)
-	if err != nil {
-		return nil, err
-	}
-	blocks = make([]*decoded, len(minutes))
-	for i, b := range minutes {
-		if b == nil {
-			continue
-		}
-		if blocks[i], err = r.decode(b); blocks[i] == nil || err != nil {
-			return nil, err
-		}
-	}
-	return blocks, nil
 }
 
 // take gives a job to a worker. Unless only some edges are asked for, each lane has its worker, so that no edge is added
@@ -341,15 +293,14 @@ func (w *worker) hand() {
 // finish waits for the workers and adds up what they have. It is called once, also after an error.
 func (r *rangeReader) finish() (map[bucket]*sums, error) {
 	var errs []error
+	out := map[bucket]*sums{}
 	for i := range r.workers {
-		r.workers[i].hand()
-		close(r.workers[i].jobs)
-		r.workers[i].done.Wait()
-		errs = append(errs, r.workers[i].err)
-	}
-	out := r.workers[0].out
-	for i := range r.workers[1:] {
-		for b, s := range r.workers[1+i].out {
+		w := &r.workers[i]
+		w.hand()
+		close(w.jobs)
+		w.done.Wait()
+		errs = append(errs, w.err)
+		for b, s := range w.out {
 			if out[b] == nil {
 				out[b] = s
 			} else {
@@ -367,7 +318,7 @@ func (r *rangeReader) finish() (map[bucket]*sums, error) {
 // The texts of questions.
 const (
 	selectDropped = `SELECT length, before FROM dropped WHERE what = ?`
-	selectWrites  = `SELECT coalesce(sum(times), 0) FROM writes WHERE what = ? AND minute >= ? AND minute < ?`
+	selectWrites  = `SELECT coalesce(sum(times), 0) FROM writes WHERE what = ? AND start >= ? AND start < ?`
 	notIn         = ` AND (start, part) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))`
 	selectUntil   = `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`
 )
@@ -426,8 +377,8 @@ func (r *rangeReader) read(k what) error {
 	if err != nil {
 		return err
 	}
-	if r.cache != nil && k != details && r.step == 0 && r.asked[selectWrites] != nil {
-		if spans, err = r.sumSpans(k, spans); err != nil {
+	if r.keeps(k) {
+		if spans, err = r.fromCache(k, spans, before[lengths[0]]); err != nil {
 			return err
 		}
 	}
@@ -441,10 +392,15 @@ func (r *rangeReader) read(k what) error {
 		slices.Sort(some)
 		lanes = list(slices.Compact(some))
 	}
-	for _, sp := range spans {
-		if err := r.blocks(k, sp.length, selectBlocks(lanes), []span{sp}); err != nil {
+	for left := spans; len(left) > 0; {
+		n := 1
+		for n < len(left) && left[n].length == left[0].length && left[n].from == left[n-1].to {
+			n++
+		}
+		if err := r.blocks(k, left[0].length, selectBlocks(lanes), left[:n]); err != nil {
 			return err
 		}
+		left = left[n:]
 	}
 	for _, l := range lengths[:len(lengths)-1] {
 		var within []span

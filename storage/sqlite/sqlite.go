@@ -41,7 +41,7 @@ type Store struct {
 	asked     map[string]*sql.Stmt // of r, by their texts
 	lock      *os.File
 	words     *dictionary
-	cache     *blockCache
+	cache     *sumCache
 
 	mu      sync.Mutex // held by whoever writes, one transaction at a time
 	block   blockWriter
@@ -69,7 +69,7 @@ func openStore(ctx context.Context, dir string, retention storage.Retention) (_ 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newBlockCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
+	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newSumCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
