@@ -3,7 +3,7 @@ package sketch
 import "math"
 
 // Packed holds many sketches close together, to be merged into others again and again: about a third of their memory,
-// read in order. Its zero value is empty. It may be read concurrently once nothing is added any more.
+// read in order. It may be read concurrently.
 type Packed struct {
 	heads  []packedHead
 	counts []int32
@@ -19,30 +19,35 @@ type packedHead struct {
 	seen             bool
 }
 
-// Add appends s. It returns false, and appends nothing, when one of its counts needs more than 32 bits or there are too
-// many.
-func (p *Packed) Add(s *Sketch) bool {
-	first, last := s.occupied()
-	at := len(p.counts)
-	if at+len(s.counts) > math.MaxInt32 {
-		return false
+// Pack packs sketches; ok is false when one of their counts needs more than 32 bits or there are too many.
+func Pack(sketches []*Sketch) (p Packed, ok bool) {
+	all := 0
+	for _, s := range sketches {
+		first, last := s.occupied()
+		all += int(last - first + 1)
 	}
-	for k := first; k <= last; k++ {
-		c := s.counts[k]
-		if c != int64(int32(c)) {
-			p.counts = p.counts[:at]
-			return false
+	if all > math.MaxInt32 {
+		return Packed{}, false
+	}
+	p = Packed{make([]packedHead, len(sketches)), make([]int32, 0, all)}
+	for i, s := range sketches {
+		first, last := s.occupied()
+		at := len(p.counts)
+		for _, c := range s.counts[first : last+1] {
+			if c != int64(int32(c)) {
+				return Packed{}, false
+			}
+			p.counts = append(p.counts, int32(c))
 		}
-		p.counts = append(p.counts, int32(c))
+		p.heads[i] = packedHead{
+			zero: s.zero, count: s.count, sum: s.sum, min: s.min, max: s.max,
+			at: int32(at), n: last - first + 1, lo: s.lo + first, shift: s.shift, seen: s.seen,
+		}
 	}
-	p.heads = append(p.heads, packedHead{
-		zero: s.zero, count: s.count, sum: s.sum, min: s.min, max: s.max,
-		at: int32(at), n: int32(len(p.counts) - at), lo: s.lo + first, shift: s.shift, seen: s.seen,
-	})
-	return true
+	return p, true
 }
 
-// Merge adds the i-th sketch that was added to s, whose scale becomes the coarser of the two, even by an empty one.
+// Merge adds the i-th sketch to s, whose scale becomes the coarser of the two, even by an empty one.
 func (p *Packed) Merge(i int, s *Sketch) {
 	h := &p.heads[i]
 	if s.shift < h.shift {
@@ -76,15 +81,42 @@ func (p *Packed) Merge(i int, s *Sketch) {
 	}
 }
 
-// Reset empties p and keeps its memory.
-func (p *Packed) Reset() { p.heads, p.counts = p.heads[:0], p.counts[:0] }
+// Extent is which buckets some sketches take together, so that a sum of them gets its memory once. Its zero value is that
+// of none.
+type Extent struct {
+	from, to int32 // at MaxScale; to is exclusive
+}
 
-// Clone returns a copy that shares no memory and holds no more of it than it needs.
-func (p *Packed) Clone() Packed {
-	heads, counts := make([]packedHead, len(p.heads)), make([]int32, len(p.counts))
-	copy(heads, p.heads)
-	copy(counts, p.counts)
-	return Packed{heads, counts}
+func (x *Extent) add(from, to int32, shift uint8) {
+	from, to = from<<shift, to<<shift
+	if x.from == x.to {
+		x.from, x.to = from, to
+		return
+	}
+	x.from, x.to = min(x.from, from), max(x.to, to)
+}
+
+// Extend makes x hold the i-th sketch.
+func (p *Packed) Extend(x *Extent, i int) {
+	if h := &p.heads[i]; h.n > 0 {
+		x.add(h.lo, h.lo+h.n, h.shift)
+	}
+}
+
+// Reserve gives s memory, from an arena, for what it has and for an extent.
+func (s *Sketch) Reserve(x Extent, a *Arena) {
+	if len(s.counts) > 0 {
+		x.add(s.lo, s.lo+int32(len(s.counts)), s.shift)
+	}
+	from, to := x.from>>s.shift, (x.to+1<<s.shift-1)>>s.shift
+	if int(to-from) <= len(s.counts) {
+		return
+	}
+	counts := a.take(int(to - from))
+	if len(s.counts) > 0 {
+		copy(counts[s.lo-from:], s.counts)
+	}
+	s.lo, s.counts = from, counts
 }
 
 // Memory returns about how many bytes p holds.

@@ -256,6 +256,16 @@ func (s *Sketch) Clone() Sketch {
 // Arena is memory for many clones at once, given back together. Its zero value is ready to use.
 type Arena struct{ free []int64 }
 
+// take returns n zeroes.
+func (a *Arena) take(n int) []int64 {
+	if n > len(a.free) {
+		a.free = make([]int64, max(n, 16<<10))
+	}
+	taken := a.free[:n:n]
+	a.free = a.free[n:]
+	return taken
+}
+
 // CloneInto is Clone with memory from an arena.
 func (s *Sketch) CloneInto(a *Arena) Sketch {
 	c := *s
@@ -265,10 +275,7 @@ func (s *Sketch) CloneInto(a *Arena) Sketch {
 		c.counts = nil
 		return c
 	}
-	if n > len(a.free) {
-		a.free = make([]int64, max(n, 16<<10))
-	}
-	c.counts, a.free = a.free[:n:n], a.free[n:]
+	c.counts = a.take(n)
 	c.lo += first
 	copy(c.counts, s.counts[first:last+1])
 	return c

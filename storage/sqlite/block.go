@@ -130,8 +130,6 @@ type blockReader struct {
 	es       []*edgeSum
 	ds       []*detailSum
 	sketches sketch.ColumnReader
-	one      sketch.Sketch
-	several  sketch.Packed
 }
 
 func (s *sums) edge(id int64) *edgeSum {

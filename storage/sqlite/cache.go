@@ -2,18 +2,17 @@ package sqlite
 
 import (
 	"cmp"
-	"hash/maphash"
-	"slices"
 	"sync"
 
 	"faultline/internal/sketch"
 )
 
-// decoded is a block of edges, ready to be added up. Whoever has one only reads it.
-type decoded struct {
+// packedSum is a sum of edges or of nodes, ready to be added to others. Whoever has one only reads it.
+type packedSum struct {
 	ids            []int64
 	columns        []column // those that are not zero
 	client, server sketch.Packed
+	nodes          map[nodeKey]int64
 }
 
 // column is one count of every row.
@@ -22,200 +21,176 @@ type column struct {
 	values []int64
 }
 
-// size returns about how many bytes d takes.
-func (d *decoded) size() int {
-	return 8*len(d.ids)*(1+len(d.columns)) + d.client.Memory() + d.server.Memory()
+// size returns about how many bytes p takes.
+func (p *packedSum) size() int {
+	return 8*len(p.ids)*(1+len(p.columns)) + p.client.Memory() + p.server.Memory() + 64*len(p.nodes)
 }
 
-// add adds a decoded block.
-func (r *blockReader) add(s *sums, d *decoded) {
-	if s.edges == nil {
-		s.edges = make(map[int64]*edgeSum, len(d.ids))
+// pack returns what s holds of edges, or of nodes; nil when it has counts too large to be packed. Nodes are shared with s.
+func (s *sums) pack(k what) *packedSum {
+	if k == nodes {
+		return &packedSum{nodes: s.nodes}
 	}
-	r.es = r.es[:0]
-	for i, id := range d.ids {
-		e := s.edge(id)
-		d.client.Merge(i, &e.client)
-		d.server.Merge(i, &e.server)
-		r.es = append(r.es, e)
-	}
-	for _, c := range d.columns {
-		for i, v := range c.values {
-			r.es[i].counts[c.number] += v
-		}
-	}
-}
-
-// decode returns a block of edges that is not compressed; nil when it has counts too large to be worth keeping.
-func (r *blockReader) decode(b []byte) (*decoded, error) {
-	b, err := r.open(edges, b)
-	if err != nil {
-		return nil, err
-	}
-	n := len(r.ids)
-	d := &decoded{ids: slices.Clone(r.ids)}
-	if n == 0 {
-		return d, nil
-	}
-	if len(b) == 0 || b[0] > edgeColumns {
-		return nil, errBlock
-	}
-	columns := int(b[0])
-	b = b[1:]
-	for c := range columns {
-		var zero bool
-		if b, zero, err = r.column(b, n); err != nil {
-			return nil, err
-		}
-		if !zero {
-			d.columns = append(d.columns, column{c, slices.Clone(r.values)})
-		}
-	}
-	for _, to := range [...]*sketch.Packed{&d.client, &d.server} {
-		if b, err = r.sketches.Open(b); err != nil {
-			return nil, errBlock
-		}
-		r.several.Reset()
-		for range n {
-			if r.one.Reset(); r.one.Scale() != sketch.MaxScale {
-				r.one = sketch.Sketch{}
-			}
-			if r.sketches.Next(&r.one) != nil {
-				return nil, errBlock
-			}
-			if !r.several.Add(&r.one) {
-				return nil, nil
-			}
-		}
-		*to = r.several.Clone()
-	}
-	return d, nil
-}
-
-// decoded returns what s holds of edges as a block that is decoded; nil when it has counts too large for one.
-func (s *sums) decoded() *decoded {
-	d := &decoded{ids: keysOf(s.edges, cmp.Compare[int64])}
-	es := make([]*edgeSum, len(d.ids))
-	for i, id := range d.ids {
+	p := &packedSum{ids: keysOf(s.edges, cmp.Compare[int64])}
+	es, client, server := make([]*edgeSum, len(p.ids)), make([]*sketch.Sketch, len(p.ids)), make([]*sketch.Sketch, len(p.ids))
+	for i, id := range p.ids {
 		es[i] = s.edges[id]
-		if !d.client.Add(&es[i].client) || !d.server.Add(&es[i].server) {
-			return nil
-		}
+		client[i], server[i] = &es[i].client, &es[i].server
+	}
+	var ok1, ok2 bool
+	if p.client, ok1 = sketch.Pack(client); !ok1 {
+		return nil
+	}
+	if p.server, ok2 = sketch.Pack(server); !ok2 {
+		return nil
 	}
 	for c := range edgeColumns {
-		values := make([]int64, len(es))
 		union := int64(0)
+		for _, e := range es {
+			union |= e.counts[c]
+		}
+		if union == 0 {
+			continue
+		}
+		values := make([]int64, len(es))
 		for i, e := range es {
 			values[i] = e.counts[c]
-			union |= values[i]
 		}
-		if union != 0 {
-			d.columns = append(d.columns, column{c, values})
+		p.columns = append(p.columns, column{c, values})
+	}
+	return p
+}
+
+// addAll adds sums. What they need of memory is known before they are added, so that every
+// sketch gets it once.
+func (s *sums) addAll(list []*packedSum) {
+	type row struct {
+		sum            *edgeSum
+		client, server sketch.Extent
+	}
+	most := 0
+	for _, d := range list {
+		most = max(most, len(d.ids))
+	}
+	if s.edges == nil && most > 0 {
+		s.edges = make(map[int64]*edgeSum, most)
+	}
+	numbers := make(map[int64]int32, most)
+	rows, fresh := make([]row, 0, most), make([]edgeSum, most)
+	of := make([][]int32, len(list)) // where the rows of each are
+	for k, d := range list {
+		of[k] = make([]int32, len(d.ids))
+		for i, id := range d.ids {
+			n, seen := numbers[id]
+			if !seen {
+				n = int32(len(rows))
+				numbers[id] = n
+				e := s.edges[id]
+				if e == nil {
+					if len(fresh) == 0 {
+						fresh = make([]edgeSum, most)
+					}
+					e, fresh = &fresh[0], fresh[1:]
+					s.edges[id] = e
+				}
+				rows = append(rows, row{sum: e})
+			}
+			of[k][i] = n
+			d.client.Extend(&rows[n].client, i)
+			d.server.Extend(&rows[n].server, i)
 		}
 	}
-	return d
+	var arena sketch.Arena
+	for i := range rows {
+		r := &rows[i]
+		r.sum.client.Reserve(r.client, &arena)
+		r.sum.server.Reserve(r.server, &arena)
+	}
+	for k, d := range list {
+		for i, n := range of[k] {
+			d.client.Merge(i, &rows[n].sum.client)
+			d.server.Merge(i, &rows[n].sum.server)
+		}
+		for _, c := range d.columns {
+			for i, v := range c.values {
+				rows[of[k][i]].sum.counts[c.number] += v
+			}
+		}
+		for key, n := range d.nodes {
+			s.node(key, n)
+		}
+	}
 }
 
-// blockCache keeps recent blocks decoded, because the last minutes are asked for again and again, and sums of blocks. Both
-// are found by what the blocks contain, so that nothing has to be said when one is written anew: its 128 random bits of
-// hash differ.
-// It is bounded: what was not used in the last few questions makes room, and when that does not suffice, what is new is
-// not kept. It is safe for concurrent use.
-type blockCache struct {
-	seeds [2]maphash.Seed
-
-	mu     sync.Mutex
-	blocks map[blockHash]*cached
-	bytes  int
-	asked  int64 // questions so far
+// sumCache keeps sums of stretches of time, because the last minutes are asked for again and again. A sum is found as long
+// as nothing was written to its stretch. It is bounded: what was not used in the last questions makes room, and when that
+// does not suffice, what is new is not kept. It is safe for concurrent use.
+type sumCache struct {
+	mu    sync.Mutex
+	sums  map[stretch]*cached
+	bytes int
+	asked int64 // questions so far
 }
-
-type blockHash [2]uint64
 
 type cached struct {
-	blocks []*decoded
+	sum    *packedSum
+	writes int64
 	size   int
 	used   int64 // by which question
 }
 
 const (
 	cacheBytes = 48 << 20
-	cacheUnuse = 16   // questions after which a block that none of them used makes room
-	cacheRange = 3600 // seconds before a question's end; what is longer ago would fill the cache
+	cacheUnuse = 128 // questions after which a sum that none of them used makes room first
 )
 
-func newBlockCache() *blockCache {
-	return &blockCache{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, blocks: map[blockHash]*cached{}}
-}
+func newSumCache() *sumCache { return &sumCache{sums: map[stretch]*cached{}} }
 
 // question begins one.
-func (c *blockCache) question() {
+func (c *sumCache) question() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked++
 }
 
-func (c *blockCache) hash(data []byte) blockHash {
-	return blockHash{maphash.Bytes(c.seeds[0], data), maphash.Bytes(c.seeds[1], data)}
-}
-
-// hashAll returns the hash of the sum of jobs: of their blocks, and of which minutes of a pack are asked for.
-func (c *blockCache) hashAll(jobs []job) (h blockHash) {
-	for i, seed := range c.seeds {
-		var all maphash.Hash
-		all.SetSeed(seed)
-		for k := range jobs {
-			j := &jobs[k]
-			held := uint64(1)
-			for m := range perPack {
-				if held <<= 1; j.pack && j.holds(j.start+int64(m)*minute) {
-					held++
-				}
-			}
-			maphash.WriteComparable(&all, [2]uint64{held, uint64(len(j.data))})
-			_, _ = all.Write(j.data)
-		}
-		h[i] = all.Sum64()
-	}
-	return h
-}
-
-// get returns a block, or those of a pack, of which those that are not there are nil. It returns nil when it has none.
-func (c *blockCache) get(h blockHash) []*decoded {
+// get returns the sum of a stretch after so many writes, nil when it is not known.
+func (c *sumCache) get(k counted) *packedSum {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := c.blocks[h]
-	if b == nil {
+	s := c.sums[k.stretch]
+	if s == nil || s.writes != k.writes {
 		return nil
 	}
-	b.used = c.asked
-	return b.blocks
+	s.used = c.asked
+	return s.sum
 }
 
-// put keeps a block, if there is room.
-func (c *blockCache) put(h blockHash, blocks []*decoded) {
-	size := 0
-	for _, d := range blocks {
-		if d != nil {
-			size += d.size()
-		}
-	}
+// put keeps a sum, in the place of an older one of the stretch, if there is room.
+func (c *sumCache) put(k counted, sum *packedSum) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.blocks[h] != nil {
-		return
+	if old := c.sums[k.stretch]; old != nil {
+		if old.writes > k.writes {
+			return // whoever asks sees an older state of the file
+		}
+		c.drop(k.stretch, old)
 	}
-	if c.bytes+size > cacheBytes {
-		for k, b := range c.blocks {
-			if c.asked-b.used > cacheUnuse {
-				c.bytes -= b.size
-				delete(c.blocks, k)
+	size := sum.size()
+	for unused := int64(cacheUnuse); c.bytes+size > cacheBytes && unused > 1; unused /= 2 {
+		for name, s := range c.sums {
+			if c.asked-s.used > unused {
+				c.drop(name, s)
 			}
 		}
 	}
 	if c.bytes+size > cacheBytes {
 		return
 	}
-	c.blocks[h] = &cached{blocks, size, c.asked}
+	c.sums[k.stretch] = &cached{sum, k.writes, size, c.asked}
 	c.bytes += size
+}
+
+func (c *sumCache) drop(name stretch, s *cached) {
+	c.bytes -= s.size
+	delete(c.sums, name)
 }

@@ -19,7 +19,10 @@ import (
 
 // span is a stretch of time that is answered from blocks of one length: those that start in [from, to), and whatever
 // shorter ones start there and are not folded yet.
-type span struct{ length, from, to int64 }
+type span struct {
+	length, from, to int64
+	kept             bool // its sum is added up apart, to be kept
+}
 
 // plan says from which tier each stretch of [from, to) is answered. Lengths are a kind's, before says up to where each has
 // been dropped, and until returns where the data of the blocks of a length that start at a time ends, 0 when there are
@@ -39,7 +42,7 @@ func plan(lengths []int64, before map[int64]int64, from, to, step int64, until f
 		}
 		l := lengths[level]
 		if level <= finest {
-			out = append(out, span{l, a, b})
+			out = append(out, span{length: l, from: a, to: b})
 			return nil
 		}
 		first, last := floor(a+l-1, l), floor(b, l)
@@ -56,7 +59,7 @@ func plan(lengths []int64, before map[int64]int64, from, to, step int64, until f
 		if first >= last {
 			return cover(level-1, finest, a, b)
 		}
-		out = append(out, span{l, first, last})
+		out = append(out, span{length: l, from: first, to: last})
 		return errors.Join(cover(level-1, finest, a, first), cover(level-1, finest, last, b))
 	}
 	// From the oldest stretch, of which only the longest blocks are left, to the newest.
@@ -132,8 +135,12 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 	return out, err
 }
 
-// bucket is a window of an answer.
-type bucket struct{ start, length int64 }
+// bucket is what is added up together: a window of an answer, or what of one kind starts in a span whose sum is to be kept.
+type bucket struct {
+	start, length int64
+	kept          bool
+	what          what // of a sum that is to be kept
+}
 
 // rangeReader answers one query: it reads blocks from one transaction and has workers add them up.
 type rangeReader struct {
@@ -142,8 +149,9 @@ type rangeReader struct {
 	asked          map[string]*sql.Stmt
 	from, to, step int64
 	only           map[int64]bool
-	cache          *blockCache // nil for none
+	cache          *sumCache // nil for none
 	except         []partID
+	sums           spanSums // what comes from the cache or goes there
 	workers        []worker
 	next           int // the worker that is next where any will do
 }
@@ -154,22 +162,18 @@ type job struct {
 	length, lane int64
 	start        int64
 	pack         bool
-	within       []span // what of a pack is asked for
+	within       []span // what is asked for
 	data         []byte
 }
 
 // holds reports whether what starts then is asked for.
 func (j *job) holds(start int64) bool { return contains(j.within, start) }
 
-// besides reports whether j is of the same kind, length and lane as o, and asked for over the same time. Windows of ten
-// seconds must be of the same minute: a new one comes every time, and what is whole of the others stays.
-func (j *job) besides(o *job) bool {
-	return j.what == o.what && j.length == o.length && j.lane == o.lane && &j.within[0] == &o.within[0] &&
-		(j.length > fine || floor(j.start, minute) == floor(o.start, minute))
-}
+func contains(spans []span, start int64) bool { return spanOf(spans, start) >= 0 }
 
-func contains(spans []span, start int64) bool {
-	return slices.ContainsFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
+// spanOf returns which span holds what starts then, -1 for none.
+func spanOf(spans []span, start int64) int {
+	return slices.IndexFunc(spans, func(sp span) bool { return sp.from <= start && start < sp.to })
 }
 
 // worker adds blocks to sums of its own, so that workers share nothing.
@@ -185,9 +189,7 @@ type worker struct {
 
 const (
 	maxWorkers = 4
-	// Compressed blocks handed to a worker at a time, about half a millisecond's work, or more that are of one lane.
-	jobBytes  = 64 << 10
-	laneBytes = 1 << 20
+	jobBytes   = 64 << 10 // compressed blocks handed to a worker at a time, about half a millisecond's work
 )
 
 // run starts the worker, which ends when jobs is closed.
@@ -196,104 +198,55 @@ func (w *worker) run(r *rangeReader) {
 	w.done.Go(func() {
 		var reader blockReader
 		for jobs := range w.jobs {
-			for len(jobs) > 0 && w.err == nil { // nobody waits for a worker that has given up
-				n := 1
-				for n < len(jobs) && jobs[n].besides(&jobs[0]) {
-					n++
+			for i := range jobs {
+				if w.err != nil {
+					break // nobody waits for a worker that has given up
 				}
 				reader.only = r.only
-				if jobs[0].what == nodes {
+				if jobs[i].what == nodes {
 					reader.only = nil
 				}
-				w.err = w.addLane(r, &reader, jobs[:n])
-				jobs = jobs[n:]
+				w.err = w.add(r, &reader, &jobs[i])
 			}
 		}
 	})
 }
 
-// sums returns what blocks of a length and start are added to.
-func (w *worker) sums(r *rangeReader, length, start int64) *sums {
-	b := bucket{r.from, r.to - r.from}
-	if r.step > 0 {
-		b.length = max(r.step, length)
-		b.start = floor(start, r.step)
-		if length > r.step {
-			b.start = start
+// bucketOf returns what a job's data that starts at a time is added to.
+func (r *rangeReader) bucketOf(j *job, start int64) bucket {
+	switch {
+	case r.step == 0:
+		if i := spanOf(j.within, start); i >= 0 && j.within[i].kept {
+			s := stretch{j.what, j.within[i].from, j.within[i].to}
+			return s.bucket()
 		}
+		return r.whole()
+	case j.length > r.step:
+		return bucket{start: start, length: j.length}
 	}
-	into := w.out[b]
-	if into == nil {
-		into = &sums{}
-		w.out[b] = into
-	}
-	return into
+	return bucket{start: floor(start, r.step), length: r.step}
 }
 
-// addLane adds jobs of one lane and length. Where all are added to one window, their sum is kept: most of the blocks of
-// a longer span stay what they are from one question to the next.
-func (w *worker) addLane(r *rangeReader, reader *blockReader, jobs []job) error {
-	first := &jobs[0]
-	if r.cache == nil || first.what != edges || r.step > 0 || len(jobs) == 1 && !first.pack && r.recent(first) {
-		for i := range jobs {
-			if err := w.add(r, reader, &jobs[i], func(start int64) *sums { return w.sums(r, first.length, start) }); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	into := w.sums(r, first.length, first.start)
-	h := r.cache.hashAll(jobs)
-	if kept := r.cache.get(h); kept != nil {
-		reader.add(into, kept[0])
-		return nil
-	}
-	var sum sums
-	for i := range jobs {
-		if err := w.add(r, reader, &jobs[i], func(int64) *sums { return &sum }); err != nil {
-			return err
-		}
-	}
-	if d := sum.decoded(); d != nil {
-		r.cache.put(h, []*decoded{d})
-	}
-	into.absorb(&sum)
-	return nil
-}
+// whole returns the window of an answer without a step.
+func (r *rangeReader) whole() bucket { return bucket{start: r.from, length: r.to - r.from} }
 
-// recent says that a job's block is worth keeping by itself.
-func (r *rangeReader) recent(j *job) bool { return r.to-j.start <= cacheRange }
-
-// add adds a job's block or pack, from the cache or by way of it where there is one. into returns what is added to what
-// starts at a time.
-func (w *worker) add(r *rangeReader, reader *blockReader, j *job, into func(start int64) *sums) error {
-	if err := w.addBlocks(r, reader, j, into); err != nil {
+// add adds a job's block or pack.
+func (w *worker) add(r *rangeReader, reader *blockReader, j *job) error {
+	if err := w.addBlocks(r, reader, j); err != nil {
 		return fmt.Errorf("block of %d s at %s: %w", j.length, time.Unix(j.start, 0).UTC().Format(time.RFC3339), err)
 	}
 	return nil
 }
 
-func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job, into func(start int64) *sums) error {
-	if r.cache != nil && j.what == edges && r.recent(j) {
-		h := r.cache.hash(j.data)
-		blocks := r.cache.get(h)
-		if blocks == nil {
-			var err error
-			if blocks, err = reader.decodeAll(j); err != nil {
-				return err
-			}
-			if blocks != nil {
-				r.cache.put(h, blocks)
-			}
+func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job) error {
+	into := func(start int64) *sums {
+		b := r.bucketOf(j, start)
+		s := w.out[b]
+		if s == nil {
+			s = &sums{}
+			w.out[b] = s
 		}
-		for i, d := range blocks {
-			if start := j.start + int64(i)*minute; d != nil && j.holds(start) {
-				reader.add(into(start), d)
-			}
-		}
-		if blocks != nil {
-			return nil
-		}
+		return s
 	}
 	if !j.pack {
 		return reader.merge(into(j.start), j.what, j.data)
@@ -314,42 +267,14 @@ func (w *worker) addBlocks(r *rangeReader, reader *blockReader, j *job, into fun
 	return nil
 }
 
-// decodeAll returns a job's block, or the blocks of its pack; nil when one of them is not worth keeping.
-func (r *blockReader) decodeAll(j *job) (blocks []*decoded, err error) {
-	if !j.pack {
-		if r.raw, err = decompress(r.raw, j.data); err != nil {
-			return nil, err
-		}
-		d, err := r.decode(r.raw)
-		if d == nil || err != nil {
-			return nil, err
-		}
-		return []*decoded{d}, nil
-	}
-	minutes, err := r.unpack(j.data)
-	if err != nil {
-		return nil, err
-	}
-	blocks = make([]*decoded, len(minutes))
-	for i, b := range minutes {
-		if b == nil {
-			continue
-		}
-		if blocks[i], err = r.decode(b); blocks[i] == nil || err != nil {
-			return nil, err
-		}
-	}
-	return blocks, nil
-}
-
 // take gives a job to a worker. Unless only some edges are asked for, each lane has its worker, so that no edge is added
-// up by two, and what is of one lane is handed over together as far as it comes byLane.
-func (r *rangeReader) take(j job, byLane bool) {
+// up by two.
+func (r *rangeReader) take(j job) {
 	w := &r.workers[r.next]
 	if r.only == nil {
 		w = &r.workers[int(j.lane)%len(r.workers)] // counts of lanes are powers of two, as the number of workers mostly is
 	}
-	if w.pending >= laneBytes || w.pending >= jobBytes && (r.only != nil || byLane && w.batch[len(w.batch)-1].lane != j.lane) {
+	if w.pending >= jobBytes {
 		w.hand()
 		r.next = (r.next + 1) % len(r.workers)
 	}
@@ -357,10 +282,9 @@ func (r *rangeReader) take(j job, byLane bool) {
 	w.pending += len(j.data)
 }
 
-// hand gives the worker its batch, the jobs of a lane together.
+// hand gives the worker its batch.
 func (w *worker) hand() {
 	if len(w.batch) > 0 {
-		slices.SortStableFunc(w.batch, func(a, b job) int { return cmp.Compare(a.lane, b.lane) })
 		w.jobs <- w.batch
 	}
 	w.batch, w.pending = nil, 0
@@ -369,15 +293,14 @@ func (w *worker) hand() {
 // finish waits for the workers and adds up what they have. It is called once, also after an error.
 func (r *rangeReader) finish() (map[bucket]*sums, error) {
 	var errs []error
+	out := map[bucket]*sums{}
 	for i := range r.workers {
-		r.workers[i].hand()
-		close(r.workers[i].jobs)
-		r.workers[i].done.Wait()
-		errs = append(errs, r.workers[i].err)
-	}
-	out := r.workers[0].out
-	for i := range r.workers[1:] {
-		for b, s := range r.workers[1+i].out {
+		w := &r.workers[i]
+		w.hand()
+		close(w.jobs)
+		w.done.Wait()
+		errs = append(errs, w.err)
+		for b, s := range w.out {
 			if out[b] == nil {
 				out[b] = s
 			} else {
@@ -385,12 +308,18 @@ func (r *rangeReader) finish() (map[bucket]*sums, error) {
 			}
 		}
 	}
-	return out, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if err == nil {
+		r.addSpans(out)
+	}
+	return out, err
 }
 
 // The texts of questions.
 const (
 	selectDropped = `SELECT length, before FROM dropped WHERE what = ?`
+	selectWrites  = `SELECT coalesce(sum(times), 0) FROM writes WHERE what = ? AND start >= ? AND start < ?`
+	notIn         = ` AND (start, part) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))`
 	selectUntil   = `SELECT max(until) FROM block WHERE what = ? AND length = ? AND start IN (?, ?) AND (start = ? OR part = ?) AND state < 3`
 )
 
@@ -448,6 +377,11 @@ func (r *rangeReader) read(k what) error {
 	if err != nil {
 		return err
 	}
+	if r.keeps(k) {
+		if spans, err = r.fromCache(k, spans, before[lengths[0]]); err != nil {
+			return err
+		}
+	}
 	lanes := allLanes
 	if k != nodes && r.only != nil && len(r.only) <= 12 {
 		var some []int64
@@ -458,10 +392,15 @@ func (r *rangeReader) read(k what) error {
 		slices.Sort(some)
 		lanes = list(slices.Compact(some))
 	}
-	for _, sp := range spans {
-		if err := r.blocks(k, sp.length, selectBlocks(lanes), []span{sp}, true); err != nil {
+	for left := spans; len(left) > 0; {
+		n := 1
+		for n < len(left) && left[n].length == left[0].length && left[n].from == left[n-1].to {
+			n++
+		}
+		if err := r.blocks(k, left[0].length, selectBlocks(lanes), left[:n]); err != nil {
 			return err
 		}
+		left = left[n:]
 	}
 	for _, l := range lengths[:len(lengths)-1] {
 		var within []span
@@ -473,26 +412,28 @@ func (r *rangeReader) read(k what) error {
 		if len(within) == 0 {
 			continue
 		}
-		if err := r.blocks(k, l, selectUnfolded(lanes), within, false); err != nil {
+		if err := r.blocks(k, l, selectUnfolded(lanes), within); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// blocks adds the blocks of one length that a query finds in some spans, which are asked for together; byLane says that
-// the query finds them in the order of their lanes.
-func (r *rangeReader) blocks(k what, length int64, query string, within []span, byLane bool) error {
+// blocks adds the blocks of one length that a query finds in some spans, which are asked for together.
+func (r *rangeReader) blocks(k what, length int64, query string, within []span) error {
 	from, to := within[0].from, within[0].to
 	for _, sp := range within {
 		from, to = min(from, sp.from), max(to, sp.to)
 	}
+	args := []any{k, length, from, to}
 	if length == k.lengths()[0] {
-		query += r.excepted(length, from, to)
+		if parts := r.excepted(length, from, to); parts != "" {
+			query, args = query+notIn, append(args, parts)
+		}
 	}
 	packs := k == edges && length == minute
 	if packs {
-		from = floor(from, tenMin) // where the pack begins that holds the first of them
+		args[2] = floor(from, tenMin) // where the pack begins that holds the first of them
 	}
 	return r.each(func(rows *sql.Rows) error {
 		var lane, start, part int64
@@ -502,24 +443,24 @@ func (r *rangeReader) blocks(k what, length int64, query string, within []span, 
 		}
 		packed := packs && part == packPart
 		if packed || contains(within, start) {
-			r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)}, byLane)
+			r.take(job{k, length, lane, start, packed, within, bytes.Clone(data)})
 		}
 		return nil
-	}, query, k, length, from, to)
+	}, query, args...)
 }
 
-// excepted returns the condition that leaves out the parts that the caller holds himself.
+// excepted returns the parts that the caller holds himself, for notIn; "" for none.
 func (r *rangeReader) excepted(length, from, to int64) string {
 	var parts strings.Builder
 	for _, p := range r.except {
 		if p.length == length && from <= p.start && p.start < to {
-			fmt.Fprintf(&parts, ",(%d,%d)", p.start, p.part)
+			fmt.Fprintf(&parts, ",[%d,%d]", p.start, p.part)
 		}
 	}
 	if parts.Len() == 0 {
 		return ""
 	}
-	return " AND (start, part) NOT IN (VALUES " + parts.String()[1:] + ")"
+	return "[" + parts.String()[1:] + "]"
 }
 
 // windows turns the sums into windows, with words for numbers.

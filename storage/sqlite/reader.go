@@ -33,7 +33,7 @@ func openReader(ctx context.Context, dir string, retention storage.Retention) (_
 	} else if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newBlockCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
+	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newSumCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
 	if err := s.connectReader(ctx, path); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -41,7 +41,7 @@ type Store struct {
 	asked     map[string]*sql.Stmt // of r, by their texts
 	lock      *os.File
 	words     *dictionary
-	cache     *blockCache
+	cache     *sumCache
 
 	mu      sync.Mutex // held by whoever writes, one transaction at a time
 	block   blockWriter
@@ -69,7 +69,7 @@ func openStore(ctx context.Context, dir string, retention storage.Retention) (_ 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newBlockCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
+	s := &Store{dir: dir, retention: retention, words: newDictionary(), cache: newSumCache(), closing: map[partID]time.Time{}, dropped: map[dropped]int64{}}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -118,8 +118,19 @@ func (s *Store) connectReader(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
+	texts := []string{selectDropped, selectUntil}
+	for _, text := range []string{selectBlocks(allLanes), selectUnfolded(allLanes)} {
+		texts = append(texts, text, text+notIn)
+	}
+	var tables int // a store that an older version has open is without counts of writes
+	if err := s.r.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name = 'writes'`).Scan(&tables); err != nil {
+		return err
+	}
+	if tables > 0 {
+		texts = append(texts, selectWrites)
+	}
 	s.asked = map[string]*sql.Stmt{}
-	for _, text := range []string{selectDropped, selectUntil, selectBlocks(allLanes), selectUnfolded(allLanes)} {
+	for _, text := range texts {
 		if s.asked[text], err = s.r.PrepareContext(ctx, text); err != nil {
 			return err
 		}
@@ -135,7 +146,7 @@ func (s *Store) prepare(ctx context.Context) error {
 			return err
 		}
 		if tables == 0 {
-			if _, err := tx.ExecContext(ctx, schema+findingSchema); err != nil {
+			if _, err := tx.ExecContext(ctx, schema+findingSchema+writesSchema); err != nil {
 				return err
 			}
 			_, err := tx.ExecContext(ctx, `INSERT INTO schema VALUES (?)`, schemaVersion)
@@ -144,7 +155,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		if err := checkVersion(ctx, tx); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, findingSchema); err != nil {
+		if _, err := tx.ExecContext(ctx, findingSchema+writesSchema); err != nil {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE block INDEXED BY block_unfolded SET state = ? WHERE state < 2 AND state = ?`, closed, open)

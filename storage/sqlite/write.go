@@ -97,6 +97,9 @@ func (s *Store) Write(ctx context.Context, b storage.Batch) error {
 				return fmt.Errorf("write part of %s: %w", b.Windows[i].Start.UTC().Format(time.RFC3339), err)
 			}
 		}
+		if err := countWrites(ctx, tx, b.Windows); err != nil {
+			return fmt.Errorf("count writes: %w", err)
+		}
 		if err := writeTraces(ctx, tx, n, b.Traces); err != nil {
 			return fmt.Errorf("write traces: %w", err)
 		}
