@@ -223,7 +223,7 @@ func TestStartSaysWhichAddressIsTaken(t *testing.T) {
 	}
 	h, _ := newHost()
 	err = r.Start(context.Background(), h)
-	if err == nil || !strings.Contains(err.Error(), "OTLP/HTTP on "+l.Addr().String()) {
+	if err == nil || !strings.Contains(err.Error(), "protocols::http::endpoint: listen tcp "+l.Addr().String()) {
 		t.Errorf("got %v", err)
 	}
 }
