@@ -31,11 +31,11 @@ func wantProblem(t *testing.T, answer *http.Response, body string, status int) {
 
 func TestHosts(t *testing.T) {
 	s := newServer(t, shopStore(t), func(s *Settings) {
-		s.Listen, s.ExternalURL, s.Hosts = "10.0.0.7:8420", "https://Faultline.example:8443/base", []string{"fl.internal"}
+		s.Listen, s.ExternalURL = "10.0.0.7:8420", "https://Faultline.example:8443/base"
 	})
 	for host, want := range map[string]int{
 		"localhost:8420": 200, "LOCALHOST": 200, "127.0.0.1:8420": 200, "[::1]:8420": 200, "127.9.9.9": 200, "app.localhost": 200,
-		"10.0.0.7:8420": 200, "faultline.example": 200, "faultline.example.:8443": 200, "fl.internal:80": 200,
+		"10.0.0.7:8420": 200, "faultline.example": 200, "faultline.example.:8443": 200,
 		"10.0.0.8:8420": 421, "evil.example": 421, "localhost.evil.example": 421, "notlocalhost": 421, "": 421,
 		"faultline.example.evil": 421, "[::2]": 421, "127.0.0.1.evil.example": 421,
 	} {

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,28 +25,40 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	queries  *prometheus.HistogramVec
+	flushes  *prometheus.HistogramVec
 	edges    *edgeCollector
 }
 
 func newMetrics(s *Server) (*metrics, error) {
+	seconds := func(name, help, label string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{label})
+	}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		queries: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "faultline_query_seconds", Help: "Time that answers took, by operation.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"operation"}),
-		edges: &edgeCollector{s: s, settledTo: floor(s.Started, graph.WindowLength), series: map[edgeLabels]*edgeSeries{}},
+		queries:  seconds("faultline_query_seconds", "Time that answers took, by operation.", "operation"),
+		flushes:  seconds("faultline_flush_seconds", "Time that it took to store what changed and to maintain the store, once a second.", "outcome"),
+		edges:    &edgeCollector{s: s, settledTo: floor(s.Started, graph.WindowLength), series: map[edgeLabels]*edgeSeries{}},
 	}
-	own := []prometheus.Collector{
+	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.queries, m.edges, &countersCollector{s},
-	}
-	for _, c := range slices.Concat(own, s.Collectors) {
+		m.queries, m.flushes, m.edges, &countersCollector{s},
+	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// Flushed tells the metrics how long it took to store what changed, and whether that failed.
+func (s *Server) Flushed(took time.Duration, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	s.metrics.flushes.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 func (m *metrics) handler() http.Handler {

@@ -49,18 +49,28 @@ func (a *App) storeLoop(ending, working context.Context) {
 			return
 		case now = <-timer.C:
 		}
+		began := time.Now()
 		err := a.engine.Tick(working, now)
+		a.web.Flushed(time.Since(began), err)
 		switch {
 		case working.Err() != nil: // the last flush tries again
 		case err != nil && !failing:
-			a.log.Error("history is delayed: the store fails, what it misses is kept in memory", "error", err)
+			a.log.Error(a.storeTrouble(), "error", err)
 			failing = true
 		case err == nil && failing:
-			a.log.Info("history is complete again")
+			a.log.Warn("the store works again: history is complete") // loud enough to be seen beside what it takes back
 			failing = false
 		}
-		timer.Reset(max(storeEvery, (storeShare-1)*time.Since(now)))
+		timer.Reset(max(storeEvery, (storeShare-1)*time.Since(began)))
 	}
+}
+
+// storeTrouble says what it means that a tick failed.
+func (a *App) storeTrouble() string {
+	if a.engine.Status().DelayedSince.IsZero() {
+		return "the store keeps everything but cannot be maintained: it grows, and long questions take longer"
+	}
+	return "history is delayed: the store fails, what it misses is kept in memory"
 }
 
 // judgeLoop names what goes wrong, until ctx is over. A round that has begun is cut short then: the next process has
