@@ -63,6 +63,18 @@ func (s *Server) documents() error {
 	return nil
 }
 
+// describeToken adds how the token is shown, where one is asked for.
+func (s *Server) describeToken(api *huma.OpenAPI) {
+	if s.AuthToken == "" {
+		return
+	}
+	api.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"bearer": {Type: "http", Scheme: "bearer", Description: "The token, as FAULTLINE_AUTH_TOKEN has it"},
+		"basic":  {Type: "http", Scheme: "basic", Description: "Any user, the token as password"},
+	}
+	api.Security = []map[string][]string{{"bearer": {}}, {"basic": {}}}
+}
+
 // describeLive adds the WebSocket to the document, which knows of no such thing.
 func (s *Server) describeLive() {
 	text := &huma.Schema{Type: huma.TypeString}
@@ -77,7 +89,14 @@ func (s *Server) describeLive() {
 			{Name: "service", In: "query", Description: "Id of a node: only what leads to it and what it leads to", Schema: text},
 			{Name: "depth", In: "query", Description: "How many calls far, with service; 1 when absent", Schema: &huma.Schema{Type: huma.TypeInteger}},
 		},
-		Responses: map[string]*huma.Response{"101": {Description: "Switching to the WebSocket protocol"}},
+		Responses: map[string]*huma.Response{
+			"101": {Description: "Switching to the WebSocket protocol"},
+			"403": {Description: "The page that asks is of another site"},
+			"422": {Description: "A parameter cannot be what it is"},
+			"426": {Description: "Not a WebSocket's handshake"},
+			"429": {Description: "Too many clients of this address follow the map already"},
+			"503": {Description: "Too many clients follow the map already, or the server stops"},
+		},
 	})
 }
 
@@ -111,21 +130,11 @@ func newReference(api *huma.OpenAPI) reference {
 	}
 	slices.Sort(paths)
 	for _, path := range paths {
-		op := api.Paths[path].Get
-		if op == nil {
-			continue
-		}
-		o := referenceOperation{ID: op.OperationID, Method: http.MethodGet, Path: path, Summary: op.Summary, Description: op.Description}
-		for _, p := range op.Parameters {
-			kind, _ := typeOf(p.Schema)
-			o.Params = append(o.Params, referenceField{Name: p.Name, In: p.In, Type: kind, Description: p.Description})
-		}
-		if ok := op.Responses["200"]; ok != nil {
-			for _, media := range ok.Content {
-				_, o.Answer = typeOf(media.Schema)
+		for _, op := range []*huma.Operation{api.Paths[path].Get, api.Paths[path].Post} {
+			if op != nil {
+				r.Operations = append(r.Operations, newReferenceOperation(op))
 			}
 		}
-		r.Operations = append(r.Operations, o)
 	}
 	schemas := api.Components.Schemas.Map()
 	names := make([]string, 0, len(schemas))
@@ -148,6 +157,25 @@ func newReference(api *huma.OpenAPI) reference {
 		r.Schemas = append(r.Schemas, schema)
 	}
 	return r
+}
+
+func newReferenceOperation(op *huma.Operation) referenceOperation {
+	o := referenceOperation{ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description}
+	for _, p := range op.Parameters {
+		kind, _ := typeOf(p.Schema)
+		o.Params = append(o.Params, referenceField{Name: p.Name, In: p.In, Type: kind, Description: p.Description})
+	}
+	if op.RequestBody != nil {
+		for contentType := range op.RequestBody.Content {
+			o.Params = append(o.Params, referenceField{Name: "body", In: "body", Type: contentType, Description: op.RequestBody.Description})
+		}
+	}
+	if ok := op.Responses["200"]; ok != nil {
+		for _, media := range ok.Content {
+			_, o.Answer = typeOf(media.Schema)
+		}
+	}
+	return o
 }
 
 // typeOf says what a schema describes, and which schema of the document that is, if it is one.
