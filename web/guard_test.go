@@ -112,7 +112,9 @@ func TestRoutes(t *testing.T) {
 		}
 	}
 	for _, wrong := range [][3]string{
-		{"GET", "/api/v1/rules/preview", "POST"}, {"DELETE", "/api/v1/rules/preview", "POST"}, {"PUT", "/rules", "GET, HEAD, POST"},
+		{"GET", "/api/v1/rules/preview", "POST"},
+		{"DELETE", "/api/v1/rules/preview", "POST"},
+		{"PUT", "/rules", "GET, HEAD, POST"},
 		{"POST", "/api/v1/graph", "GET, HEAD"},
 	} {
 		answer, body := request(t, s, wrong[0], wrong[1])

@@ -469,6 +469,8 @@ func TestRefusesToStart(t *testing.T) {
 		want   string
 	}{
 		{"bad file", nil, []string{"--config", "testdata/broken/unknown_key.yaml"}, "testdata/broken/unknown_key.yaml:8: extensions::faultline::htpp: unknown key"},
+		{"demo without requests", nil, []string{"demo", "--rate", "0"}, "--rate: 0 is not above 0"},
+		{"demo of nonsense", nil, []string{"demo", "--rate", "NaN"}, "--rate: NaN is not above 0"},
 		{"no file", nil, []string{"--config", "testdata/none.yaml"}, "testdata/none.yaml"},
 		{"bad environment", func(c *collector) { c.http = "nonsense" }, nil, "extensions::faultline::http: \"nonsense\" is not host:port (from FAULTLINE_HTTP)"},
 		{"directory in use", func(c *collector) { c.dir = running.dir }, nil, "extensions::faultline::data_dir: open store in " + running.dir + ": another process has it open (from FAULTLINE_DATA_DIR)"},
