@@ -82,6 +82,7 @@ type Intake struct {
 	pool   sync.Pool // *scratch
 
 	tick      sync.Mutex // one Tick at a time; guards what follows
+	ticked    int64      // when Tick was last called
 	lastTick  int64
 	lastNodes int64 // when nodes were last swept
 	analysis  *analysis
@@ -584,8 +585,9 @@ func (in *Intake) settle(b *batch) {
 func (in *Intake) Tick(now time.Time) {
 	in.tick.Lock()
 	defer in.tick.Unlock()
-	in.expire(now, in.cfg.Wait)
 	at := now.UnixNano()
+	in.heed(at)
+	in.expire(now, in.cfg.Wait)
 	in.pairer.dir.roll(now)
 	if at-in.book.adapted >= int64(time.Second) {
 		in.book.adapt(at)
