@@ -28,9 +28,6 @@ import (
 // ErrMalformed says that a request cannot be decoded, whoever sends it again: a permanent fault of the sender.
 var ErrMalformed = errors.New("malformed OTLP")
 
-// ErrOverloaded says that there is no room for a request now: the sender may try again after a while.
-var ErrOverloaded = errors.New("overloaded")
-
 // Config bounds an Intake.
 type Config struct {
 	Wait        time.Duration // how long a half waits for its other half before it counts alone
@@ -210,7 +207,7 @@ type rawRef struct {
 }
 
 // Consume takes one protobuf ExportTraceServiceRequest. It does not keep body. All of it counts or, with an error that
-// wraps ErrMalformed or ErrOverloaded, nothing; single bad spans are left out and said in the Result.
+// wraps ErrMalformed, nothing; single bad spans are left out and said in the Result.
 func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	sc := in.pool.Get().(*scratch)
 	defer in.pool.Put(sc)

@@ -125,11 +125,7 @@ func (r *otlpReceiver) Shutdown(ctx context.Context) error {
 func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *refusal) {
 	res, err := r.intake.Consume(time.Now(), body)
 	if err != nil {
-		// The Intake has counted it.
-		if errors.Is(err, ErrOverloaded) {
-			return res, &refusal{RefusedOverloaded, err.Error()}
-		}
-		return res, &refusal{RefusedMalformed, err.Error()}
+		return res, &refusal{RefusedMalformed, err.Error()} // the Intake has counted it
 	}
 	if r.tee != nil {
 		r.tee.forward(ctx, body)
