@@ -147,6 +147,9 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		a.feed = set.NewFeed(live)
 		a.rules = rules.NewFile(cfg.rulesFile())
 		a.pollRules(started)
+		if s := a.rules.State(); cfg.Rules != "" && s.Err == nil && s.Since.IsZero() {
+			a.log.Warn("the rules file is not there: there are no rules until it is", "file", s.Path)
+		}
 		site.Rules = a.rules.State
 		view := engine.NewView(store, live)
 		a.judge = engine.NewJudge(view)
