@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -75,9 +77,28 @@ func (s *Server) describeToken(api *huma.OpenAPI) {
 	api.Security = []map[string][]string{{"bearer": {}}, {"basic": {}}}
 }
 
+// LiveMessage is a message of the WebSocket.
+type LiveMessage struct {
+	Type    string    `json:"type" enum:"graph,delta" doc:"graph: the whole map, once; delta: what changed since the message before"`
+	Seq     int64     `json:"seq" doc:"Without gaps"`
+	At      time.Time `json:"at" doc:"When the map was current"`
+	Env     string    `json:"env" doc:"The environment shown"`
+	Envs    []string  `json:"envs" nullable:"false" doc:"All environments seen"`
+	Nodes   []Node    `json:"nodes" nullable:"false" doc:"Whole: all, or those that changed"`
+	Edges   []Edge    `json:"edges" nullable:"false" doc:"Whole: all, or those that changed"`
+	Removed *Removed  `json:"removed,omitempty" doc:"In a delta"`
+}
+
+// Removed are the ids of what is gone.
+type Removed struct {
+	Nodes []string `json:"nodes" nullable:"false"`
+	Edges []string `json:"edges" nullable:"false"`
+}
+
 // describeLive adds the WebSocket to the document, which knows of no such thing.
 func (s *Server) describeLive() {
 	text := &huma.Schema{Type: huma.TypeString}
+	message := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[LiveMessage](), true, "LiveMessage")
 	s.api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Summary: "The live map, pushed",
 		Description: "A WebSocket. First a message `{type:\"graph\",seq,at,env,envs,nodes,edges}` with the whole map of the last minute, then every second " +
@@ -90,7 +111,10 @@ func (s *Server) describeLive() {
 			{Name: "depth", In: "query", Description: "How many calls far, with service; 1 when absent", Schema: &huma.Schema{Type: huma.TypeInteger}},
 		},
 		Responses: map[string]*huma.Response{
-			"101": {Description: "Switching to the WebSocket protocol"},
+			"101": {
+				Description: "Switching to the WebSocket protocol, over which such messages come, each a text",
+				Content:     map[string]*huma.MediaType{"application/json": {Schema: message}},
+			},
 			"403": {Description: "The page that asks is of another site"},
 			"422": {Description: "A parameter cannot be what it is"},
 			"426": {Description: "Not a WebSocket's handshake"},
@@ -170,9 +194,11 @@ func newReferenceOperation(op *huma.Operation) referenceOperation {
 			o.Params = append(o.Params, referenceField{Name: "body", In: "body", Type: contentType, Description: op.RequestBody.Description})
 		}
 	}
-	if ok := op.Responses["200"]; ok != nil {
-		for _, media := range ok.Content {
-			_, o.Answer = typeOf(media.Schema)
+	for _, status := range []string{"200", "101"} {
+		if ok := op.Responses[status]; ok != nil {
+			for _, media := range ok.Content {
+				_, o.Answer = typeOf(media.Schema)
+			}
 		}
 	}
 	return o

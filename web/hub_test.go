@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,6 +78,11 @@ func read(t testing.TB, conn *websocket.Conn) received {
 	_, b, err := conn.ReadMessage()
 	if err != nil {
 		t.Fatalf("read: %v", err)
+	}
+	described := json.NewDecoder(bytes.NewReader(b))
+	described.DisallowUnknownFields()
+	if err := described.Decode(new(LiveMessage)); err != nil {
+		t.Errorf("the API's description lacks something: %v", err)
 	}
 	var m received
 	if err := json.Unmarshal(b, &m); err != nil {
