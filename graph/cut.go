@@ -89,19 +89,17 @@ func (l *Live) Cut(now time.Time) []Part {
 	}
 	l.collect(parts)
 
-	out := slices.Clone(l.cut.closing)
+	// What is closed now has a try at the store first, however large it is.
+	l.dropped[dropStore].Add(int64(l.cut.closing.bound(maxClosing, maxClosingBytes)))
+	out := slices.Clone(l.cut.closing.parts)
 	for _, p := range parts {
 		if len(p.Edges)+len(p.Details)+len(p.Nodes) == 0 {
 			continue
 		}
 		out = append(out, *p)
 		if !p.Open {
-			l.cut.closing = append(l.cut.closing, *p)
+			l.cut.closing.add(p)
 		}
-	}
-	for len(l.cut.closing) > maxClosing {
-		l.dropped[dropStore].Add(1)
-		l.cut.closing = slices.Delete(l.cut.closing, 0, 1)
 	}
 	slices.SortFunc(out, comparePart)
 	return out
@@ -228,7 +226,7 @@ func (l *Live) Kept(parts []Part) {
 	}
 	l.cut.Lock()
 	defer l.cut.Unlock()
-	l.cut.closing = slices.DeleteFunc(l.cut.closing, func(p Part) bool { return kept[p.Key()] })
+	l.cut.closing.forget(kept)
 }
 
 // LiveQuery says what is asked of a Live: windows that start in [From, To).
@@ -258,8 +256,8 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 	asked := func(length time.Duration) bool {
 		return length == WindowLength && q.Edges || length == DetailLength && (q.Details || q.Nodes)
 	}
-	for i := range l.cut.closing {
-		if p := &l.cut.closing[i]; asked(p.Length) && in(p.Start.UnixNano()) {
+	for i := range l.cut.closing.parts {
+		if p := &l.cut.closing.parts[i]; asked(p.Length) && in(p.Start.UnixNano()) {
 			windows = append(windows, p.Window)
 			keys = append(keys, p.Key())
 		}

@@ -96,7 +96,7 @@ type Live struct {
 		last    uint64
 		// nextDetails is when the details of open minutes are cut again.
 		nextDetails time.Time
-		closing     []Part // closed and not yet kept; their content does not change any more
+		closing     closing
 	}
 }
 
@@ -230,9 +230,6 @@ const (
 	detailRowsPerSecond = 2_000
 	maxDetailWait       = 10 * time.Second
 )
-
-// maxClosing bounds the closed parts that wait for the store: about two hours of windows and minutes.
-const maxClosing = 900
 
 // NewLive returns an empty Live whose parts are numbered from epoch on, which must be higher than that of any process
 // that wrote to the same store before: the start time in nanoseconds is.

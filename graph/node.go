@@ -80,16 +80,6 @@ func (p Protocol) String() string {
 // MarshalText writes the protocol's name.
 func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// ParseProtocol is the inverse of String; what it does not know is ProtocolUnknown.
-func ParseProtocol(s string) Protocol {
-	for p, name := range protocolNames {
-		if name == s {
-			return Protocol(p)
-		}
-	}
-	return ProtocolUnknown
-}
-
 // Node is one participant, comparable. Its id is unique within its environment.
 type Node struct {
 	Env  string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -96,6 +97,9 @@ func (c *ReceiverConfig) Validate() error {
 		return fmt.Errorf("max_in_flight_mib: %d is not positive", c.MaxInFlightMiB)
 	}
 	if g != nil {
+		if err := checkAddress("grpc", g.NetAddr); err != nil {
+			return err
+		}
 		if g.MaxRecvMsgSizeMiB < 1 || g.MaxRecvMsgSizeMiB > c.MaxInFlightMiB {
 			return fmt.Errorf("protocols::grpc::max_recv_msg_size_mib: %d is not between 1 and max_in_flight_mib (%d)",
 				g.MaxRecvMsgSizeMiB, c.MaxInFlightMiB)
@@ -105,6 +109,9 @@ func (c *ReceiverConfig) Validate() error {
 		}
 	}
 	if h != nil {
+		if err := checkAddress("http", h.NetAddr); err != nil {
+			return err
+		}
 		if h.MaxRequestBodySize < 1 || h.MaxRequestBodySize > int64(c.MaxInFlightMiB)<<20 {
 			return fmt.Errorf("protocols::http::max_request_body_size: %d is not between 1 and max_in_flight_mib (%d MiB)",
 				h.MaxRequestBodySize, c.MaxInFlightMiB)
@@ -121,6 +128,31 @@ func (c *ReceiverConfig) Validate() error {
 	return nil
 }
 
+// checkAddress refuses what cannot be listened on because of how it is written. Port 0 is any free port.
+func checkAddress(protocol string, addr confignet.AddrConfig) error {
+	if !overTCP(addr) {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(addr.Endpoint)
+	if err != nil {
+		return fmt.Errorf("protocols::%s::endpoint: %q is not host:port", protocol, addr.Endpoint)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("protocols::%s::endpoint: %q: port %q is not a number up to 65535", protocol, addr.Endpoint, port)
+	}
+	return nil
+}
+
+// overTCP reports whether an address is one of TCP, and not that of a socket in the file system.
+func overTCP(addr confignet.AddrConfig) bool {
+	switch addr.Transport {
+	case confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6, "":
+		return true
+	default:
+		return false
+	}
+}
+
 // checkExposure refuses an address that others can reach if nothing there keeps them out.
 func (c *ReceiverConfig) checkExposure(protocol string, addr confignet.AddrConfig, tls, auth bool) error {
 	if c.AllowInsecure || tls || auth || c.AuthToken != "" || isLocal(addr) {
@@ -132,9 +164,7 @@ func (c *ReceiverConfig) checkExposure(protocol string, addr confignet.AddrConfi
 
 // isLocal reports whether only processes of this machine can reach an address. A name other than localhost may mean anything.
 func isLocal(addr confignet.AddrConfig) bool {
-	switch addr.Transport {
-	case confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6, "":
-	default:
+	if !overTCP(addr) {
 		return true
 	}
 	host, _, err := net.SplitHostPort(addr.Endpoint)

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -23,17 +22,16 @@ func (e *spanExporter) start(_ context.Context, host component.Host) error {
 	return err
 }
 
-// consume returns a permanent error for what can never be taken, and one that may be retried when there is no room.
-// Spans rejected singly are counted by the Intake and are no error: the batch must not come again.
+// consume returns a permanent error for what can never be taken. Spans rejected singly are counted by the Intake and are no
+// error: the batch must not come again.
 func (e *spanExporter) consume(_ context.Context, traces ptrace.Traces) error {
 	var marshaler ptrace.ProtoMarshaler
 	body, err := marshaler.MarshalTraces(traces)
 	if err != nil {
 		return consumererror.NewPermanent(fmt.Errorf("encode batch: %w", err))
 	}
-	_, err = e.intake.Consume(time.Now(), body)
-	if err != nil && !errors.Is(err, ErrOverloaded) {
+	if _, err := e.intake.Consume(time.Now(), body); err != nil {
 		return consumererror.NewPermanent(err)
 	}
-	return err
+	return nil
 }

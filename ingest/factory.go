@@ -20,16 +20,24 @@ type IntakeHost interface {
 	Intake() *Intake
 }
 
-// intakeOf returns the Intake of the host's faultline extension. who is named in the error if there is none.
+// intakeOf returns the Intake of the host's faultline extension. who is named in the error if there is none, or more than
+// one: spans would go to any of them.
 func intakeOf(host component.Host, who string) (*Intake, error) {
+	var found *Intake
 	for _, extension := range host.GetExtensions() {
-		if owner, ok := extension.(IntakeHost); ok {
-			if in := owner.Intake(); in != nil {
-				return in, nil
-			}
+		owner, ok := extension.(IntakeHost)
+		if !ok || owner.Intake() == nil {
+			continue
 		}
+		if found != nil {
+			return nil, errors.New("the faultline " + who + " needs one faultline extension: there are several in service::extensions")
+		}
+		found = owner.Intake()
 	}
-	return nil, errors.New("the faultline " + who + " needs the faultline extension: add it under extensions, and to service::extensions")
+	if found == nil {
+		return nil, errors.New("the faultline " + who + " needs the faultline extension: add it under extensions, and to service::extensions")
+	}
+	return found, nil
 }
 
 // NewReceiverFactory returns the factory of the faultline receiver: OTLP over gRPC and HTTP, the fast way in.

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -31,11 +32,11 @@ func (r *otlpReceiver) startGRPC(ctx context.Context, host component.Host, cfg *
 		configgrpc.WithGrpcServerOption(grpc.StatsHandler(transportRefusals{r})),
 	)
 	if err != nil {
-		return err
+		return fmt.Errorf("protocols::grpc: %w", err)
 	}
 	listener, err := cfg.NetAddr.Listen(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("protocols::grpc::endpoint: %w", err)
 	}
 	r.grpc, r.grpcAddr = server, listener.Addr()
 	server.RegisterService(&traceService, newExportHandler(r))

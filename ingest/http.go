@@ -40,12 +40,12 @@ func (r *otlpReceiver) startHTTP(ctx context.Context, host component.Host, cfg *
 	own.CompressionAlgorithms = []string{}
 	server, err := own.ToServer(ctx, host.GetExtensions(), r.telemetry, h, confighttp.WithErrorHandler(h.onError))
 	if err != nil {
-		return err
+		return fmt.Errorf("protocols::http: %w", err)
 	}
 	server.MaxHeaderBytes = maxHeaderBytes
 	listener, err := own.ToListener(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("protocols::http::endpoint: %w", err)
 	}
 	r.http, r.httpAddr = server, listener.Addr()
 	r.serve(host, func() error { return server.Serve(listener) })

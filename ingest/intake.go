@@ -24,9 +24,6 @@ import (
 // ErrMalformed says that a request cannot be decoded, whoever sends it again: a permanent fault of the sender.
 var ErrMalformed = errors.New("malformed OTLP")
 
-// ErrOverloaded says that there is no room for a request now: the sender may try again after a while.
-var ErrOverloaded = errors.New("overloaded")
-
 // Config bounds an Intake.
 type Config struct {
 	Wait        time.Duration // how long a half waits for its other half before it counts alone
@@ -80,6 +77,7 @@ type Intake struct {
 	pool   sync.Pool // *scratch
 
 	tick      sync.Mutex // one Tick at a time; guards what follows
+	ticked    int64      // when Tick was last called
 	lastTick  int64
 	lastNodes int64 // when nodes were last swept
 	analysis  *analysis
@@ -120,7 +118,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 }
 
 // Consume takes one protobuf ExportTraceServiceRequest. It does not keep body. All of it counts or, with an error that
-// wraps ErrMalformed or ErrOverloaded, nothing; single bad spans are left out and said in the Result.
+// wraps ErrMalformed, nothing; single bad spans are left out and said in the Result.
 func (in *Intake) Consume(now time.Time, body []byte) (Result, error) {
 	sc := in.pool.Get().(*scratch)
 	defer in.pool.Put(sc)
@@ -284,6 +282,7 @@ func (in *Intake) Tick(now time.Time) {
 	in.tick.Lock()
 	defer in.tick.Unlock()
 	at := now.UnixNano()
+	in.heed(at)
 	in.pairer.offsets.survey(at)
 	in.expire(now, in.cfg.Wait)
 	in.pairer.dir.roll(now)

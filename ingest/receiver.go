@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -63,7 +62,8 @@ func newReceiver(set receiver.Settings, cfg *ReceiverConfig, next consumer.Trace
 	return r, nil
 }
 
-// Start listens and serves. It fails when there is no faultline extension, and when the configuration is unsafe.
+// Start listens and serves. It fails when there is no faultline extension, and when the configuration is unsafe. Where its
+// error has to do with a key of the configuration, it begins with that.
 func (r *otlpReceiver) Start(ctx context.Context, host component.Host) error {
 	if err := r.cfg.Validate(); err != nil {
 		return err
@@ -74,12 +74,12 @@ func (r *otlpReceiver) Start(ctx context.Context, host component.Host) error {
 	}
 	if cfg := r.cfg.Protocols.GRPC.Get(); cfg != nil {
 		if err := r.startGRPC(ctx, host, cfg); err != nil {
-			return errors.Join(fmt.Errorf("start OTLP/gRPC on %s: %w", cfg.NetAddr.Endpoint, err), r.Shutdown(ctx))
+			return errors.Join(err, r.Shutdown(ctx))
 		}
 	}
 	if cfg := r.cfg.Protocols.HTTP.Get(); cfg != nil {
 		if err := r.startHTTP(ctx, host, cfg); err != nil {
-			return errors.Join(fmt.Errorf("start OTLP/HTTP on %s: %w", cfg.NetAddr.Endpoint, err), r.Shutdown(ctx))
+			return errors.Join(err, r.Shutdown(ctx))
 		}
 	}
 	return nil
@@ -125,11 +125,7 @@ func (r *otlpReceiver) Shutdown(ctx context.Context) error {
 func (r *otlpReceiver) take(ctx context.Context, body []byte) (Result, *refusal) {
 	res, err := r.intake.Consume(time.Now(), body)
 	if err != nil {
-		// The Intake has counted it.
-		if errors.Is(err, ErrOverloaded) {
-			return res, &refusal{RefusedOverloaded, err.Error()}
-		}
-		return res, &refusal{RefusedMalformed, err.Error()}
+		return res, &refusal{RefusedMalformed, err.Error()} // the Intake has counted it
 	}
 	if r.tee != nil {
 		r.tee.forward(ctx, body)

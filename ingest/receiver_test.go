@@ -190,18 +190,26 @@ func (g gate) ConsumeTraces(context.Context, ptrace.Traces) error {
 	return nil
 }
 
-func TestStartNeedsExtension(t *testing.T) {
-	for _, h := range []host{
-		{},
-		{component.MustNewID("faultline"): intakeExtension{}}, // not started: no Intake
+func TestStartNeedsOneExtension(t *testing.T) {
+	in := NewIntake(DefaultConfig(), graph.NewLive(graph.DefaultLiveConfig(), 1))
+	for _, tt := range []struct {
+		host host
+		want string
+	}{
+		{host{}, "the faultline receiver needs the faultline extension"},
+		{host{component.MustNewID("faultline"): intakeExtension{}}, "the faultline receiver needs the faultline extension"}, // not started: no Intake
+		{
+			host{component.MustNewID("faultline"): intakeExtension{in: in}, component.MustNewIDWithName("faultline", "2"): intakeExtension{in: in}},
+			"the faultline receiver needs one faultline extension",
+		},
 	} {
 		r, err := newReceiver(receivertest.NewNopSettings(Type), localConfig(), consumertest.NewNop())
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = r.Start(context.Background(), h)
-		if err == nil || !strings.Contains(err.Error(), "the faultline receiver needs the faultline extension") {
-			t.Errorf("got %v", err)
+		err = r.Start(context.Background(), tt.host)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("got %v, want %s", err, tt.want)
 		}
 		if err := r.Shutdown(context.Background()); err != nil {
 			t.Error(err)
@@ -223,7 +231,7 @@ func TestStartSaysWhichAddressIsTaken(t *testing.T) {
 	}
 	h, _ := newHost()
 	err = r.Start(context.Background(), h)
-	if err == nil || !strings.Contains(err.Error(), "OTLP/HTTP on "+l.Addr().String()) {
+	if err == nil || !strings.Contains(err.Error(), "protocols::http::endpoint: listen tcp "+l.Addr().String()) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -284,7 +284,8 @@ type Point struct {
 	Concurrency *float64 `json:"concurrency" doc:"Calls in flight, mean over the point"`
 }
 
-// Series is an edge over time, without gaps: where nothing was counted the rate is 0 and the rest is null.
+// Series is an edge over time, without gaps: where nothing was counted the rate is 0 and the rest is null. Of an edge of
+// which nothing was counted in the whole span of time nothing is known.
 type Series struct {
 	From   time.Time `json:"from"`
 	To     time.Time `json:"to"`
@@ -342,6 +343,9 @@ func (s *Server) series(ctx context.Context, in *seriesInput) (*seriesOutput, er
 	windows, err := s.reader.Windows(ctx, storage.Query{From: from, To: to, Step: step, Want: storage.WantEdges, Edges: []string{in.ID}})
 	if err != nil {
 		return nil, err
+	}
+	if len(windows) == 0 {
+		return nil, fmt.Errorf("series: %w", storage.ErrNotFound)
 	}
 	series := Series{From: from, To: sp.To, StepS: step.Seconds(), Points: []Point{}}
 	slices.SortFunc(windows, func(a, b graph.Window) int { return a.Start.Compare(b.Start) })

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -63,9 +65,40 @@ func (s *Server) documents() error {
 	return nil
 }
 
+// describeToken adds how the token is shown, where one is asked for.
+func (s *Server) describeToken(api *huma.OpenAPI) {
+	if s.AuthToken == "" {
+		return
+	}
+	api.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"bearer": {Type: "http", Scheme: "bearer", Description: "The token, as FAULTLINE_AUTH_TOKEN has it"},
+		"basic":  {Type: "http", Scheme: "basic", Description: "Any user, the token as password"},
+	}
+	api.Security = []map[string][]string{{"bearer": {}}, {"basic": {}}}
+}
+
+// LiveMessage is a message of the WebSocket.
+type LiveMessage struct {
+	Type    string    `json:"type" enum:"graph,delta" doc:"graph: the whole map, once; delta: what changed since the message before"`
+	Seq     int64     `json:"seq" doc:"Without gaps"`
+	At      time.Time `json:"at" doc:"When the map was current"`
+	Env     string    `json:"env" doc:"The environment shown"`
+	Envs    []string  `json:"envs" nullable:"false" doc:"All environments seen"`
+	Nodes   []Node    `json:"nodes" nullable:"false" doc:"Whole: all, or those that changed"`
+	Edges   []Edge    `json:"edges" nullable:"false" doc:"Whole: all, or those that changed"`
+	Removed *Removed  `json:"removed,omitempty" doc:"In a delta"`
+}
+
+// Removed are the ids of what is gone.
+type Removed struct {
+	Nodes []string `json:"nodes" nullable:"false"`
+	Edges []string `json:"edges" nullable:"false"`
+}
+
 // describeLive adds the WebSocket to the document, which knows of no such thing.
 func (s *Server) describeLive() {
 	text := &huma.Schema{Type: huma.TypeString}
+	message := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[LiveMessage](), true, "LiveMessage")
 	s.api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Summary: "The live map, pushed",
 		Description: "A WebSocket. First a message `{type:\"graph\",seq,at,env,envs,nodes,edges}` with the whole map of the last minute, then every second " +
@@ -77,7 +110,17 @@ func (s *Server) describeLive() {
 			{Name: "service", In: "query", Description: "Id of a node: only what leads to it and what it leads to", Schema: text},
 			{Name: "depth", In: "query", Description: "How many calls far, with service; 1 when absent", Schema: &huma.Schema{Type: huma.TypeInteger}},
 		},
-		Responses: map[string]*huma.Response{"101": {Description: "Switching to the WebSocket protocol"}},
+		Responses: map[string]*huma.Response{
+			"101": {
+				Description: "Switching to the WebSocket protocol, over which such messages come, each a text",
+				Content:     map[string]*huma.MediaType{"application/json": {Schema: message}},
+			},
+			"403": {Description: "The page that asks is of another site"},
+			"422": {Description: "A parameter cannot be what it is"},
+			"426": {Description: "Not a WebSocket's handshake"},
+			"429": {Description: "Too many clients of this address follow the map already"},
+			"503": {Description: "Too many clients follow the map already, or the server stops"},
+		},
 	})
 }
 
@@ -111,21 +154,11 @@ func newReference(api *huma.OpenAPI) reference {
 	}
 	slices.Sort(paths)
 	for _, path := range paths {
-		op := api.Paths[path].Get
-		if op == nil {
-			continue
-		}
-		o := referenceOperation{ID: op.OperationID, Method: http.MethodGet, Path: path, Summary: op.Summary, Description: op.Description}
-		for _, p := range op.Parameters {
-			kind, _ := typeOf(p.Schema)
-			o.Params = append(o.Params, referenceField{Name: p.Name, In: p.In, Type: kind, Description: p.Description})
-		}
-		if ok := op.Responses["200"]; ok != nil {
-			for _, media := range ok.Content {
-				_, o.Answer = typeOf(media.Schema)
+		for _, op := range []*huma.Operation{api.Paths[path].Get, api.Paths[path].Post} {
+			if op != nil {
+				r.Operations = append(r.Operations, newReferenceOperation(op))
 			}
 		}
-		r.Operations = append(r.Operations, o)
 	}
 	schemas := api.Components.Schemas.Map()
 	names := make([]string, 0, len(schemas))
@@ -148,6 +181,27 @@ func newReference(api *huma.OpenAPI) reference {
 		r.Schemas = append(r.Schemas, schema)
 	}
 	return r
+}
+
+func newReferenceOperation(op *huma.Operation) referenceOperation {
+	o := referenceOperation{ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description}
+	for _, p := range op.Parameters {
+		kind, _ := typeOf(p.Schema)
+		o.Params = append(o.Params, referenceField{Name: p.Name, In: p.In, Type: kind, Description: p.Description})
+	}
+	if op.RequestBody != nil {
+		for contentType := range op.RequestBody.Content {
+			o.Params = append(o.Params, referenceField{Name: "body", In: "body", Type: contentType, Description: op.RequestBody.Description})
+		}
+	}
+	for _, status := range []string{"200", "101"} {
+		if ok := op.Responses[status]; ok != nil {
+			for _, media := range ok.Content {
+				_, o.Answer = typeOf(media.Schema)
+			}
+		}
+	}
+	return o
 }
 
 // typeOf says what a schema describes, and which schema of the document that is, if it is one.

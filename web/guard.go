@@ -22,7 +22,8 @@ const csp = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 's
 // open are the paths that probes of a machine ask for, by whatever name they know us and without a token.
 var open = map[string]bool{"/healthz": true, "/readyz": true, "/-/healthy": true, "/-/ready": true}
 
-// guard refuses unknown hosts, strangers and cross-site writes, and sets the headers that every answer carries.
+// guard refuses unknown hosts and strangers, and sets the headers that every answer carries. It need not tell the writes
+// of other sites' pages from ours, since no request changes anything.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -61,10 +62,27 @@ func allowedHosts(s Settings) (hosts map[string]bool, anyIP bool) {
 	if u, err := url.Parse(s.ExternalURL); err == nil && u.Host != "" {
 		hosts[canonicalHost(u.Host)] = true
 	}
-	for _, host := range s.Hosts {
-		hosts[canonicalHost(host)] = true
-	}
 	return hosts, anyIP
+}
+
+// externalOrigin returns the origin of the pages at the address that people use, "" when none is set.
+func externalOrigin(s Settings) string {
+	u, err := url.Parse(s.ExternalURL)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return strings.ToLower(u.Scheme + "://" + u.Host)
+}
+
+// ownPage reports whether a WebSocket is opened by a page of ours, or by no page: its origin is the host that the request
+// names, or the address that people use, which a proxy in front need not pass on.
+func (s *Server) ownPage(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, r.Host) || strings.ToLower(origin) == externalOrigin(s.Settings)
 }
 
 // canonicalHost returns host in lower case, without port, brackets and final dot.

@@ -31,11 +31,11 @@ func wantProblem(t *testing.T, answer *http.Response, body string, status int) {
 
 func TestHosts(t *testing.T) {
 	s := newServer(t, shopStore(t), func(s *Settings) {
-		s.Listen, s.ExternalURL, s.Hosts = "10.0.0.7:8420", "https://Faultline.example:8443/base", []string{"fl.internal"}
+		s.Listen, s.ExternalURL = "10.0.0.7:8420", "https://Faultline.example:8443/base"
 	})
 	for host, want := range map[string]int{
 		"localhost:8420": 200, "LOCALHOST": 200, "127.0.0.1:8420": 200, "[::1]:8420": 200, "127.9.9.9": 200, "app.localhost": 200,
-		"10.0.0.7:8420": 200, "faultline.example": 200, "faultline.example.:8443": 200, "fl.internal:80": 200,
+		"10.0.0.7:8420": 200, "faultline.example": 200, "faultline.example.:8443": 200,
 		"10.0.0.8:8420": 421, "evil.example": 421, "localhost.evil.example": 421, "notlocalhost": 421, "": 421,
 		"faultline.example.evil": 421, "[::2]": 421, "127.0.0.1.evil.example": 421,
 	} {
@@ -84,7 +84,7 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("the API page contains %s", bad)
 		}
 	}
-	if !strings.Contains(page, "/api/v1/services/{id}") || !strings.Contains(page, "amplification") {
+	if !strings.Contains(page, "GET /api/v1/services/{id}") || !strings.Contains(page, "POST /api/v1/rules/preview") || !strings.Contains(page, "amplification") {
 		t.Error("the API page lacks operations or fields")
 	}
 }
@@ -93,7 +93,7 @@ func TestRoutes(t *testing.T) {
 	s := newServer(t, shopStore(t))
 	for path, want := range map[string]int{
 		"/api/v1/slos": 404, "/api/v1/incidents": 404, "/api/v1/explain": 404, "/api/v1/diff": 404, "/api/v2/alerts": 404,
-		"/api/v1/": 404, "/api/v1/edges/": 404, "/api/v1/edges/nothing": 404, "/api/v1/services/": 422, "/api/v1/services/nothing": 404,
+		"/api/v1/": 404, "/api/v1/edges/": 404, "/api/v1/edges/nothing": 404, "/api/v1/edges/nothing/series": 404, "/api/v1/services/": 422, "/api/v1/services/nothing": 404,
 		"/api/v1/traces/xyz": 422, "/api/v1/traces/00000000000000000000000000000000": 404, "/..%2f..%2fetc/passwd": 404,
 	} {
 		answer, body := ask(t, s, path)
@@ -109,6 +109,18 @@ func TestRoutes(t *testing.T) {
 			if answer.Header.Get("Allow") == "" {
 				t.Errorf("%s %s: no Allow", method, path)
 			}
+		}
+	}
+	for _, wrong := range [][3]string{
+		{"GET", "/api/v1/rules/preview", "POST"},
+		{"DELETE", "/api/v1/rules/preview", "POST"},
+		{"PUT", "/rules", "GET, HEAD, POST"},
+		{"POST", "/api/v1/graph", "GET, HEAD"},
+	} {
+		answer, body := request(t, s, wrong[0], wrong[1])
+		wantProblem(t, answer, body, http.StatusMethodNotAllowed)
+		if allow := answer.Header.Get("Allow"); allow != wrong[2] {
+			t.Errorf("%s %s: Allow %q, want %q", wrong[0], wrong[1], allow, wrong[2])
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/-/healthy", "/-/ready"} {
@@ -211,6 +223,13 @@ func TestAuthentication(t *testing.T) {
 	}
 	read(t, conn)
 	_ = conn.Close()
+
+	for _, s := range []*Server{s, newServer(t, shopStore(t))} {
+		_, body := ask(t, s, "/api/openapi.json", "Authorization", "Bearer "+token)
+		if asks := s.AuthToken != ""; strings.Contains(body, `"securitySchemes"`) != asks || strings.Contains(body, `"security": [`) != asks {
+			t.Errorf("a token is asked for: %t, and the API's description does not say so", asks)
+		}
+	}
 }
 
 func TestSecret(t *testing.T) {

@@ -46,7 +46,7 @@ func newHub(s *Server) *hub {
 	return &hub{
 		s: s,
 		upgrader: websocket.Upgrader{
-			// CheckOrigin stays nil, which compares Origin with Host.
+			CheckOrigin:    s.ownPage,
 			ReadBufferSize: 512, WriteBufferSize: 1024, WriteBufferPool: &sync.Pool{},
 			EnableCompression: true, HandshakeTimeout: writeTimeout,
 			Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,6 +78,11 @@ func read(t testing.TB, conn *websocket.Conn) received {
 	_, b, err := conn.ReadMessage()
 	if err != nil {
 		t.Fatalf("read: %v", err)
+	}
+	described := json.NewDecoder(bytes.NewReader(b))
+	described.DisallowUnknownFields()
+	if err := described.Decode(new(LiveMessage)); err != nil {
+		t.Errorf("the API's description lacks something: %v", err)
 	}
 	var m received
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -377,14 +383,20 @@ func until(t *testing.T, is func() bool) {
 
 // TestLiveOrigins has other sites' pages try to listen in.
 func TestLiveOrigins(t *testing.T) {
-	s := newServer(t, shopStore(t))
+	s := newServer(t, shopStore(t), func(s *Settings) { s.ExternalURL = "https://Faultline.example:8443/base" })
 	at := serve(t, s)
-	for _, origin := range []string{"http://evil.example", "null", "http://" + at + ".evil.example", "http://localhost", "https://127.0.0.1:1", "http://evil.example/" + at} {
+	// A proxy in front may name us by our own address.
+	conn, answer, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", http.Header{"Origin": {"https://faultline.example:8443"}})
+	if err != nil {
+		t.Fatalf("the address that people use: %v %v", err, answer)
+	}
+	_ = conn.Close()
+	for _, origin := range []string{"http://evil.example", "http://faultline.example:8443", "https://faultline.example", "null", "http://" + at + ".evil.example", "http://localhost", "https://127.0.0.1:1", "http://evil.example/" + at} {
 		_, answer, err := websocket.DefaultDialer.Dial("ws://"+at+"/api/v1/live", http.Header{"Origin": {origin}})
 		if err == nil || answer.StatusCode != http.StatusForbidden || answer.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("origin %s: %v %v", origin, answer, err)
 		}
 	}
-	answer, body := ask(t, s, "/api/v1/live")
-	wantProblem(t, answer, body, http.StatusUpgradeRequired)
+	upgrade, body := ask(t, s, "/api/v1/live")
+	wantProblem(t, upgrade, body, http.StatusUpgradeRequired)
 }

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,28 +25,40 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	queries  *prometheus.HistogramVec
+	flushes  *prometheus.HistogramVec
 	edges    *edgeCollector
 }
 
 func newMetrics(s *Server) (*metrics, error) {
+	seconds := func(name, help, label string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{label})
+	}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		queries: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "faultline_query_seconds", Help: "Time that answers took, by operation.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"operation"}),
-		edges: &edgeCollector{s: s, settledTo: floor(s.Started, graph.WindowLength), series: map[edgeLabels]*edgeSeries{}},
+		queries:  seconds("faultline_query_seconds", "Time that answers took, by operation.", "operation"),
+		flushes:  seconds("faultline_flush_seconds", "Time that it took to store what changed and to maintain the store, once a second.", "outcome"),
+		edges:    &edgeCollector{s: s, settledTo: floor(s.Started, graph.WindowLength), series: map[edgeLabels]*edgeSeries{}},
 	}
-	own := []prometheus.Collector{
+	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.queries, m.edges, &countersCollector{s},
-	}
-	for _, c := range slices.Concat(own, s.Collectors) {
+		m.queries, m.flushes, m.edges, &countersCollector{s},
+	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// Flushed tells the metrics how long it took to store what changed, and whether that failed.
+func (s *Server) Flushed(took time.Duration, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	s.metrics.flushes.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 func (m *metrics) handler() http.Handler {
@@ -172,7 +183,8 @@ const settleAfter = 100 * time.Second
 // edgeCollector counts the calls that ended since the process started, per edge. Windows may still take back what they
 // counted provisionally, and a counter must not: so it adds up the windows that are settled once, looks at the others
 // anew at each scrape, and shows the highest that it ever saw. A counter is exact as soon as its windows are settled,
-// unless it stood higher before. Its series are bounded: further edges are summed under "(other)".
+// unless it stood higher before. Its series are bounded: further edges are summed under "(other)", unless others have not
+// been seen for so long that they make room.
 type edgeCollector struct {
 	s *Server
 
@@ -183,10 +195,15 @@ type edgeCollector struct {
 
 // edgeSeries is one edge's metrics. Times are in nanoseconds.
 type edgeSeries struct {
+	seen           time.Time // when there last were calls
 	settled, open  graph.EdgeStats
 	total, failed  int64 // as shown
 	client, server histogram
 }
+
+// seriesIdle is how long an edge must have been without calls to make room for others. Should it come back, its counters
+// start from zero, as after a restart.
+const seriesIdle = time.Hour
 
 func (c *edgeCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- edgeTotal
@@ -222,7 +239,7 @@ func (c *edgeCollector) settle(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	c.each(windows, func(e *edgeSeries, s *graph.EdgeStats) { e.settled.Add(s) })
+	c.each(now, windows, func(e *edgeSeries, s *graph.EdgeStats) { e.settled.Add(s) })
 	c.settledTo = until
 	return nil
 }
@@ -238,7 +255,7 @@ func (c *edgeCollector) update(ctx context.Context, now time.Time) error {
 	for _, e := range c.series {
 		e.open = graph.EdgeStats{}
 	}
-	c.each(windows, func(e *edgeSeries, s *graph.EdgeStats) { e.open.Add(s) })
+	c.each(now, windows, func(e *edgeSeries, s *graph.EdgeStats) { e.open.Add(s) })
 	for _, e := range c.series {
 		var sum graph.EdgeStats
 		sum.Add(&e.settled)
@@ -251,7 +268,12 @@ func (c *edgeCollector) update(ctx context.Context, now time.Time) error {
 }
 
 // each calls f for every edge's series.
-func (c *edgeCollector) each(windows []graph.Window, f func(*edgeSeries, *graph.EdgeStats)) {
+func (c *edgeCollector) each(now time.Time, windows []graph.Window, f func(*edgeSeries, *graph.EdgeStats)) {
+	if len(c.series) >= c.s.limits.MetricEdges {
+		maps.DeleteFunc(c.series, func(l edgeLabels, e *edgeSeries) bool {
+			return now.Sub(e.seen) > seriesIdle && l.client != graph.Other
+		})
+	}
 	for i := range windows {
 		for j := range windows[i].Edges {
 			row := &windows[i].Edges[j]
@@ -265,6 +287,7 @@ func (c *edgeCollector) each(windows []graph.Window, f func(*edgeSeries, *graph.
 				e = &edgeSeries{}
 				c.series[labels] = e
 			}
+			e.seen = now
 			f(e, &row.Stats)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ func TestMetricsPage(t *testing.T) {
 		s.History = func() History { return History{Dropped: map[string]int64{"examples_store_unavailable": 2}} }
 	})
 	s.hub.cut["slow"] = 1
+	s.Flushed(time.Millisecond, nil)
 	ask(t, s, "/api/v1/graph")
 	families := scrape(t, s)
 

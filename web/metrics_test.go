@@ -177,6 +177,45 @@ func TestMetricsAreBounded(t *testing.T) {
 	}
 }
 
+// TestIdleSeriesMakeRoom has edges come and go: names without end do not keep those that are there now from having series
+// of their own, and nothing makes room before it must.
+func TestIdleSeriesMakeRoom(t *testing.T) {
+	now := &clock{now: testNow}
+	store := newStore(t)
+	s := newServer(t, store, func(s *Settings) { s.Now, s.Started, s.Limits.MetricEdges = now.time, testNow, 3 })
+	seen := func(callee string) float64 {
+		t.Helper()
+		edge := frontCheckout
+		edge.Target.Name = callee
+		store.add(graph.Window{
+			Start: floor(now.time(), graph.WindowLength), Length: graph.WindowLength,
+			Edges: []graph.EdgeRow{{Edge: edge, Stats: callStats(10, 0, 0, time.Millisecond, 0, true, true)}},
+		})
+		m := find(scrape(t, s), "traces_service_graph_request_total", "client", "shop/front", "server", "shop/"+callee, "connection_type", "")
+		now.advance(5 * time.Minute) // it settles
+		scrape(t, s)
+		return m.GetCounter().GetValue()
+	}
+	for _, callee := range []string{"a", "b", "c"} {
+		if calls := seen(callee); calls != 10 {
+			t.Errorf("%s: %v calls, want 10", callee, calls)
+		}
+	}
+	if calls := seen("d"); calls != 0 {
+		t.Errorf("d has a series of its own with %v calls: there is no room", calls)
+	}
+	for range 2 {
+		now.advance(seriesIdle / 2)
+		seen("b")
+	}
+	if calls := seen("d"); calls != 10 {
+		t.Errorf("d: %v calls, want 10: others have been idle", calls)
+	}
+	if calls := seen("b"); calls != 40 {
+		t.Errorf("b: %v calls, want 40: it has been there all the while", calls)
+	}
+}
+
 // TestNativeHistogram compares quantiles of the native histogram with the sketch's.
 func TestNativeHistogram(t *testing.T) {
 	stats := callStats(10_000, 0, 0, 100*time.Microsecond, 300*time.Microsecond, true, false)

@@ -79,9 +79,11 @@ func pageSpan(s *Server, r *http.Request) (sp span, live bool) {
 func (s *Server) statusPage(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.QueryTime)
 	defer cancel()
+	live := s.hub.status()
 	p := page.Status{
 		Shell: shell("Status · Faultline", "/status"), Version: s.Version, Started: s.Started, Now: s.now(),
-		Received: s.Counters(), Limits: s.InForce, Endpoints: s.Endpoints(), RulesErr: s.rulesFile().Error,
+		Received: s.Counters(), History: s.History(), Followers: live.Clients, Cut: live.Cut, Limits: s.InForce,
+		Endpoints: s.Endpoints(), RulesErr: s.rulesFile().Error,
 	}
 	info, err := s.reader.Info(ctx)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"faultline/graph/doctor"
 	"faultline/web/static"
@@ -68,6 +69,22 @@ func TestPages(t *testing.T) {
 	}
 	if answer, _ := request(t, s, http.MethodPost, "/"); answer.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST /: %s", answer.Status)
+	}
+}
+
+// The page says that history is delayed, as the documentation has it.
+func TestStatusPageSaysThatHistoryIsDelayed(t *testing.T) {
+	s := newServer(t, shopStore(t), func(s *Settings) {
+		s.History = func() History {
+			return History{DelayedSince: testNow.Add(-time.Minute), LastError: "the disk is full", Waiting: 7}
+		}
+	})
+	s.hub.cut["slow"] = 4
+	_, body := ask(t, s, "/status", "Accept", "text/html")
+	for _, want := range []string{"History is delayed since", "the disk is full", "cut or refused: slow"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page does not say %q", want)
+		}
 	}
 }
 

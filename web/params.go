@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -55,6 +56,11 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	return t.UTC(), nil
 }
 
+var (
+	errDuration = errors.New("want a duration, such as 30s, 15m, 6h or 7d")
+	errTooLong  = errors.New("want a duration of at most 36600d")
+)
+
 // parseDuration reads a positive duration: Go's units, d for days, or plain seconds.
 func parseDuration(text string) (time.Duration, error) {
 	const longest = 100 * 366 * 24 * time.Hour
@@ -65,18 +71,24 @@ func parseDuration(text string) (time.Duration, error) {
 	case text != "" && strings.Trim(text, "0123456789.") == "":
 		unit = time.Second
 	}
-	if unit > 0 {
-		n, err := strconv.ParseFloat(digits, 64)
-		if err != nil || math.IsNaN(n) || n <= 0 || n > float64(longest/unit) {
-			return 0, fmt.Errorf("want a duration, such as 30s, 15m, 6h or 7d")
+	if unit == 0 {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil || d <= 0:
+			return 0, errDuration
+		case d > longest:
+			return 0, errTooLong
 		}
-		return time.Duration(n * float64(unit)), nil
+		return d, nil
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 || d > longest {
-		return 0, fmt.Errorf("want a duration, such as 30s, 15m, 6h or 7d")
+	n, err := strconv.ParseFloat(digits, 64)
+	switch {
+	case err != nil || math.IsNaN(n) || n <= 0:
+		return 0, errDuration
+	case n > float64(longest/unit):
+		return 0, errTooLong
 	}
-	return d, nil
+	return time.Duration(n * float64(unit)), nil
 }
 
 // floor and ceil align to the Unix epoch, which every length of a window divides; time.Truncate reckons from year 1.

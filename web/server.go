@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,6 +105,7 @@ func (s *Server) routes() error {
 	config.Info.Description = "The live dependency graph of your services. Times are RFC 3339; from and to also accept now-15m. " +
 		"Rates are per second, ratios 0–1, latencies in milliseconds. What is not known is null, never 0."
 	config.AllowAdditionalPropertiesByDefault = true // fields may be added
+	s.describeToken(config.OpenAPI)
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	s.api = huma.NewAPI(config, adapter{humago.NewAdapter(s.mux, "")})
 	s.operations()
@@ -125,14 +127,10 @@ func (s *Server) routes() error {
 
 // unknown answers for what no route does: 405 when another method would have one, 404 otherwise.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		get := r.Clone(r.Context())
-		get.Method = http.MethodGet
-		if _, pattern := s.mux.Handler(get); pattern != "/" && pattern != "" {
-			w.Header().Set("Allow", "GET, HEAD")
-			problem(w, http.StatusMethodNotAllowed, "This can only be read.")
-			return
-		}
+	if allowed := s.allowed(r); len(allowed) > 0 {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		problem(w, http.StatusMethodNotAllowed, "This address takes "+strings.Join(allowed, ", ")+".")
+		return
 	}
 	const nothing = "There is nothing at this address."
 	if wantsPage(r) {
@@ -140,6 +138,18 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	problem(w, http.StatusNotFound, nothing)
+}
+
+// allowed returns the methods that a request's address takes.
+func (s *Server) allowed(r *http.Request) (methods []string) {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != "/" && pattern != "" {
+			methods = append(methods, method)
+		}
+	}
+	return methods
 }
 
 // healthy says that the process lives and answers.

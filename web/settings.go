@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"faultline/graph"
 	"faultline/graph/doctor"
 	"faultline/internal/rules"
@@ -42,8 +40,6 @@ type Settings struct {
 	Listen string
 	// ExternalURL is the base of links from outside; its host is allowed too. Empty means http://Listen.
 	ExternalURL string
-	// Hosts are further host names, without port, that requests may name.
-	Hosts []string
 	// Rules returns the state of the rules file; nil in a process that takes no spans in.
 	Rules func() rules.State
 	// Endpoints returns where this process takes spans in, for telling people who have sent none; nil in a process
@@ -53,8 +49,6 @@ type Settings struct {
 	AuthToken Secret
 	// Limits bounds the server; zero fields are those of DefaultLimits.
 	Limits Limits
-	// Collectors are metrics of the rest of the process, for /metrics.
-	Collectors []prometheus.Collector
 	// InForce are limits of the rest of the process, by name, for the status page.
 	InForce map[string]int64
 	Logger  *slog.Logger

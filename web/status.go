@@ -8,6 +8,7 @@ import (
 
 	"faultline/graph"
 	"faultline/storage"
+	"faultline/web/page"
 )
 
 // Status is how the process is doing.
@@ -90,14 +91,8 @@ type LiveStatus struct {
 	Cut     map[string]int64 `json:"cut" doc:"Clients cut or refused, by reason"`
 }
 
-// History is how keeping goes, as the engine knows it.
-type History struct {
-	DelayedSince time.Time // when the store first failed to take a batch, zero while it takes them
-	LastError    string    // of the failure that is going on
-	LastWrite    time.Time
-	Waiting      int // parts of windows that the store has yet to take
-	Dropped      map[string]int64
-}
+// History is how keeping goes.
+type History = page.History
 
 type statusOutput struct{ Body Status }
 

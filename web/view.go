@@ -126,10 +126,7 @@ func (v *view) message(kind string, nodes, edges []json.RawMessage, d *delta) []
 	b = appendList(append(b, `,"nodes":`...), nodes)
 	b = appendList(append(b, `,"edges":`...), edges)
 	if d != nil {
-		b = append(append(b, `,"removed":`...), encode(struct {
-			Nodes []string `json:"nodes"`
-			Edges []string `json:"edges"`
-		}{nonNil(d.removedNodes), nonNil(d.removedEdges)})...)
+		b = append(append(b, `,"removed":`...), encode(Removed{nonNil(d.removedNodes), nonNil(d.removedEdges)})...)
 	}
 	return append(b, '}')
 }

@@ -20,6 +20,9 @@ import (
 // demoDir is where the demo keeps its data, so that invented services do not mix with real ones.
 const demoDir = "./faultline-demo-data"
 
+// maxDemoRate is more than one process simulates and serves.
+const maxDemoRate = 10_000
+
 // newDemoCommand returns the command that runs everything together with a simulator that sends spans to it.
 func newDemoCommand(from *sources) *cobra.Command {
 	var rate float64
@@ -33,6 +36,9 @@ over OTLP. Data is kept in ` + demoDir + ` unless FAULTLINE_DATA_DIR names anoth
 	}
 	cmd.Flags().Float64Var(&rate, "rate", 30, "requests of users per second")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !(rate > 0 && rate <= maxDemoRate) { // also when it is not a number
+			return fmt.Errorf("--rate: %g is not above 0 and at most %d", rate, maxDemoRate)
+		}
 		if os.Getenv("FAULTLINE_DATA_DIR") == "" {
 			if err := os.Setenv("FAULTLINE_DATA_DIR", demoDir); err != nil {
 				return err

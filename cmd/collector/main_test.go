@@ -469,11 +469,13 @@ func TestRefusesToStart(t *testing.T) {
 		want   string
 	}{
 		{"bad file", nil, []string{"--config", "testdata/broken/unknown_key.yaml"}, "testdata/broken/unknown_key.yaml:8: extensions::faultline::htpp: unknown key"},
+		{"demo without requests", nil, []string{"demo", "--rate", "0"}, "--rate: 0 is not above 0"},
+		{"demo of nonsense", nil, []string{"demo", "--rate", "NaN"}, "--rate: NaN is not above 0"},
 		{"no file", nil, []string{"--config", "testdata/none.yaml"}, "testdata/none.yaml"},
 		{"bad environment", func(c *collector) { c.http = "nonsense" }, nil, "extensions::faultline::http: \"nonsense\" is not host:port (from FAULTLINE_HTTP)"},
-		{"directory in use", func(c *collector) { c.dir = running.dir }, nil, running.dir},
-		{"UI's port in use", func(c *collector) { c.http = running.http }, nil, "address already in use"},
-		{"OTLP's port in use", func(c *collector) { c.grpc = running.grpc }, nil, "address already in use"},
+		{"directory in use", func(c *collector) { c.dir = running.dir }, nil, "extensions::faultline::data_dir: open store in " + running.dir + ": another process has it open (from FAULTLINE_DATA_DIR)"},
+		{"UI's port in use", func(c *collector) { c.http = running.http }, nil, "extensions::faultline::http: listen tcp " + running.http + ": bind: address already in use (from FAULTLINE_HTTP)"},
+		{"OTLP's port in use", func(c *collector) { c.grpc = running.grpc }, nil, "receivers::faultline::protocols::grpc::endpoint: listen tcp " + running.grpc + ": bind: address already in use (from FAULTLINE_OTLP_GRPC)"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -151,7 +151,23 @@ var (
 	// a::b: what is wrong with it: a line of a validation error.
 	validationLine = regexp.MustCompile(`^((?:[\w./-]+::)*[\w./-]+): (.*)$`)
 	quoted         = regexp.MustCompile(`"([^"]+)"`)
+	// What a component says that could not start, which begins with the key that it is about if there is one.
+	failedStart = regexp.MustCompile(`^failed to start "([^"]+)" (\w+): (.*)$`)
 )
+
+// leads are what the Collector puts before an error to say what it was about to do.
+var leads = []string{
+	"failed to get config: ", "cannot unmarshal the configuration: ", "invalid configuration: ",
+	"cannot start pipelines: ", "failed to start extensions: ",
+}
+
+// startFault writes what kept a component from starting as validation errors are written.
+func startFault(id, kind, message string) string {
+	if validationLine.MatchString(message) {
+		return kind + "s::" + id + "::" + message
+	}
+	return kind + "s::" + id + ": " + message
+}
 
 const (
 	unknownKeys = "has invalid keys: "
@@ -165,8 +181,11 @@ func faults(text string) []fault {
 	var context []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		for _, lead := range []string{"failed to get config: ", "cannot unmarshal the configuration: ", "invalid configuration: "} {
+		for _, lead := range leads {
 			line = strings.TrimPrefix(line, lead)
+		}
+		if m := failedStart.FindStringSubmatch(line); m != nil {
+			line = startFault(m[1], m[2], m[3])
 		}
 		if m := decodingLine.FindStringSubmatch(line); m != nil {
 			keys, rest := strings.Split(m[1], "."), m[2]
@@ -256,7 +275,7 @@ func at(docs []document, path []string, message string) error {
 		where, origin := key, ""
 		if value.Kind == yaml.ScalarNode && value.Line > 0 {
 			where = value
-			if m := envName.FindStringSubmatch(value.Value); m != nil {
+			if m := envName.FindStringSubmatch(value.Value); m != nil && message != unknownKey {
 				origin = " (from " + m[1] + ")"
 			}
 		} else if m := quoted.FindStringSubmatch(message); m != nil { // such as a receiver that is not configured

@@ -33,6 +33,10 @@ func main() {
 // run serves until ctx ends.
 func run(ctx context.Context, args []string, getenv func(string) string, out, errs io.Writer) error {
 	cfg, err := configure(args, getenv, errs)
+	if errors.Is(err, errVersion) {
+		_, err = fmt.Fprintf(out, "Faultline %s\n", app.BuildVersion())
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -48,6 +52,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 	}
 	return errors.Join(err, a.Stop())
 }
+
+// errVersion says that the version was asked for, and nothing else.
+var errVersion = errors.New("version")
 
 // configure reads the environment and, over it, the flags.
 func configure(args []string, getenv func(string) string, errs io.Writer) (app.Config, error) {
@@ -84,8 +91,12 @@ func configure(args []string, getenv func(string) string, errs io.Writer) (app.C
 			}
 		}
 	}
+	version := flags.Bool("version", false, "print the version")
 	if err := flags.Parse(args); err != nil {
 		return cfg, err
+	}
+	if *version {
+		return cfg, errVersion
 	}
 	if flags.NArg() > 0 {
 		return cfg, fmt.Errorf("%q: there are only flags, see -help", flags.Arg(0))

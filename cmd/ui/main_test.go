@@ -76,6 +76,13 @@ func TestHelpShowsNoSecret(t *testing.T) {
 	}
 }
 
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"--version"}, func(string) string { return "" }, &out, io.Discard); err != nil || !strings.HasPrefix(out.String(), "Faultline ") {
+		t.Errorf("%v, %q", err, out.String())
+	}
+}
+
 // output is what a running command writes.
 type output struct {
 	mu sync.Mutex

@@ -96,7 +96,8 @@ const (
 	stopping
 )
 
-// New makes an App. It starts no goroutine; what it acquired is given back by Stop, or by New itself when it fails.
+// New makes an App. It starts no goroutine; what it acquired is given back by Stop, or by New itself when it fails. Where
+// its error has to do with a key of the configuration, it begins with that.
 func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	a := &App{log: set.Logger}
 	if a.log == nil {
@@ -130,7 +131,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	}
 	store, err := open(ctx, cfg.DataDir, cfg.Retention.storage())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	a.onStop("store", func(context.Context) error { return store.Close() })
 
@@ -146,6 +147,9 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		a.feed = set.NewFeed(live)
 		a.rules = rules.NewFile(cfg.rulesFile())
 		a.pollRules(started)
+		if s := a.rules.State(); cfg.Rules != "" && s.Err == nil && s.Since.IsZero() {
+			a.log.Warn("the rules file is not there: there are no rules until it is", "file", s.Path)
+		}
 		site.Rules = a.rules.State
 		view := engine.NewView(store, live)
 		a.judge = engine.NewJudge(view)

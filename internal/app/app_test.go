@@ -444,3 +444,23 @@ func TestLogHasNoSecret(t *testing.T) {
 		t.Error(log.String())
 	}
 }
+
+// A file of rules that is named and not there may be a slip of the pen; rules.yaml in the data directory need not be there.
+func TestMissingRulesFileIsSaid(t *testing.T) {
+	for _, name := range []string{"", "nowhere.yaml"} {
+		var log strings.Builder
+		cfg := testConfig(t.TempDir())
+		cfg.Rules = name
+		a, err := New(t.Context(), cfg, Settings{
+			NewFeed: func(live *graph.Live) Feed { return &feed{live: live} },
+			Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop(t, a)
+		if said := strings.Contains(log.String(), "rules file is not there"); said != (name != "") {
+			t.Errorf("rules %q: the log says %q", name, log.String())
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -211,13 +212,22 @@ func (j *Judge) kept(findings []graph.Finding, state []byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for i := range findings {
-		if k := storedAs(&findings[i]); j.book.waiting[k] == findings[i] {
+		if k := storedAs(&findings[i]); alike(j.book.waiting[k], findings[i]) {
 			delete(j.book.waiting, k)
 		}
 	}
 	if state != nil && len(state) == len(j.remembered) && &state[0] == &j.remembered[0] {
 		j.remembered = nil
 	}
+}
+
+// alike reports whether two findings are equal, also where their value is not known.
+func alike(a, b graph.Finding) bool {
+	if math.Float64bits(a.Value) != math.Float64bits(b.Value) {
+		return false
+	}
+	a.Value, b.Value = 0, 0
+	return a == b
 }
 
 // newestFirst orders findings, the latest to begin first, the loudest first among those.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"testing"
@@ -218,5 +219,25 @@ func TestBookIsBounded(t *testing.T) {
 	}
 	if len(b.open) != 0 {
 		t.Errorf("%d are left in the book", len(b.open))
+	}
+}
+
+// What the store has is not told again, with a value that is not known neither; what changed meanwhile is.
+func TestFindingsAreToldOnce(t *testing.T) {
+	j := NewJudge(nil)
+	for _, value := range []float64{1, math.NaN()} {
+		e := &entry{Finding: graph.Finding{Rule: "backlog", Value: value, Since: noon, Until: noon}}
+		j.book.tell(e)
+		told, _ := j.toStore(false)
+		e.Until = noon.Add(time.Minute)
+		j.book.tell(e) // while it is being stored
+		j.kept(told, nil)
+		if told, _ = j.toStore(false); len(told) != 1 {
+			t.Fatalf("value %v: %d findings wait, want the newer state", value, len(told))
+		}
+		j.kept(told, nil)
+		if told, _ = j.toStore(false); len(told) != 0 {
+			t.Errorf("value %v: told once more", value)
+		}
 	}
 }

@@ -56,6 +56,7 @@ func (f *File) Poll(now time.Time) (set *Set, changed bool) {
 		f.modified, f.size = time.Time{}, 0
 		return nil, true
 	case err != nil:
+		f.modified = time.Time{} // once it can be had again it is read again, changed or not
 		return f.set, f.fail(err)
 	case info.ModTime().Equal(f.modified) && info.Size() == f.size:
 		return f.set, false

@@ -222,6 +222,34 @@ func TestFile(t *testing.T) {
 	step("still gone", "", false, true, "")
 }
 
+// A file that could not be had for a while is in force again as it was.
+func TestFileThatComesBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "mounted")
+	path, away := filepath.Join(dir, "rules.yaml"), dir+".away"
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Mkdir(dir, 0o700))
+	must(os.WriteFile(path, []byte("services: []\n"), 0o600))
+	f, now := NewFile(path), time.Now()
+	if _, changed := f.Poll(now); !changed || f.State().Err != nil {
+		t.Fatalf("changed %v, %v", changed, f.State().Err)
+	}
+	must(os.Rename(dir, away))
+	must(os.WriteFile(dir, nil, 0o600)) // so that it is not only gone
+	if _, changed := f.Poll(now); !changed || f.State().Err == nil {
+		t.Fatalf("a path that cannot be: changed %v, %v", changed, f.State().Err)
+	}
+	must(os.Remove(dir))
+	must(os.Rename(away, dir))
+	if _, changed := f.Poll(now); !changed || f.State().Err != nil {
+		t.Errorf("back again: changed %v, %v", changed, f.State().Err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte("services: [&a {match: {name: x}, rename: *a}]"))

@@ -246,6 +246,9 @@ func (s *Sketch) Reset() {
 	*s = Sketch{counts: s.counts, lo: s.lo, shift: s.shift}
 }
 
+// Memory returns how many bytes the counts take.
+func (s *Sketch) Memory() int { return 8 * cap(s.counts) }
+
 // Clone returns a copy that shares no memory.
 func (s *Sketch) Clone() Sketch {
 	c := *s

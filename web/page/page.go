@@ -62,9 +62,22 @@ type Status struct {
 	Received graph.Counters
 	Store    storage.Info
 	StoreErr string
+	History  History
 	RulesErr string // why the rules file is not in force
-	Limits   map[string]int64
+	// Followers are how many follow the live map, Cut those who were cut or refused, by reason.
+	Followers int
+	Cut       map[string]int64
+	Limits    map[string]int64
 	Endpoints
+}
+
+// History is how keeping goes, as the engine knows it.
+type History struct {
+	DelayedSince time.Time // when the store first failed to take a batch, zero while it takes them
+	LastError    string    // of the failure that is going on
+	LastWrite    time.Time
+	Waiting      int // parts of windows that the store has yet to take
+	Dropped      map[string]int64
 }
 
 // Doctor is the page that says how services are instrumented.

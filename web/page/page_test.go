@@ -71,7 +71,16 @@ func TestPages(t *testing.T) {
 		"map_no_receiver": OfMap(Map{Shell: shell, Map: empty, Live: true}),
 		"status": OfStatus(Status{
 			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"map_nodes": 10000, "clients": 2000},
-			Store: storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-50 * time.Hour), Newest: testNow, Windows: 1800, Traces: 41, Retention: storage.DefaultRetention()},
+			Store:   storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-50 * time.Hour), Newest: testNow, Windows: 1800, Traces: 41, Retention: storage.DefaultRetention()},
+			History: History{LastWrite: testNow.Add(-time.Second)}, Followers: 3, Cut: map[string]int64{"slow": 2},
+		}),
+		"status_delayed": OfStatus(Status{
+			Shell: shell, Version: "1.2.3", Started: testNow.Add(-time.Hour), Now: testNow, Received: counters, Endpoints: local,
+			Store: storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-time.Hour), Newest: testNow, Retention: storage.DefaultRetention()},
+			History: History{
+				DelayedSince: testNow.Add(-5 * time.Minute), LastError: "database or disk is full", LastWrite: testNow.Add(-5 * time.Minute), Waiting: 37,
+				Dropped: map[string]int64{"examples_store_unavailable": 2},
+			},
 		}),
 		"status_new":     OfStatus(Status{Shell: shell, Version: "1.2.3", Started: testNow, Now: testNow, Endpoints: local, StoreErr: "The store does not answer."}),
 		"doctor":         OfDoctor(Doctor{Shell: shell, Now: testNow, Report: testReport(), Envs: []string{"", "prod"}, All: true, Endpoints: local}),

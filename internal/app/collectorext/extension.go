@@ -38,6 +38,7 @@ func NewFactory() extension.Factory {
 
 // Extension hosts one App.
 type Extension struct {
+	id      component.ID
 	cfg     *Config
 	version string
 	log     *slog.Logger
@@ -55,13 +56,13 @@ var (
 )
 
 func newExtension(cfg *Config, set extension.Settings, out io.Writer) *Extension {
-	return &Extension{cfg: cfg, version: set.BuildInfo.Version, log: slog.New(newZapHandler(set.Logger.Core())), out: out}
+	return &Extension{id: set.ID, cfg: cfg, version: set.BuildInfo.Version, log: slog.New(newZapHandler(set.Logger.Core())), out: out}
 }
 
 // Intake returns where spans go. It is set from Start on.
 func (e *Extension) Intake() *ingest.Intake { return e.intake }
 
-// Start makes and starts the App.
+// Start makes and starts the App. Its error names the section of the configuration that it comes from.
 func (e *Extension) Start(ctx context.Context, _ component.Host) error {
 	a, err := app.New(ctx, e.cfg.App, app.Settings{
 		NewFeed: func(live *graph.Live) app.Feed {
@@ -72,7 +73,7 @@ func (e *Extension) Start(ctx context.Context, _ component.Host) error {
 		Logger:  e.log,
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("extensions::%s: %w", e.id, err)
 	}
 	e.app = a
 	a.Start()
