@@ -17,6 +17,7 @@ func (in *Intake) setBack(at int64) {
 	in.book.setBack(at)
 	in.before.setBack(at)
 	in.lastTick, in.lastNodes = min(in.lastTick, at), min(in.lastNodes, at)
+	in.pairer.offsets.surveyed = min(in.pairer.offsets.surveyed, at)
 	in.analysis.adapted = min(in.analysis.adapted, at)
 }
 
