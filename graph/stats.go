@@ -22,7 +22,7 @@ type EdgeStats struct {
 	Failures [NumFailures]int64
 	// ServerCalls and ServerErrors are what the callee saw of it.
 	ServerCalls, ServerErrors int64
-	// ServerMissing are calls of which only the caller's half was seen where the callee usually sends one;
+	// ServerMissing are calls of which only the caller's half was seen, after a wait, where the callee usually sends one;
 	// ClientMissing those of which only the callee's half was seen.
 	ServerMissing, ClientMissing int64
 	// Messages are the messages in the operations of a messaging edge.

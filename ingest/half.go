@@ -69,6 +69,12 @@ type outFact struct {
 	answered bool  // the target is the service that answered
 }
 
+// counted returns what of f enters a figure.
+func (f outFact) counted() outFact {
+	f.silent, f.answered = false, false
+	return f
+}
+
 // inFact is what a callee's half has been counted as; source 0 is nothing.
 type inFact struct {
 	source   graph.NodeRef

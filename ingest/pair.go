@@ -311,15 +311,18 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 		}
 		return
 	}
+	again := fact.counted() != was.counted() // most often its callee's half came, and says what was expected
 	if was.target != 0 {
-		b.out(h, was, -1)
+		if again {
+			b.out(h, was, -1)
+		}
 		if h.flags&waited != 0 && fact.target != was.target {
 			b.late++
 		}
 		p.mendOut(h, fact, b)
 	}
 	h.out = fact
-	if fact.target != 0 {
+	if fact.target != 0 && again {
 		b.out(h, fact, 1)
 	}
 	if h.flags&waited != 0 {
@@ -457,12 +460,18 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	}
 	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
 		fact.target, fact.protocol = h.out.target, h.out.protocol
-		fact.silent, fact.missing, fact.answered = h.out.silent, h.out.missing, h.out.answered
+		fact.silent, fact.answered = h.out.silent, h.out.answered
+		fact.missing = h.out.missing || p.misses(h, fact)
 		return fact
 	}
 	fact.target, fact.silent = p.dir.fallback(pe)
-	fact.missing = fact.silent && !h.guarded() && !p.dir.sampledOut(fact.target, h.weight)
+	fact.missing = p.misses(h, fact)
 	return fact
+}
+
+// misses reports whether a callee's half is not there and should be: not before h has waited for it.
+func (p *pairer) misses(h *half, f outFact) bool {
+	return f.silent && h.flags&waited != 0 && !h.guarded() && !p.dir.sampledOut(f.target, h.weight)
 }
 
 // out appends what a caller's half counts, sign times.
