@@ -8,7 +8,8 @@ import (
 )
 
 // What only both halves of a call show, or a call beside others, is emitted once: when the second of those that it needs
-// has waited. All that came within the wait is there by then, so the order in which it came changes nothing.
+// has waited. All that came within the wait is there by then, so the order in which it came changes nothing. What comes
+// later than that mends what was emitted, as far as it is remembered: see ledger.go.
 
 // minSkew is the least difference of clocks that is spoken of: some clocks count whole milliseconds.
 const minSkew = int64(1e6)
