@@ -175,7 +175,8 @@ const (
 )
 
 // faults reads the Collector's error text. Its decoding errors nest: a line that only says in which section the next
-// ones are adds to the context, which is never left again, so that a path may have parts that do not belong to it.
+// ones are adds to the context, which is left only for another section, so that a path may have parts that do not belong
+// to it.
 func faults(text string) []fault {
 	var out []fault
 	var context []string
@@ -189,6 +190,9 @@ func faults(text string) []fault {
 		}
 		if m := decodingLine.FindStringSubmatch(line); m != nil {
 			keys, rest := strings.Split(m[1], "."), m[2]
+			if isSection(keys[0]) {
+				context = nil
+			}
 			path := slices.Concat(context, keys)
 			switch {
 			case inComponent.MatchString(rest):
