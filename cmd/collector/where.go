@@ -64,8 +64,12 @@ type fault struct {
 	message string
 }
 
-// locate returns err with file, line and key of each thing that is wrong, as far as they can be told; otherwise err.
+// locate returns err with file, line and key of each thing that is wrong, as far as they can be told; otherwise err. A
+// start that was called off is not the configuration's fault.
 func (s *sources) locate(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	s.mu.Lock()
 	uris := slices.Clone(s.uris)
 	s.mu.Unlock()
