@@ -12,8 +12,9 @@ type EdgeStats struct {
 	// Calls are attempts: a client span each; the server spans under it where one client span covers its own
 	// retries; server spans where the client is not seen. Errors are the failed ones.
 	Calls, Errors int64
-	// LogicalCalls and LogicalErrors count after retries. Retries = Calls − LogicalCalls.
-	LogicalCalls, LogicalErrors int64
+	// LogicalCalls and LogicalErrors count after further attempts, each of which is a hedge, made beside an attempt that
+	// was going well, or a retry: see Retries.
+	LogicalCalls, LogicalErrors, Hedges int64
 	// ClientErrors and Cancelled are calls that count in traffic and not in errors.
 	ClientErrors, Cancelled int64
 	// Raw and RawErrors are the unweighted Calls and Errors: what intervals and significance are computed from.
@@ -39,6 +40,7 @@ func (s *EdgeStats) Add(o *EdgeStats) {
 	s.Errors += o.Errors
 	s.LogicalCalls += o.LogicalCalls
 	s.LogicalErrors += o.LogicalErrors
+	s.Hedges += o.Hedges
 	s.ClientErrors += o.ClientErrors
 	s.Cancelled += o.Cancelled
 	s.Raw += o.Raw
@@ -55,6 +57,9 @@ func (s *EdgeStats) Add(o *EdgeStats) {
 	s.Client.Merge(&o.Client)
 	s.Server.Merge(&o.Server)
 }
+
+// Retries returns the calls that were made because another attempt had failed.
+func (s *EdgeStats) Retries() int64 { return max(s.Calls-s.LogicalCalls-s.Hedges, 0) }
 
 // Zero reports whether everything that was counted has been taken back, or nothing was ever counted.
 func (s *EdgeStats) Zero() bool {

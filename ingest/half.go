@@ -40,12 +40,12 @@ const (
 	keep                              // it stayed alone, and its other half may come late
 	retry                             // not a logical call: an attempt after a failed one, or beside one
 	resolved                          // another attempt made up for it: its error is not the logical call's
+	hedge                             // it began beside an attempt that was going well; or all below it did but the first
 	mute                              // it says who called whom, but enters no figure itself
 	remote                            // it says that its parent is in another process
 	once                              // it must not be made twice
 	transparent                       // an attempt that its library made because the one before never left
 	exhausted                         // a proxy made all the attempts that it may
-	hedge                             // it began beside an attempt that was going well
 	outside                           // its times are not within its parent's, or need not be because that one had left
 	about                             // a span below it is outside, and has waited
 	doubted                           // it was made again, and it is not known whether it had been carried out
@@ -54,7 +54,7 @@ const (
 )
 
 // attempt are the flags that say what a call is in its logical call.
-const attempt = retry | resolved
+const attempt = retry | resolved | hedge
 
 // outFact is what a caller's half has been counted as; target 0 is nothing.
 type outFact struct {
@@ -63,7 +63,7 @@ type outFact struct {
 	calls    uint8
 	errors   uint8
 	cause    graph.Cause
-	flags    uint8 // retry, resolved
+	flags    uint8 // retry, resolved, hedge
 	silent   bool  // the target is a service, and its half is not there
 	missing  bool  // and it should be
 	answered bool  // the target is the service that answered

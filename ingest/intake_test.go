@@ -180,6 +180,7 @@ func brief(s *graph.EdgeStats) string {
 	if s.LogicalCalls != s.Calls || s.LogicalErrors != s.Errors {
 		fmt.Fprintf(&b, ", logical %d/%d", s.LogicalCalls, s.LogicalErrors)
 	}
+	add("hedges", s.Hedges)
 	add("client errors", s.ClientErrors)
 	add("cancelled", s.Cancelled)
 	for f, n := range s.Failures {

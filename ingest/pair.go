@@ -402,6 +402,9 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 			if fact.cause == 0 && fact.errors > 0 {
 				fact.cause = class(graph.Unclassified)
 			}
+			if unseen == 0 && p.hedgedBelow(s, h, first.node) {
+				fact.flags |= uint8(hedge)
+			}
 		}
 		switch f := fact.cause.Failure(); {
 		case fact.errors == 0:
@@ -478,6 +481,9 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	}
 	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0
+	}
+	if f.flags&uint8(hedge) != 0 {
+		c.Hedges = c.Calls - c.Logical
 	}
 	if h.verdict.outcome == graph.Error && f.flags&uint8(resolved) == 0 {
 		c.LogicalErrors = 1

@@ -186,25 +186,25 @@ var factScenarios = []struct {
 	{
 		"a hedge: the slower one is cancelled",
 		[]tspan{client(1, 9, 0, 61, getGone), client(2, 9, 30, 30, get)},
-		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, cancelled 1, client 2×45ms"},
+		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, hedges 1, cancelled 1, client 2×45ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
 	{
 		"a hedge: it says that it is another attempt",
 		[]tspan{client(1, 9, 0, 60, get5), client(2, 9, 30, 40, again(get, 1))},
-		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×50ms"},
+		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, hedges 1, server_error 1, client 2×50ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
 	{
 		"a hedge: nobody waits for the slower one",
 		[]tspan{parentOp(70), client(1, 9, 1, 99, get), client(2, 9, 31, 29, get)},
-		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, client 2×64ms"},
+		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, hedges 1, client 2×64ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
 	{
 		"a hedge below one client span",
 		[]tspan{client(1, 0, 0, 60, rpc(0)), server(2, 1, 5, 80, rpc(0)), server(3, 1, 30, 20, rpc(0))},
-		[]string{"a → b grpc: calls 2, logical 1/0, client 1×60ms, server 2×50ms"},
+		[]string{"a → b grpc: calls 2, logical 1/0, hedges 1, client 1×60ms, server 2×50ms"},
 		[]string{"a → b: measure hedge: 1, 25ms"},
 	},
 	{

@@ -393,7 +393,7 @@ func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
 		p.Concurrency = number(float64(max(s.Busy, 0)) / float64(length))
 	}
 	if s.LogicalCalls > 0 {
-		p.RetryRate = ratio(calls-s.LogicalCalls, calls)
+		p.RetryRate = ratio(s.Retries(), calls)
 	}
 	return p
 }

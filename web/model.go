@@ -63,7 +63,8 @@ type Edge struct {
 	ErrorRate     *float64         `json:"error_rate" doc:"errors/calls, 0–1"`
 	LogicalCalls  int64            `json:"logical_calls" doc:"Calls after retries"`
 	LogicalErrors int64            `json:"logical_errors"`
-	Retries       int64            `json:"retries" doc:"calls − logical_calls"`
+	Retries       int64            `json:"retries" doc:"Attempts after one that failed: calls − logical_calls − hedges"`
+	Hedges        int64            `json:"hedges" doc:"Attempts beside one that was going well: no retries"`
 	RetryRate     *float64         `json:"retry_rate" doc:"retries/calls, 0–1"`
 	Amplification *float64         `json:"amplification" doc:"calls/logical_calls"`
 	Timeouts      int64            `json:"timeouts" doc:"Failed calls of the class timeout"`
@@ -131,7 +132,7 @@ func newEdge(e *graph.MapEdge) Edge {
 	edge := Edge{
 		ID: e.ID, Source: e.Key.Source.ID(), Target: e.Key.Target.ID(), Protocol: e.Key.Protocol.String(),
 		Calls: calls, Errors: max(s.Errors, 0), LogicalCalls: logical, LogicalErrors: max(s.LogicalErrors, 0),
-		Retries: max(calls-logical, 0), Timeouts: max(s.Failures[graph.Timeout], 0),
+		Retries: s.Retries(), Hedges: max(s.Hedges, 0), Timeouts: max(s.Failures[graph.Timeout], 0),
 		ClientErrors: max(s.ClientErrors, 0), Cancelled: max(s.Cancelled, 0), Failures: failures(s),
 		ServerMissing: max(s.ServerMissing, 0), ClientMissing: max(s.ClientMissing, 0), N: max(s.Raw, 0),
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),

@@ -222,5 +222,5 @@ func attemptsOf(s *Sum) float64 {
 	if s.rawRetries() < fewest || first <= 0 {
 		return 1
 	}
-	return min(1+share(s.retries(), first), mostAttempts)
+	return min(1+share(s.Stats.Retries(), first), mostAttempts)
 }
