@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"math"
 	"time"
 
 	"faultline/internal/sketch"
@@ -60,6 +61,27 @@ func (s *EdgeStats) Add(o *EdgeStats) {
 
 // Retries returns the calls that were made because another attempt had failed.
 func (s *EdgeStats) Retries() int64 { return max(s.Calls-s.LogicalCalls-s.Hedges, 0) }
+
+// Reached returns what of the stats says something of the callee: without the calls that the caller's breaker kept from
+// it. Of counts that are not kept by class, such as raw ones, those calls are taken to have their share. The latencies
+// stay, and share s's memory.
+func (s *EdgeStats) Reached() EdgeStats {
+	r := *s
+	kept := min(s.Failures[BreakerOpen], s.Calls, s.Errors)
+	if kept <= 0 {
+		return r
+	}
+	part := func(n, of int64) int64 { return int64(math.Round(float64(n) * float64(kept) / float64(of))) }
+	r.Calls -= kept
+	r.Errors -= kept
+	r.Raw -= part(s.Raw, s.Calls)
+	r.RawErrors -= min(part(s.RawErrors, s.Errors), s.Raw-r.Raw)
+	r.LogicalCalls -= part(s.LogicalCalls, s.Calls)
+	r.LogicalErrors -= part(s.LogicalErrors, s.Errors)
+	r.Hedges -= part(s.Hedges, s.Calls)
+	r.Failures[BreakerOpen] = 0
+	return r
+}
 
 // Zero reports whether everything that was counted has been taken back, or nothing was ever counted.
 func (s *EdgeStats) Zero() bool {
