@@ -111,6 +111,19 @@ func (h *half) serving() bool {
 	return h.kind == graph.SpanKindServer || h.kind == graph.SpanKindConsumer
 }
 
+// turnedAway reports whether a callee over HTTP, which alone is seen of the call, answered that its caller may not have
+// what it asked for, or too much of it. That is the caller's own fault, and no error.
+func (h *half) turnedAway() bool {
+	if h.kind != graph.SpanKindServer || h.protocol != graph.HTTP || !h.in.call {
+		return false
+	}
+	f := h.verdict.failure()
+	return f == graph.Auth || f == graph.Throttled
+}
+
+// failed reports whether the call failed, as h saw it.
+func (h *half) failed() bool { return h.verdict.outcome == graph.Error && !h.turnedAway() }
+
 // retryable reports whether the call failed in a way that makes callers try again.
 func (h *half) retryable() bool {
 	return h.verdict.outcome == graph.Error && h.verdict.failure() != graph.Auth

@@ -494,7 +494,7 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	}
 }
 
-// in appends what a callee's half counts, sign times.
+// in appends what a callee's half counts, sign times. f is h.in.
 func (b *batch) in(h *half, f inFact, sign int32) {
 	if h.flags&mute != 0 {
 		return
@@ -504,12 +504,15 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure(), Cause: h.verdict.cause, Side: graph.ServerSide,
 		Timed: h.role != receives, ClientMissing: f.missing, Operation: h.operation, Instance: h.instance, Version: h.version,
 	}
+	if h.turnedAway() {
+		c.Outcome, c.Failure, c.Cause = graph.ClientError, 0, 0
+	}
 	if f.call {
 		c.Calls, c.Logical, c.Messages = 1, 1, h.messages
 		if f.flags&uint8(retry) != 0 {
 			c.Logical = 0
 		}
-		if h.verdict.outcome == graph.Error {
+		if c.Outcome == graph.Error {
 			c.Errors = 1
 			if f.flags&uint8(resolved) == 0 {
 				c.LogicalErrors = 1
