@@ -537,7 +537,7 @@ func (l *Live) add(e *liveEdge, c *Call) {
 	if c.Side == ClientSide {
 		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
-			l.count(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed)
+			l.detail(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
 		}
 		return
 	}

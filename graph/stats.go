@@ -126,8 +126,7 @@ const Other = "(other)"
 const DetailScale = 3
 
 // DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
-// call differently; instances and versions on the server side are the callee's, on the client side the caller's, whose
-// latencies are not kept. Measures, causes and entries are on the client side, groups on the server side.
+// call differently; instances and versions on the server side are the callee's, on the client side the caller's. Measures, causes and entries are on the client side, groups on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side

@@ -22,7 +22,7 @@ type Edge struct {
 	Learned *Memoir // what was learned of the edge before; never nil
 
 	latest  graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
-	settled Sum             // the instances' details of minutes that everybody has sent their spans of
+	settled Sum             // the parts' details of minutes that everybody has sent their spans of
 }
 
 // Graph is one environment as it is judged.
@@ -86,7 +86,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			if row := &w.Details[j]; row.Edge.Env() == env {
 				e := edge(row.Edge)
 				e.addDetail(row, late)
-				if settled && row.Key.Dimension == graph.Instance {
+				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {
 					e.settled.Add(row)
 				}
 			}
