@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"faultline/graph"
 )
 
@@ -41,5 +43,37 @@ func TestTheCalleeIsNotToBlameForItsCallersGuards(t *testing.T) {
 	m.Attach([]graph.Finding{{Rule: "server_error", Edge: edge.Key, Level: graph.Severe, Since: epoch, Until: m.To}})
 	if callee.Health != graph.HealthCritical {
 		t.Errorf("b is %s for its own errors", callee.Health)
+	}
+}
+
+// An open breaker answers at once. A call that took longer has been somewhere, and what it says of a breaker is what it
+// was told there. Breakers are often in code of their own, whose spans are INTERNAL ones: those that name a peer are calls.
+func TestAnOpenBreakerAnswersAtOnce(t *testing.T) {
+	open := with(getB, "error.type", "io.github.resilience4j.circuitbreaker.CallNotPermittedException")
+	for _, tt := range []struct {
+		name string
+		span tspan
+		want []string
+	}{
+		{"at once", tspan{kind: kindClient, ms: 4, attrs: open}, []string{"a → ext:b:8080 http: calls 1, errors 1, breaker_open 1, client 1×4ms"}},
+		{"later", tspan{kind: kindClient, ms: 5, attrs: open}, []string{"a → ext:b:8080 http: calls 1, errors 1, server_error 1, client 1×5ms"}},
+		{
+			"Envoy, which knows", tspan{kind: kindClient, ms: 9, attrs: with(get5, "response_flags", "UO")},
+			[]string{"a → ext:b:8080 http: calls 1, errors 1, breaker_open 1, client 1×9ms"},
+		},
+		{
+			"in code of its own", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "CircuitBreakerOpenException"}},
+			[]string{"a → ext:b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms"},
+		},
+		{"in code of its own, and nothing says before what", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"error.type": "CircuitBreakerOpenException"}}, nil},
+		{"another failure in code", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "NullPointerException"}}, nil},
+	} {
+		in, live := newIntake()
+		tt.span.service, tt.span.trace, tt.span.id, tt.span.parent, tt.span.failed = "a", 1, 1, 9, true
+		feed(t, in, epoch.Add(time.Second), each(t, tt.span)...)
+		in.Tick(epoch.Add(12 * time.Second))
+		if diff := cmp.Diff(tt.want, briefs(live)); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
 	}
 }

@@ -167,6 +167,10 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 		in.resolve(sc, h, res, minute)
 	} else if sp.Status == uint8(graph.StatusError) {
 		h.verdict = judge(sp, graph.ProtocolUnknown)
+		if h.guarded() && len(sp.Text(guardedPeerKeys...)) > 0 {
+			h.kind = graph.SpanKindClient // a call that was not made, told by the guard
+			in.resolve(sc, h, res, minute)
+		}
 	}
 	tally(&sc.tally, sp, h)
 	if mix(lo) <= sc.batch.sampled {
@@ -179,6 +183,12 @@ const (
 	hasIsRemote = 0x100
 	isRemote    = 0x200
 )
+
+// breakerTakes is how long a call takes at the least, in nanoseconds, which did not fail at the caller's own breaker.
+const breakerTakes = int64(5e6)
+
+// guardedPeerKeys are the attributes by which an INTERNAL span says before whom its breaker or pool stands.
+var guardedPeerKeys = slices.Concat(declaredPeerKeys, peerHostKeys)
 
 // attemptPrefix begins the names of the spans that gRPC itself makes of each attempt, INTERNAL ones in some languages,
 // below one for the call. Source: gRFC A72.
@@ -200,6 +210,9 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		dir.sending(res.service)
 	}
 	h.verdict = judge(sp, h.protocol)
+	if h.outgoing() && h.duration >= breakerTakes && h.guarded() && h.verdict.failure() == graph.BreakerOpen && !sp.Has(otlpwire.ResponseFlags) {
+		h.verdict.cause = class(graph.ServerError)
+	}
 	in.weigh(sc, h, res.service)
 	sc.name = operationName(sc.name[:0], sp, h.protocol)
 	if h.protocol == graph.GRPC {
