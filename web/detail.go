@@ -32,6 +32,7 @@ type EdgeDetail struct {
 	Causes     []Cause   `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
 	Retrying   *Retrying `json:"retrying" doc:"null where it is not known what is a logical call"`
 	Waiting    *Waiting  `json:"waiting"`
+	Breaker    *Breaker  `json:"breaker" doc:"null where no caller's breaker was open"`
 	Queue      *Queue    `json:"queue" doc:"Of an edge from a queue, else null"`
 	Shape      *Shape    `json:"shape" doc:"From the traces that were analysed, null when there are none"`
 	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`

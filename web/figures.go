@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"faultline/graph"
 	"faultline/graph/finding"
@@ -99,6 +100,50 @@ func newWaiting(s *finding.Sum, ceiling float64, noTimeout bool) *Waiting {
 		out.Ceiling, out.Saturation = number(ceiling), number(w.Concurrency/ceiling)
 	}
 	return out
+}
+
+// Breaker is what the breakers of an edge's callers did, together.
+type Breaker struct {
+	_     struct{}     `nullable:"true"`
+	State string       `json:"state" enum:"closed,half_open,open,partly_open" doc:"At the end: half_open while single calls pass to see how the callee is; partly_open when some callers' breakers are open, or one opened or closed within the point"`
+	Since time.Time    `json:"since"`
+	Runs  []BreakerRun `json:"runs" nullable:"false" doc:"The states one after the other"`
+}
+
+// BreakerRun is a time in which they were in one state.
+type BreakerRun struct {
+	State  string    `json:"state" enum:"closed,half_open,open,partly_open"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Kept   int64     `json:"kept" doc:"Calls that were not let through"`
+	Passed int64     `json:"passed"`
+	Failed int64     `json:"failed" doc:"Of those that passed"`
+}
+
+// breaker returns what the breakers of an edge's callers did over time, nil where none was open.
+func (s *Server) breaker(ctx context.Context, e *graph.MapEdge, sp span) (*Breaker, error) {
+	if e.Stats.Failures[graph.BreakerOpen] <= 0 {
+		return nil, nil
+	}
+	step, err := s.stepOf("", sp)
+	if err != nil {
+		return nil, err
+	}
+	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.From, To: sp.end(), Step: step, Want: storage.WantEdges, Edges: []string{e.ID}})
+	if err != nil {
+		return nil, err
+	}
+	runs := finding.BreakerOf(windows, e.Key)
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	out := &Breaker{Runs: make([]BreakerRun, len(runs))}
+	for i, r := range runs {
+		out.Runs[i] = BreakerRun{r.State.String(), r.From.UTC(), r.To.UTC(), r.Kept, r.Passed, r.Failed}
+	}
+	last := out.Runs[len(runs)-1]
+	out.State, out.Since = last.State, last.From
+	return out, nil
 }
 
 // Queue is how an edge from a queue does.
@@ -274,6 +319,9 @@ func (s *Server) figures(ctx context.Context, detail *EdgeDetail, e *graph.MapEd
 		learned = s.Learned(e.ID)
 	}
 	noTimeout := slices.ContainsFunc(e.Findings, func(f *graph.Finding) bool { return f.Rule == "no_timeout" })
+	if detail.Breaker, err = s.breaker(ctx, e, sp); err != nil {
+		return err
+	}
 	detail.Waiting = newWaiting(sum, learned.Ceiling, noTimeout)
 	if e.Key.Source.Kind == graph.Queue {
 		in, err := s.published(ctx, e.Key.Source, sp)
