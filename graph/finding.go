@@ -91,6 +91,14 @@ const OpenFor = 90 * time.Second
 // callersOwn are the rules about edges that say nothing of the callee.
 var callersOwn = map[string]bool{"breaker_open": true, "bad_caller": true}
 
+// Concerns returns the node that a finding says something of: an edge's callee, unless the fault is its caller's own.
+func (f *Finding) Concerns() (n Node, ok bool) {
+	if f.Edge != (EdgeKey{}) {
+		return f.Edge.Target, !callersOwn[f.Rule]
+	}
+	return f.Node, true
+}
+
 // Attach puts findings on the edges and nodes of the map that they are about, loudest first. Those that are open at its
 // end make the health at least as bad as they are loud, that of an edge's callee as well unless the fault is the caller's
 // own. The map keeps pointers into findings.
@@ -120,8 +128,8 @@ func (m *Map) Attach(findings []Finding) {
 			if health != HealthUnknown {
 				e.Health, e.Reasons = max(e.Health, health), append(e.Reasons, f.Sentence)
 			}
-			if target := nodes[f.Edge.Target]; target != nil && !callersOwn[f.Rule] {
-				target.Health = max(target.Health, health)
+			if target, ok := f.Concerns(); ok && nodes[target] != nil {
+				nodes[target].Health = max(nodes[target].Health, health)
 			}
 			continue
 		}

@@ -144,9 +144,9 @@ func (s *Sum) Add(row *graph.DetailRow) {
 var (
 	edgeRules = []func(*Edge) []graph.Finding{
 		retryBudgetSpent, retriesDoNotHelp, noBackOff, noJitterSeen, pushbackIgnored, unsafeRetries, nestedRetries, hedged, redelivered,
-		failing, noTimeout, wastedWork, saturation, lagging, deadLetters, repeated, deep,
+		failing, wastedWork, saturation, lagging, deadLetters, repeated, deep,
 	}
-	graphRules = []func(*Graph) []graph.Finding{givesUpFirst, brokenContracts, badParts, backlogs, deploys}
+	graphRules = []func(*Graph) []graph.Finding{noTimeout, givesUpFirst, brokenContracts, badParts, backlogs, deploys}
 )
 
 // Judge returns what goes wrong in a graph, in the order of its edges, and has memory learn from it.
@@ -163,6 +163,7 @@ func Judge(g *Graph) []graph.Finding {
 	}
 	g.onPaths(found)
 	g.memory.learn(g)
+	g.memory.note(found, g.To)
 	slices.SortStableFunc(found, func(a, b graph.Finding) int {
 		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Edge.ID(), b.Edge.ID()), strings.Compare(a.Node.ID(), b.Node.ID()),
 			strings.Compare(a.Subject, b.Subject))
