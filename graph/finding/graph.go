@@ -21,8 +21,10 @@ type Edge struct {
 	Recent  Sum     // of the last of them: what is wrong must still show in it
 	Learned *Memoir // what was learned of the edge before; never nil
 
-	latest  graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
-	settled Sum             // the parts' details of minutes that everybody has sent their spans of
+	latest graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
+	// versions are the callee's, by the start of the minute, of those minutes.
+	versions map[time.Time]map[string]*graph.Detail
+	settled  Sum // the parts' details of minutes that everybody has sent their spans of
 }
 
 // Graph is one environment as it is judged.
@@ -89,6 +91,9 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {
 					e.settled.Add(row)
 				}
+				if settled && row.Key.Dimension == graph.Version && row.Key.Side == graph.ServerSide {
+					e.addVersion(w.Start, row)
+				}
 			}
 		}
 		for j := range w.Nodes {
@@ -128,6 +133,21 @@ func (e *Edge) addDetail(row *graph.DetailRow, recent bool) {
 	if recent {
 		e.Recent.Add(row)
 	}
+}
+
+func (e *Edge) addVersion(start time.Time, row *graph.DetailRow) {
+	if e.versions == nil {
+		e.versions = map[time.Time]map[string]*graph.Detail{}
+	}
+	of := e.versions[start]
+	if of == nil {
+		of = map[string]*graph.Detail{}
+		e.versions[start] = of
+	}
+	if of[row.Key.Name] == nil {
+		of[row.Key.Name] = &graph.Detail{}
+	}
+	of[row.Key.Name].Add(&row.Detail)
 }
 
 // Add adds a detail of the edge.
