@@ -35,7 +35,7 @@ type EdgeDetail struct {
 	Breaker    *Breaker  `json:"breaker" doc:"null where no caller's breaker was open"`
 	Queue      *Queue    `json:"queue" doc:"Of an edge from a queue, else null"`
 	Shape      *Shape    `json:"shape" doc:"From the traces that were analysed, null when there are none"`
-	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
+	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces: the newest, newest first, then those that show findings of before"`
 }
 
 // ServiceDetail is a node with what is around it and what it is made of.
@@ -111,6 +111,9 @@ func (s *Server) edge(ctx context.Context, in *edgeInput) (*edgeOutput, error) {
 	}
 	examples, err := s.reader.Examples(ctx, storage.TraceQuery{From: sp.From, To: sp.end(), Edge: in.ID, Limit: examplesShown})
 	if err != nil {
+		return nil, err
+	}
+	if examples, err = s.evidence(ctx, &detail, examples); err != nil {
 		return nil, err
 	}
 	detail.Examples = make([]Example, len(examples))
