@@ -11,11 +11,12 @@ import (
 type policy struct {
 	ignored bool
 	rate    float64 // how many spans one stands for that says nothing of sampling
+	biased  bool    // what is kept is chosen by how it ended
 }
 
 // policyOf returns nil where the rules say nothing.
 func policyOf(set *rules.Set, n graph.Node) *policy {
-	p := policy{ignored: set.IgnoresService(n), rate: set.Rate(n)}
+	p := policy{ignored: set.IgnoresService(n), rate: set.Rate(n), biased: set.Biased(n)}
 	if p == (policy{rate: 1}) {
 		return nil
 	}

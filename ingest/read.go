@@ -94,6 +94,7 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 				return err
 			}
 			sc.envoy = res.envoy || isEnvoy(string(scopeName))
+			before := sc.tally[doctor.Spans]
 			spans := otlpwire.Spans(ss)
 			for {
 				b, ok := spans.Next()
@@ -108,6 +109,9 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 			if err := spans.Err(); err != nil {
 				return err
 			}
+			if bytes.Contains(scope, tailSampled) {
+				sc.tally[doctor.Chosen] += sc.tally[doctor.Spans] - before
+			}
 		}
 		if err := scopes.Err(); err != nil {
 			return err
@@ -118,6 +122,10 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 	}
 	return resources.Err()
 }
+
+// tailSampled is the attribute of scopes in which the Collector's tail sampling processor says by which policy it kept a
+// trace, if it is told to (processor.tailsamplingprocessor.recordpolicy).
+var tailSampled = []byte("tailsampling.policy")
 
 // read turns the decoded span into a half.
 func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {

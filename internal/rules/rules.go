@@ -45,6 +45,7 @@ type external struct {
 type rate struct {
 	service *pattern
 	rate    float64
+	biased  bool
 }
 
 // Service returns the namespace and the name under which a service counts: those of the first rule that matches.
@@ -130,6 +131,18 @@ func (s *Set) Rate(n graph.Node) float64 {
 		}
 	}
 	return 1
+}
+
+// Biased reports whether what is kept of a service's spans is said to be chosen by how their traces ended.
+func (s *Set) Biased(n graph.Node) bool {
+	if s != nil {
+		for i := range s.sampling {
+			if s.sampling[i].service.matchService(n) {
+				return s.sampling[i].biased
+			}
+		}
+	}
+	return false
 }
 
 // Fault is something in a rules file that cannot be.

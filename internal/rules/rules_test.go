@@ -118,6 +118,8 @@ func TestFaults(t *testing.T) {
 		{"empty name", "externals:\n  - {host: a, name: \"\"}\n", []Fault{{2, "externals[0].name", "must not be empty"}}},
 		{"half a rule", "externals:\n  - host: a\n", []Fault{{2, "externals[0]", "want host and name"}}},
 		{"rate below one", "sampling:\n  - {service: a, rate: 0.5}\n", []Fault{{2, "sampling[0].rate", "want a number from 1 to 1000000: how many spans one stands for"}}},
+		{"neither rate nor bias", "sampling:\n  - {service: a, biased: false}\n", []Fault{{2, "sampling[0]", "want service and rate, or biased"}}},
+		{"a bias that is none", "sampling:\n  - {service: a, biased: perhaps}\n", []Fault{{2, "sampling[0].biased", "want true or false: whether a sampler chooses traces by how they ended"}}},
 		{"rate that is none", "sampling:\n  - {service: a, rate: .nan}\n", []Fault{{2, "sampling[0].rate", "want a number from 1 to 1000000: how many spans one stands for"}}},
 		{"not a list", "services: x\n", []Fault{{1, "services", "want a list"}}},
 		{"not a mapping", "- services\n", []Fault{{1, "", "want externals, ignore, sampling, services"}}},
