@@ -211,7 +211,7 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 func (p *pairer) deriveIn(s *shard, h *half) inFact {
 	none := inFact{}
 	if h.kind == graph.SpanKindConsumer || h.role == processes {
-		if h.role == settles || h.role == receives && s.processed(h) {
+		if h.role.settling() || h.role == receives && s.processed(h) {
 			return none
 		}
 		if pe := p.dir.peers.at(h.peer); pe != nil && pe.kind == peerQueue {
@@ -331,7 +331,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	none := outFact{}
 	pe := p.dir.peers.at(h.peer)
-	if h.role == settles || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
+	if h.role.settling() || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
 		return none
 	}
 	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: uint8(h.flags & attempt)}

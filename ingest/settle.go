@@ -50,9 +50,24 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	if len(b.facts) > from && p.movable(h) {
 		s.book(h, b.facts[from:], false, b)
 	}
-	if h.role == processes || h.role == receives {
+	switch h.role {
+	case processes, receives:
 		s.consumed(h, b)
+	case turnsDown:
+		p.settled(h, graph.TurnedDown, b)
+	case givesUp:
+		p.settled(h, graph.GivenUp, b)
 	}
+}
+
+// settled emits what a consumer did with a message instead of processing it.
+func (p *pairer) settled(h *half, m graph.Measure, b *batch) {
+	pe := p.dir.peers.at(h.peer)
+	if pe == nil || pe.kind != peerQueue || h.verdict.outcome != graph.OK {
+		return
+	}
+	queue, _ := p.dir.fallback(pe)
+	b.fact(graph.EdgeRef{Source: queue, Target: h.node, Protocol: graph.Messaging}, h.end(), m, h.duration, h.weight, false)
 }
 
 // fact appends a value of a measure.

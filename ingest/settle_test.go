@@ -432,6 +432,19 @@ var factScenarios = []struct {
 		[]string{"queue:kafka/orders → b: measure lag: 1, 3000ms"},
 	},
 	{
+		"messages that are turned down and given up, and others that are done",
+		[]tspan{
+			{service: "b", trace: 1, id: 2, kind: kindConsumer, at: 0, ms: 80, attrs: takeOrder},
+			{service: "b", trace: 1, id: 3, parent: 2, kind: kindClient, at: 70, ms: 4, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "abandon")},
+			{service: "b", trace: 2, id: 3, kind: kindClient, at: 70, ms: 6, attrs: with(takeOrder, "messaging.operation.type", nil, "messaging.operation.name", "nack")},
+			{service: "b", trace: 3, id: 3, kind: kindClient, at: 70, ms: 8, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "deadletter")},
+			{service: "b", trace: 4, id: 3, kind: kindClient, at: 70, ms: 8, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "complete")},
+			{service: "b", trace: 5, id: 3, kind: kindClient, at: 70, ms: 8, failed: true, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "deadletter")},
+		},
+		[]string{"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1"},
+		[]string{"queue:kafka/orders → b: measure given_up: 1, 8ms", "queue:kafka/orders → b: measure turned_down: 2, 5ms"},
+	},
+	{
 		"redelivery by the broker's count",
 		[]tspan{
 			{service: "b", trace: 1, id: 2, kind: kindConsumer, at: 0, ms: 80, attrs: with(takeOrder, "messaging.servicebus.message.delivery_count", 1)},

@@ -159,6 +159,8 @@ type Queue struct {
 	Backlog *float64 `json:"backlog" doc:"Messages that wait, estimated from what went in and out"`
 	Drain   *float64 `json:"drain_s" doc:"How long they last at the present rates; null while they do not become fewer"`
 	Groups  []Group  `json:"groups" nullable:"false" doc:"Consumer groups"`
+	Down    int64    `json:"turned_down" doc:"Messages that their consumer gave back to the queue"`
+	Dead    int64    `json:"given_up" doc:"Messages that their consumer sent to the dead letters"`
 	N       int64    `json:"n" doc:"Messages whose wait was seen, unweighted"`
 }
 
@@ -176,7 +178,7 @@ func newQueue(q finding.Queue) *Queue {
 	out := &Queue{
 		Lag50: enough(q.Lag50, q.N, minP50), Lag95: enough(q.Lag95, q.N, minP95), Lag99: enough(q.Lag99, q.N, minP99), Within: number(q.Within / 1e6),
 		In: number(q.In), Out: number(q.Out), Growth: number(q.Growth), Backlog: number(q.Backlog), Drain: number(q.Drain / 1e9),
-		Groups: make([]Group, len(q.Groups)), N: q.N,
+		Groups: make([]Group, len(q.Groups)), Down: q.TurnedDown, Dead: q.GivenUp, N: q.N,
 	}
 	for i, g := range q.Groups {
 		out.Groups[i] = Group{g.Name, g.Calls, ratio(g.Errors, g.Calls), enough(g.P50, g.N, minP50), enough(g.P95, g.N, minP95), g.N}

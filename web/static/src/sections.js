@@ -135,6 +135,8 @@ export function queue(edge) {
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
     ['backlog', q.backlog > 0 ? `${f.count(q.backlog)} messages, estimated` : null, 'From what went in and out'],
+    ['turned down', q.turned_down > 0 ? f.count(q.turned_down) : null, 'Messages that their consumer gave back to the queue'],
+    ['given up', q.given_up > 0 ? f.count(q.given_up) : null, 'Messages that their consumer sent to the dead letters'],
     ['empty in', q.drain_s > 0 ? f.span(q.drain_s) : null, 'At the present rates'],
   ], groups);
 }
