@@ -76,8 +76,8 @@ const (
 	// Repeated is an operation that made ten or more calls of one kind one after the other; the value is what calling
 	// once, or at once, would save.
 	Repeated
-	// Parallel and Sequential are calls of an operation that makes several kinds, and how long they took: those that
-	// ran beside another one, and those that did not.
+	// Parallel are calls of an operation that ran beside another one of it, and Sequential those that did not, of an
+	// operation that makes several kinds; and how long they took.
 	Parallel
 	Sequential
 	// Depth is how many calls that were answered lie one below the other in a trace; of edges that enter.

@@ -196,6 +196,8 @@ type Shape struct {
 	OriginEdge   *float64 `json:"origin_edge_share" doc:"Share of the failed traces whose failure began on the edge"`
 	OriginSelf   *float64 `json:"origin_self_share" doc:"Share of the failed traces whose failure began in the callee"`
 	Parallel     *float64 `json:"parallel_share" doc:"Share of the calls that are made while others are"`
+	Together     *float64 `json:"together" doc:"Calls made while others are, per trace"`
+	AnySlow      *float64 `json:"any_slow" doc:"How often one of those is slower than their p99, 1 − 0.99^k: what a trace that waits for all of them sees of it"`
 	Repeated     int64    `json:"repeated" doc:"Operations that made ten or more calls of one kind one after the other"`
 	RepeatedIn   *float64 `json:"repeated_share" doc:"Share of the traces with such an operation"`
 	Saving       *float64 `json:"saving_ms" doc:"What calling once would save there, median"`
@@ -222,7 +224,7 @@ func newShape(s *finding.Sum) *Shape {
 	}
 	out := &Shape{
 		Traces: f.Traces, Critical: number(f.Critical), CriticalEdge: number(f.CriticalEdge), CriticalSelf: number(f.CriticalSelf),
-		OriginEdge: number(f.OriginEdge), OriginSelf: number(f.OriginSelf), Parallel: number(f.Parallel), Repeated: f.Repeated,
+		OriginEdge: number(f.OriginEdge), OriginSelf: number(f.OriginSelf), Parallel: number(f.Parallel), Together: number(f.Together), AnySlow: number(f.AnySlow), Repeated: f.Repeated,
 		RepeatedIn: number(f.RepeatedIn), Saving: milliseconds(f.Saving), Absorbed: number(f.Absorbed), AbsorbedOf: f.AbsorbedOf,
 		Soft: f.Soft, Entries: make([]Entry, len(f.Entries)),
 	}
