@@ -20,6 +20,9 @@ type Node struct {
 	Rate      *float64  `json:"rate" doc:"Calls per second that end here"`
 	ErrorRate *float64  `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
 	P95       *float64  `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
+	P95By     *string   `json:"p95_by" enum:"node,callers" doc:"Who saw that"`
+	N         int64     `json:"n" doc:"Spans that the figures rest on, unweighted"`
+	Estimated bool      `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
 	Instances *int      `json:"instances" doc:"How many instances sent spans"`
 	Versions  []string  `json:"versions" nullable:"false" doc:"The versions that sent spans"`
 	Findings  []Finding `json:"findings" nullable:"false" doc:"What is found at the node itself, loudest first"`
@@ -117,11 +120,14 @@ func newNode(n *graph.MapNode, length time.Duration) Node {
 	if in := &n.Inbound; in.Calls > 0 {
 		node.Rate = perSecond(in.Calls, length)
 		node.ErrorRate = ratio(in.Errors, in.Calls)
-		seen := &in.Server
+		node.N, node.Estimated = max(in.Raw, 0), in.Calls != in.Raw
+		seen, by := &in.Server, "node"
 		if seen.Count() <= 0 {
-			seen = &in.Client
+			seen, by = &in.Client, "callers"
 		}
-		node.P95 = quantile(seen, .95, minP95, in.Raw)
+		if node.P95 = quantile(seen, .95, minP95, in.Raw); node.P95 != nil {
+			node.P95By = &by
+		}
 	}
 	return node
 }
