@@ -226,6 +226,8 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 	if h.protocol == graph.GRPC {
 		sc.name = bytes.TrimPrefix(sc.name, attemptPrefix)
 	}
+	says := res.service.policy.Load()
+	h.verdict = says.reconsider(h.verdict, sp, h.protocol, sc.name)
 	if len(sc.name) > 0 {
 		o := dir.operationOf(res.service, sc.name, minute)
 		if h.operation = o.label; o.ignored {
@@ -242,7 +244,7 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 			h.peer = in.linked(sc, res)
 		}
 	}
-	if p := res.service.policy.Load(); p != nil && p.ignored {
+	if says != nil && says.ignored {
 		in.leaveOut(sc, h)
 	}
 	if h.role == leftOut {

@@ -35,6 +35,7 @@ func Parse(text []byte) (*Set, error) {
 			"services":  func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.service(n, at, set) }) },
 			"ignore":    func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.ignored(n, at, set) }) },
 			"externals": func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.external(n, at, set) }) },
+			"outcomes":  func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.outcome(n, at, set) }) },
 			"sampling":  func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.rate(n, at, set) }) },
 		})
 	}

@@ -1,6 +1,6 @@
 // Package rules is the rules file: what people know of their services and the spans do not say. It renames and merges
-// services, leaves out what nobody wants to see, names external hosts, and tells how a service is sampled whose spans do
-// not. A Set is parsed whole or not at all, never changes, and answers without regard to order or time; Preview says what
+// services, leaves out what nobody wants to see, names external hosts, tells how a service is sampled whose spans do
+// not, and what statuses mean. A Set is parsed whole or not at all, never changes, and answers without regard to order or time; Preview says what
 // a text would do to a graph before anybody puts it in force. A File is the one in force, and looks whether it changed.
 //
 // Matching costs a few regular expressions a name: callers ask when they first see a name, and keep the answer.
@@ -22,6 +22,7 @@ type Set struct {
 	ignored   []ignored
 	externals []external
 	sampling  []rate
+	outcomes  []outcome
 }
 
 // pattern matches a whole text. The nil pattern, of a key that is not there, matches every one.
