@@ -31,7 +31,8 @@ func TestAttributesOfOneSystemAlone(t *testing.T) {
 			[]string{"queue:kafka/orders → b: measure lag: 1, 3000ms"},
 		},
 		{
-			"pushback: in RPC metadata", []tspan{
+			"pushback: in RPC metadata",
+			[]tspan{
 				client(1, 9, 0, 50, rpc(8, "server.address", "b", "rpc.response.metadata.grpc-retry-pushback-ms", []string{"120"})),
 				client(2, 9, 150, 50, rpc(0, "server.address", "b")),
 			},

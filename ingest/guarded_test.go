@@ -58,11 +58,13 @@ func TestAnOpenBreakerAnswersAtOnce(t *testing.T) {
 		{"at once", tspan{kind: kindClient, ms: 4, attrs: open}, []string{"a → ext:b:8080 http: calls 1, errors 1, breaker_open 1, client 1×4ms"}},
 		{"later", tspan{kind: kindClient, ms: 5, attrs: open}, []string{"a → ext:b:8080 http: calls 1, errors 1, server_error 1, client 1×5ms"}},
 		{
-			"Envoy, which knows", tspan{kind: kindClient, ms: 9, attrs: with(get5, "response_flags", "UO")},
+			"Envoy, which knows",
+			tspan{kind: kindClient, ms: 9, attrs: with(get5, "response_flags", "UO")},
 			[]string{"a → ext:b:8080 http: calls 1, errors 1, breaker_open 1, client 1×9ms"},
 		},
 		{
-			"in code of its own", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "CircuitBreakerOpenException"}},
+			"in code of its own",
+			tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "CircuitBreakerOpenException"}},
 			[]string{"a → ext:b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms"},
 		},
 		{"in code of its own, and nothing says before what", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"error.type": "CircuitBreakerOpenException"}}, nil},

@@ -146,8 +146,10 @@ func TestBadParts(t *testing.T) {
 		{"a slow zone", fleet(nil, func(i int) bool { return i%3 == 1 }), []string{"bad_zone a→b z1"}},
 		{"a slow host", fleet(nil, func(i int) bool { return i/2 == 0 }), []string{"bad_host a→b h0"}},
 		{"a slow version", fleet(nil, func(i int) bool { return i >= 4 }), []string{"bad_version a→b 1.1"}},
-		{"a zone fails, and an instance elsewhere is slow", fleet(func(_ int, zone, _ string) bool { return zone == "z1" }, func(i int) bool { return i == 3 }),
-			[]string{"bad_instance a→b b-3", "bad_zone a→b z1"}},
+		{
+			"a zone fails, and an instance elsewhere is slow", fleet(func(_ int, zone, _ string) bool { return zone == "z1" }, func(i int) bool { return i == 3 }),
+			[]string{"bad_instance a→b b-3", "bad_zone a→b z1"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) { expect(t, tt.s.judge(), tt.want...) })
 	}
