@@ -45,8 +45,8 @@ func Judge(now, before *EdgeStats) (Health, []string) {
 		}
 	}
 	if now.LogicalCalls > 0 && now.Raw >= minRaw {
-		if r := float64(now.Calls-now.LogicalCalls) / float64(now.LogicalCalls); r > retryBudget {
-			raise(HealthWarn, "retries %.3gx", float64(now.Calls)/float64(now.LogicalCalls))
+		if r := float64(now.Retries()) / float64(now.LogicalCalls); r > retryBudget {
+			raise(HealthWarn, "retries %.3gx", 1+r)
 		}
 	}
 	if before != nil {

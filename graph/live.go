@@ -46,8 +46,8 @@ type Call struct {
 	End, Duration int64
 	// Weight is how many calls the observation stands for, negative to take it back. It multiplies everything below.
 	Weight int32
-	// Calls, Logical, Errors and LogicalErrors are what the observation adds to the sums of the same names.
-	Calls, Logical, Errors, LogicalErrors int16
+	// Calls, Logical, Hedges, Errors and LogicalErrors are what the observation adds to the sums of the same names.
+	Calls, Logical, Hedges, Errors, LogicalErrors int16
 	// Messages are the messages in the operation of a messaging edge.
 	Messages int32
 	Outcome  Outcome
@@ -475,6 +475,7 @@ func (l *Live) add(e *liveEdge, c *Call) {
 	s.Calls += int64(c.Calls) * weight
 	s.LogicalCalls += int64(c.Logical) * weight
 	s.LogicalErrors += int64(c.LogicalErrors) * weight
+	s.Hedges += int64(c.Hedges) * weight
 	s.Messages += int64(c.Messages) * weight
 	sign := int64(1)
 	if weight < 0 {
@@ -536,7 +537,7 @@ func (l *Live) add(e *liveEdge, c *Call) {
 	if c.Side == ClientSide {
 		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
-			l.count(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed)
+			l.detail(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
 		}
 		return
 	}

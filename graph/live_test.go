@@ -301,7 +301,7 @@ func TestLiveKeepsFacts(t *testing.T) {
 		}
 	}
 	want := map[DetailKey][3]int64{
-		{Instance, ClientSide, "a-1"}:                    {3, 3, 0},
+		{Instance, ClientSide, "a-1"}:                    {3, 3, 3},
 		{Caused, ClientSide, "tls: expired certificate"}: {3, 0, 3},
 		{Measured, ClientSide, "retry_gap"}:              {3, 3, 3},
 		{Group, ServerSide, "g"}:                         {1, 0, 1},

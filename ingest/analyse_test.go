@@ -290,6 +290,9 @@ var vectors = []struct {
 	{"nine calls are no N+1, and alone they say nothing of their order", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
 		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(9, 200, 10, 4),
 	), nil},
+	{"calls of one kind that are made together", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
+		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 200, 1, 14),
+	), []string{"a → db:redis parallel: 20× 280"}},
 	{"calls that overlap are no N+1", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
 		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 200, 10, 14),
 	), nil},

@@ -36,6 +36,7 @@ type tspan struct {
 	flags      uint32
 	resource   map[string]any // beside name, namespace, environment, instance and version, which "" leaves out
 	scope      string
+	scopeAttrs map[string]any
 }
 
 const (
@@ -94,6 +95,7 @@ func each(t testing.TB, spans ...tspan) [][]byte {
 		})
 		ss := rs.ScopeSpans().AppendEmpty()
 		ss.Scope().SetName(s.scope)
+		putAttributes(ss.Scope().Attributes(), s.scopeAttrs)
 		sp := ss.Spans().AppendEmpty()
 		sp.SetTraceID([16]byte{1, 15: s.trace + 1})
 		sp.SetSpanID([8]byte{7: s.id})
@@ -180,6 +182,7 @@ func brief(s *graph.EdgeStats) string {
 	if s.LogicalCalls != s.Calls || s.LogicalErrors != s.Errors {
 		fmt.Fprintf(&b, ", logical %d/%d", s.LogicalCalls, s.LogicalErrors)
 	}
+	add("hedges", s.Hedges)
 	add("client errors", s.ClientErrors)
 	add("cancelled", s.Cancelled)
 	for f, n := range s.Failures {

@@ -211,7 +211,7 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 func (p *pairer) deriveIn(s *shard, h *half) inFact {
 	none := inFact{}
 	if h.kind == graph.SpanKindConsumer || h.role == processes {
-		if h.role == settles || h.role == receives && s.processed(h) {
+		if h.role.settling() || h.role == receives && s.processed(h) {
 			return none
 		}
 		if pe := p.dir.peers.at(h.peer); pe != nil && pe.kind == peerQueue {
@@ -334,7 +334,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	none := outFact{}
 	pe := p.dir.peers.at(h.peer)
-	if h.role == settles || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
+	if h.role.settling() || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
 		return none
 	}
 	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: uint8(h.flags & attempt)}
@@ -404,6 +404,9 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 			fact.errors = max(fact.errors, uint8(min(failures+unseen, math.MaxUint8)))
 			if fact.cause == 0 && fact.errors > 0 {
 				fact.cause = class(graph.Unclassified)
+			}
+			if unseen == 0 && p.hedgedBelow(s, h, first.node) {
+				fact.flags |= uint8(hedge)
 			}
 		}
 		switch f := fact.cause.Failure(); {
@@ -488,6 +491,9 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0
 	}
+	if f.flags&uint8(hedge) != 0 {
+		c.Hedges = c.Calls - c.Logical
+	}
 	if h.verdict.outcome == graph.Error && f.flags&uint8(resolved) == 0 {
 		c.LogicalErrors = 1
 	}
@@ -497,7 +503,7 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	}
 }
 
-// in appends what a callee's half counts, sign times.
+// in appends what a callee's half counts, sign times. f is h.in.
 func (b *batch) in(h *half, f inFact, sign int32) {
 	if h.flags&mute != 0 {
 		return
@@ -507,12 +513,15 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure(), Cause: h.verdict.cause, Side: graph.ServerSide,
 		Timed: h.role != receives, ClientMissing: f.missing, Operation: h.operation, Instance: h.instance, Version: h.version,
 	}
+	if h.turnedAway() {
+		c.Outcome, c.Failure, c.Cause = graph.ClientError, 0, 0
+	}
 	if f.call {
 		c.Calls, c.Logical, c.Messages = 1, 1, h.messages
 		if f.flags&uint8(retry) != 0 {
 			c.Logical = 0
 		}
-		if h.verdict.outcome == graph.Error {
+		if c.Outcome == graph.Error {
 			c.Errors = 1
 			if f.flags&uint8(resolved) == 0 {
 				c.LogicalErrors = 1

@@ -32,9 +32,10 @@ type EdgeDetail struct {
 	Causes     []Cause   `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
 	Retrying   *Retrying `json:"retrying" doc:"null where it is not known what is a logical call"`
 	Waiting    *Waiting  `json:"waiting"`
+	Breaker    *Breaker  `json:"breaker" doc:"null where no caller's breaker was open"`
 	Queue      *Queue    `json:"queue" doc:"Of an edge from a queue, else null"`
 	Shape      *Shape    `json:"shape" doc:"From the traces that were analysed, null when there are none"`
-	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
+	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces: the newest, newest first, then those that show findings of before"`
 }
 
 // ServiceDetail is a node with what is around it and what it is made of.
@@ -110,6 +111,9 @@ func (s *Server) edge(ctx context.Context, in *edgeInput) (*edgeOutput, error) {
 	}
 	examples, err := s.reader.Examples(ctx, storage.TraceQuery{From: sp.From, To: sp.end(), Edge: in.ID, Limit: examplesShown})
 	if err != nil {
+		return nil, err
+	}
+	if examples, err = s.evidence(ctx, &detail, examples); err != nil {
 		return nil, err
 	}
 	detail.Examples = make([]Example, len(examples))
@@ -393,7 +397,7 @@ func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
 		p.Concurrency = number(float64(max(s.Busy, 0)) / float64(length))
 	}
 	if s.LogicalCalls > 0 {
-		p.RetryRate = ratio(calls-s.LogicalCalls, calls)
+		p.RetryRate = ratio(s.Retries(), calls)
 	}
 	return p
 }

@@ -20,6 +20,9 @@ type Node struct {
 	Rate      *float64  `json:"rate" doc:"Calls per second that end here"`
 	ErrorRate *float64  `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
 	P95       *float64  `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
+	P95By     *string   `json:"p95_by" enum:"node,callers" doc:"Who saw that"`
+	N         int64     `json:"n" doc:"Spans that the figures rest on, unweighted"`
+	Estimated bool      `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
 	Instances *int      `json:"instances" doc:"How many instances sent spans"`
 	Versions  []string  `json:"versions" nullable:"false" doc:"The versions that sent spans"`
 	Findings  []Finding `json:"findings" nullable:"false" doc:"What is found at the node itself, loudest first"`
@@ -63,7 +66,8 @@ type Edge struct {
 	ErrorRate     *float64         `json:"error_rate" doc:"errors/calls, 0–1"`
 	LogicalCalls  int64            `json:"logical_calls" doc:"Calls after retries"`
 	LogicalErrors int64            `json:"logical_errors"`
-	Retries       int64            `json:"retries" doc:"calls − logical_calls"`
+	Retries       int64            `json:"retries" doc:"Attempts after one that failed: calls − logical_calls − hedges"`
+	Hedges        int64            `json:"hedges" doc:"Attempts beside one that was going well: no retries"`
 	RetryRate     *float64         `json:"retry_rate" doc:"retries/calls, 0–1"`
 	Amplification *float64         `json:"amplification" doc:"calls/logical_calls"`
 	Timeouts      int64            `json:"timeouts" doc:"Failed calls of the class timeout"`
@@ -116,11 +120,14 @@ func newNode(n *graph.MapNode, length time.Duration) Node {
 	if in := &n.Inbound; in.Calls > 0 {
 		node.Rate = perSecond(in.Calls, length)
 		node.ErrorRate = ratio(in.Errors, in.Calls)
-		seen := &in.Server
+		node.N, node.Estimated = max(in.Raw, 0), in.Calls != in.Raw
+		seen, by := &in.Server, "node"
 		if seen.Count() <= 0 {
-			seen = &in.Client
+			seen, by = &in.Client, "callers"
 		}
-		node.P95 = quantile(seen, .95, minP95, in.Raw)
+		if node.P95 = quantile(seen, .95, minP95, in.Raw); node.P95 != nil {
+			node.P95By = &by
+		}
 	}
 	return node
 }
@@ -131,7 +138,7 @@ func newEdge(e *graph.MapEdge) Edge {
 	edge := Edge{
 		ID: e.ID, Source: e.Key.Source.ID(), Target: e.Key.Target.ID(), Protocol: e.Key.Protocol.String(),
 		Calls: calls, Errors: max(s.Errors, 0), LogicalCalls: logical, LogicalErrors: max(s.LogicalErrors, 0),
-		Retries: max(calls-logical, 0), Timeouts: max(s.Failures[graph.Timeout], 0),
+		Retries: s.Retries(), Hedges: max(s.Hedges, 0), Timeouts: max(s.Failures[graph.Timeout], 0),
 		ClientErrors: max(s.ClientErrors, 0), Cancelled: max(s.Cancelled, 0), Failures: failures(s),
 		ServerMissing: max(s.ServerMissing, 0), ClientMissing: max(s.ClientMissing, 0), N: max(s.Raw, 0),
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),

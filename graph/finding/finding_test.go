@@ -58,6 +58,13 @@ func (m *minute) retries(n int64) *minute {
 	return m
 }
 
+// hedges makes n of the calls hedges.
+func (m *minute) hedges(n int64) *minute {
+	m.LogicalCalls -= n
+	m.Hedges += n
+	return m
+}
+
 // detail adds n observations of a value, of which some failed.
 func (m *minute) detail(key graph.DetailKey, n, failed, value int64) *minute {
 	if m.details == nil {

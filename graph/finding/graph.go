@@ -21,8 +21,10 @@ type Edge struct {
 	Recent  Sum     // of the last of them: what is wrong must still show in it
 	Learned *Memoir // what was learned of the edge before; never nil
 
-	latest  graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
-	settled Sum             // the instances' details of minutes that everybody has sent their spans of
+	latest graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
+	// versions are the callee's, by the start of the minute, of those minutes.
+	versions map[time.Time]map[string]*graph.Detail
+	settled  Sum // the parts' details of minutes that everybody has sent their spans of
 }
 
 // Graph is one environment as it is judged.
@@ -86,8 +88,11 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			if row := &w.Details[j]; row.Edge.Env() == env {
 				e := edge(row.Edge)
 				e.addDetail(row, late)
-				if settled && row.Key.Dimension == graph.Instance {
+				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {
 					e.settled.Add(row)
+				}
+				if settled && row.Key.Dimension == graph.Version && row.Key.Side == graph.ServerSide {
+					e.addVersion(w.Start, row)
 				}
 			}
 		}
@@ -130,6 +135,21 @@ func (e *Edge) addDetail(row *graph.DetailRow, recent bool) {
 	}
 }
 
+func (e *Edge) addVersion(start time.Time, row *graph.DetailRow) {
+	if e.versions == nil {
+		e.versions = map[time.Time]map[string]*graph.Detail{}
+	}
+	of := e.versions[start]
+	if of == nil {
+		of = map[string]*graph.Detail{}
+		e.versions[start] = of
+	}
+	if of[row.Key.Name] == nil {
+		of[row.Key.Name] = &graph.Detail{}
+	}
+	of[row.Key.Name].Add(&row.Detail)
+}
+
 // Add adds a detail of the edge.
 func (s *Sum) Add(row *graph.DetailRow) {
 	d := s.Details[row.Key]
@@ -144,9 +164,9 @@ func (s *Sum) Add(row *graph.DetailRow) {
 var (
 	edgeRules = []func(*Edge) []graph.Finding{
 		retryBudgetSpent, retriesDoNotHelp, noBackOff, noJitterSeen, pushbackIgnored, unsafeRetries, nestedRetries, hedged, redelivered,
-		failing, noTimeout, wastedWork, saturation, lagging, deadLetters, repeated, deep,
+		failing, wastedWork, saturation, lagging, deadLetters, repeated, deep,
 	}
-	graphRules = []func(*Graph) []graph.Finding{givesUpFirst, brokenContracts, badParts, backlogs, deploys}
+	graphRules = []func(*Graph) []graph.Finding{noTimeout, givesUpFirst, brokenContracts, badParts, backlogs, deploys}
 )
 
 // Judge returns what goes wrong in a graph, in the order of its edges, and has memory learn from it.
@@ -163,6 +183,7 @@ func Judge(g *Graph) []graph.Finding {
 	}
 	g.onPaths(found)
 	g.memory.learn(g)
+	g.memory.note(found, g.To)
 	slices.SortStableFunc(found, func(a, b graph.Finding) int {
 		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Edge.ID(), b.Edge.ID()), strings.Compare(a.Node.ID(), b.Node.ID()),
 			strings.Compare(a.Subject, b.Subject))

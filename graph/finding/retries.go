@@ -54,7 +54,7 @@ func RetryingOf(s *Sum) Retrying {
 	gaps, growth := s.measure(graph.RetryGap), s.measure(graph.RetryGrowth)
 	unsafe, pushback, nested := s.measure(graph.UnsafeRetry), s.measure(graph.RetryPushback), s.measure(graph.NestedRetries)
 	r := Retrying{
-		PerCall: over(float64(st.Calls), float64(st.LogicalCalls)), Ratio: share(s.retries(), st.LogicalCalls),
+		PerCall: over(float64(st.Calls), float64(st.LogicalCalls)), Ratio: share(s.Stats.Retries(), st.LogicalCalls),
 		N: st.Raw, Gaps: gaps.Raw, GapP50: gaps.Latency.Quantile(.5), Efficacy: share(gaps.Calls-gaps.Errors, gaps.Calls),
 		Growth: growth.Latency.Quantile(.5) / 1000, Jitter: jitter(gaps, growth),
 		Hedges: s.measure(graph.Hedge).Calls, Resends: s.measure(graph.Resend).Calls,
@@ -239,7 +239,7 @@ func (g *Graph) amplified(e *Edge, known map[*Edge]float64) float64 {
 		}
 	}
 	if e.rawRetries() >= fewest {
-		most *= 1 + share(e.retries(), e.Stats.LogicalCalls)
+		most *= 1 + share(e.Stats.Retries(), e.Stats.LogicalCalls)
 	}
 	known[e] = most
 	return most

@@ -72,11 +72,11 @@ func TestRetryBudget(t *testing.T) {
 		}
 	}
 	// Hedges are no retries.
-	hedges := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50, 0, ms) })
+	hedges := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).hedges(50).measure(graph.Hedge, 50, 0, ms) })
 	expect(t, hedges.judge(), "hedging a→b")
-	// Nor are those of which it is not yet known that they are hedges.
+	// Nor are those that have not waited yet, and are not measured.
 	late := (&system{}).each(ab, func(i int, m *minute) {
-		m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50-10*int64(i), 0, ms)
+		m.calls(100, graph.None, ms).hedges(50).measure(graph.Hedge, 50-10*int64(i), 0, ms)
 	})
 	expect(t, late.judge(), "hedging a→b")
 }

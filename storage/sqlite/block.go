@@ -37,10 +37,12 @@ type (
 	nodeKey struct{ node, instance, version, zone, host int64 }
 )
 
-// The counts of an edge come first and its failures by class last, so that a class more only adds a column.
+// The columns of an edge's counts; those that are younger come last, so that older blocks only lack them: a
+// class of failures more would be one of those.
 const (
 	edgeCounts    = 14
-	edgeColumns   = edgeCounts + graph.NumFailures
+	edgeHedges    = 28
+	edgeColumns   = edgeHedges + 1
 	detailColumns = 4
 )
 
@@ -60,6 +62,7 @@ func countsOf(s *graph.EdgeStats) [edgeColumns]int64 {
 		s.Busy - s.Client.Sum(),
 	}
 	copy(c[edgeCounts:], s.Failures[:])
+	c[edgeHedges] = s.Hedges
 	return c
 }
 
@@ -78,7 +81,7 @@ func (e *edgeSum) stats() graph.EdgeStats {
 	s := graph.EdgeStats{
 		Calls: c[0] + e.client.Count(), Errors: c[1], ClientErrors: c[4], Cancelled: c[5],
 		ServerCalls: c[8] + e.server.Count(), ServerErrors: c[9], ServerMissing: c[10], ClientMissing: c[11],
-		Messages: c[12], Busy: c[13] + e.client.Sum(),
+		Messages: c[12], Busy: c[13] + e.client.Sum(), Hedges: c[edgeHedges],
 		Client: e.client, Server: e.server,
 	}
 	s.LogicalCalls, s.LogicalErrors = c[2]+s.Calls, c[3]+s.Errors
