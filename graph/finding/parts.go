@@ -321,8 +321,7 @@ const usuallySlow = 1.25
 
 // bad makes the finding of a part that fails among good ones, if it still does.
 func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
-	over := e.Stats.RawErrors > 0 && !lasts(e.latest.RawErrors, e.latest.Raw, failsWarn)
-	if over || !lasts(recent.K, recent.N, partDifference) {
+	if e.recovered() || !lasts(recent.K, recent.N, partDifference) {
 		return nil
 	}
 	level := graph.Warn

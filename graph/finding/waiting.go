@@ -166,7 +166,7 @@ func NoEvidentTimeout(s *graph.EdgeStats) bool {
 // wastedWork finds a callee that works for callers that have left.
 func wastedWork(e *Edge) []graph.Finding {
 	d, w := e.measure(graph.Wasted), WaitingOf(&e.Sum)
-	if d.Raw < fewest || e.Recent.measure(graph.Wasted).Raw < 1 || !(w.WastedShare >= wastedShare || w.WastedPerSecond >= wastedRate) {
+	if d.Raw < fewest || e.Recent.measure(graph.Wasted).Raw < 1 || e.over(left) || !(w.WastedShare >= wastedShare || w.WastedPerSecond >= wastedRate) {
 		return nil
 	}
 	return e.found("wasted_work", graph.Warn, w.WastedPerSecond, d.Raw, "the callee works %s a second for callers that have left, %s of its time for this edge, n=%s calls",
@@ -195,7 +195,7 @@ func givesUpFirst(g *Graph) []graph.Finding {
 	var found []graph.Finding
 	for _, e := range g.Edges {
 		own := WaitingOf(&e.Sum)
-		if e.async() || math.IsNaN(own.Timeout) || own.N < fewest || e.Recent.Stats.Failures[graph.Timeout] <= 0 {
+		if e.async() || math.IsNaN(own.Timeout) || own.N < fewest || e.Recent.Stats.Failures[graph.Timeout] <= 0 || e.over(inClass(graph.Timeout)) {
 			continue
 		}
 		for _, below := range g.out[e.Key.Target] {
