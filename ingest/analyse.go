@@ -143,6 +143,9 @@ func (r report) calls() {
 		if caller := t.caller(int32(i)); caller != none {
 			r.add(n.edge, graph.Absorbed, n.h.duration, t.spans[caller].failed())
 		}
+		if passes, ok := t.passesOn(int32(i)); ok {
+			r.add(n.edge, graph.PassedOn, n.h.duration, passes)
+		}
 	}
 }
 

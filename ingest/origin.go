@@ -53,6 +53,29 @@ func (t *tree) failedChildren(i int32) {
 	}
 }
 
+// passesOn reports whether the callee of the failed call i failed because a call that it made did; not ok where the
+// callee is not known to have failed.
+func (t *tree) passesOn(i int32) (passes, ok bool) {
+	n := &t.spans[i]
+	if n.h.outgoing() {
+		k := n.first
+		for ; k < n.first+n.n; k++ {
+			if c := &t.spans[k]; c.failed() && t.answers(c) {
+				break
+			}
+		}
+		if k == n.first+n.n {
+			return false, false
+		}
+		i = k
+	}
+	base := len(t.failing)
+	t.failedChildren(i)
+	passes = len(t.failing) > base
+	t.failing = t.failing[:base]
+	return passes, true
+}
+
 // originAt counts span i as where a failure began.
 func (t *tree) originAt(i int32) {
 	n := &t.spans[i]

@@ -173,12 +173,22 @@ func Judge(g *Graph) []graph.Finding {
 		found = append(found, rule(g)...)
 	}
 	g.onPaths(found)
+	g.passOn(found)
 	g.memory.learn(g)
 	slices.SortStableFunc(found, func(a, b graph.Finding) int {
 		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Edge.ID(), b.Edge.ID()), strings.Compare(a.Node.ID(), b.Node.ID()),
 			strings.Compare(a.Subject, b.Subject))
 	})
 	return found
+}
+
+// byKey returns the edges by what they are.
+func (g *Graph) byKey() map[graph.EdgeKey]*Edge {
+	edges := make(map[graph.EdgeKey]*Edge, len(g.Edges))
+	for _, e := range g.Edges {
+		edges[e.Key] = e
+	}
+	return edges
 }
 
 // found makes the finding of a rule on an edge.

@@ -209,10 +209,7 @@ func Amplification(failing float64, attempts int) float64 {
 
 // onPaths adds to what is said of retries how the layers above multiply them: A of a path is the product of its edges'.
 func (g *Graph) onPaths(found []graph.Finding) {
-	edges := make(map[graph.EdgeKey]*Edge, len(g.Edges))
-	for _, e := range g.Edges {
-		edges[e.Key] = e
-	}
+	edges := g.byKey()
 	known := map[*Edge]float64{}
 	for i := range found {
 		f := &found[i]
