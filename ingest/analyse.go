@@ -136,15 +136,15 @@ func (r report) calls() {
 				r.add(n.edge, graph.Gap, gap, n.failed())
 			}
 		}
+		if passes, ok := t.passesOn(int32(i)); ok {
+			r.add(n.edge, graph.PassedOn, n.h.duration, passes)
+		}
 		if !t.lost(int32(i)) {
 			continue
 		}
 		t.edges[n.edge].failed = true
 		if caller := t.caller(int32(i)); caller != none {
 			r.add(n.edge, graph.Absorbed, n.h.duration, t.spans[caller].failed())
-		}
-		if passes, ok := t.passesOn(int32(i)); ok {
-			r.add(n.edge, graph.PassedOn, n.h.duration, passes)
 		}
 	}
 }

@@ -275,10 +275,10 @@ func (p *plain) root(root *plainSpan) {
 				up = up.up
 			}
 			p.add(e, graph.Absorbed, s.end-s.start, up.failed)
-			for _, c := range s.down {
-				if c.failed {
-					p.add(e, graph.PassedOn, s.end-s.start, p.passesOn(c))
-				}
+		}
+		for _, c := range s.down {
+			if s.failed && c.failed {
+				p.add(e, graph.PassedOn, s.end-s.start, p.passesOn(c))
 			}
 		}
 	}

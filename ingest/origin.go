@@ -53,10 +53,12 @@ func (t *tree) failedChildren(i int32) {
 	}
 }
 
-// passesOn reports whether the callee of the failed call i failed because a call that it made did; not ok where the
-// callee is not known to have failed.
+// passesOn reports whether span i is a call whose callee failed, ok, and whether it failed because a call that it made did.
 func (t *tree) passesOn(i int32) (passes, ok bool) {
 	n := &t.spans[i]
+	if !t.failedCall(i) {
+		return false, false
+	}
 	if n.h.outgoing() {
 		k := n.first
 		for ; k < n.first+n.n; k++ {
@@ -99,9 +101,12 @@ func (t *tree) originAt(i int32) {
 }
 
 // lost reports whether span i is a logical call that failed: the last attempt at it, as its caller saw it.
-func (t *tree) lost(i int32) bool {
+func (t *tree) lost(i int32) bool { return t.failedCall(i) && t.spans[i].last == i }
+
+// failedCall reports whether span i is a call, an attempt at one, that failed.
+func (t *tree) failedCall(i int32) bool {
 	n := &t.spans[i]
-	return n.edge != none && n.failed() && n.last == i && (n.h.outgoing() || n.h.in.call)
+	return n.edge != none && n.failed() && (n.h.outgoing() || n.h.in.call)
 }
 
 // caller returns the span that serves what span i is called for, none for a root.

@@ -21,8 +21,9 @@ type Edge struct {
 	Recent  Sum     // of the last of them: what is wrong must still show in it
 	Learned *Memoir // what was learned of the edge before; never nil
 
-	steps   []step // the recent windows of calls that everybody has sent their spans of, the latest first
-	settled Sum    // the instances' details of minutes that everybody has sent their spans of
+	age     time.Duration // since the first of the calls that are judged, by window
+	steps   []step        // the recent windows of calls that everybody has sent their spans of, the latest first
+	settled Sum           // the instances' details of minutes that everybody has sent their spans of
 }
 
 // Graph is one environment as it is judged.
@@ -80,6 +81,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 		for j := range w.Edges {
 			if row := &w.Edges[j]; row.Edge.Env() == env {
 				e := edge(row.Edge)
+				e.age = max(e.age, to.Sub(w.Start))
 				e.addStats(&row.Stats, late)
 				if late && settled {
 					e.steps = append(e.steps, step{w.Start, w.Start.Add(w.Length), &row.Stats})
@@ -145,13 +147,13 @@ func (s *Sum) Add(row *graph.DetailRow) {
 // The rules, by what they look at.
 var (
 	edgeRules = []func(*Edge) []graph.Finding{
-		hedged, redelivered, failing, noTimeout, wastedWork, saturation, lagging, deadLetters, repeated, deep,
+		hedged, redelivered, failing, noTimeout, wastedWork, lagging, deadLetters, repeated, deep,
 	}
 	// retryRules are about what callers do after a call failed: where calls failed and do not any more, it is over.
 	retryRules = []func(*Edge) []graph.Finding{
 		retryBudgetSpent, retriesDoNotHelp, noBackOff, noJitterSeen, pushbackIgnored, unsafeRetries, nestedRetries,
 	}
-	graphRules = []func(*Graph) []graph.Finding{givesUpFirst, brokenContracts, badParts, backlogs, deploys}
+	graphRules = []func(*Graph) []graph.Finding{givesUpFirst, saturation, brokenContracts, badParts, backlogs, deploys}
 )
 
 // Judge returns what goes wrong in a graph, in the order of its edges, and has memory learn from it.

@@ -2,6 +2,7 @@ package finding
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"faultline/graph"
@@ -21,7 +22,7 @@ const (
 	noTimeoutLeast  = 1e9  // ns: a call that took less shows nothing
 	wastedShare     = 0.05 // of the callee's busy time
 	wastedRate      = 0.5  // seconds a second
-	saturated       = 0.8  // concurrency over the ceiling
+	nearCeiling     = 0.8  // concurrency over the ceiling
 	saturationAge   = 1800 // seconds of calls before a ceiling means anything
 	saturationCalls = 2    // in flight
 	slowerBy        = 5e6  // ns that a median must rise to be worth a word
@@ -173,20 +174,36 @@ func wastedWork(e *Edge) []graph.Finding {
 		span(w.WastedPerSecond*1e9), percent(w.WastedShare), count(d.Raw))
 }
 
-// saturation finds a callee that has about as many calls in flight as it ever handled well, at about the rate that it
-// had then, and gets slower.
-func saturation(e *Edge) []graph.Finding {
-	l, inFlight, p50 := e.Learned, e.inFlight(), e.median()
+// saturation finds callees that are saturated and still get slower. Those who wait for one that is have as many calls in
+// flight because of that, and are left out.
+func saturation(g *Graph) []graph.Finding {
+	var found []graph.Finding
+	for _, e := range g.Edges {
+		waits := func(below *Edge) bool { return below.saturated() && below.Key.Target != e.Key.Source }
+		if !e.saturated() || !e.slower(e.Recent.median()) || slices.ContainsFunc(g.out[e.Key.Target], waits) {
+			continue
+		}
+		found = append(found, e.found("saturation", graph.Warn, e.inFlight()/e.Learned.Ceiling, e.Stats.Raw,
+			"%s calls in flight, at most %s went well so far, and the median rose from %s to %s, n=%s",
+			figure(e.inFlight()), figure(e.Learned.Ceiling), span(math.Exp2(e.Learned.P50)), span(e.median()), count(e.Stats.Raw))...)
+	}
+	return found
+}
+
+// saturated reports whether the callee has about as many calls in flight as it ever handled well, at about the rate that it
+// had then, and is slower than usual.
+func (e *Edge) saturated() bool {
+	l := e.Learned
 	if e.async() || l.Age < saturationAge || l.Ceiling < saturationCalls || e.Stats.Raw < learnCalls || e.Recent.Stats.Raw == 0 {
-		return nil
+		return false
 	}
-	usual := math.Exp2(l.P50)
-	slower := func(p50 float64) bool { return p50 > usuallyWithin*usual && p50-usual >= slowerBy }
-	if !(inFlight >= saturated*l.Ceiling) || e.rate() < saturated*l.CeilingRate || !slower(p50) || !slower(e.Recent.median()) {
-		return nil
-	}
-	return e.found("saturation", graph.Warn, inFlight/l.Ceiling, e.Stats.Raw, "%s calls in flight, at most %s went well so far, and the median rose from %s to %s, n=%s",
-		figure(inFlight), figure(l.Ceiling), span(usual), span(p50), count(e.Stats.Raw))
+	return e.inFlight() >= nearCeiling*l.Ceiling && e.rate() >= nearCeiling*l.CeilingRate && e.slower(e.median())
+}
+
+// slower reports whether a median is clearly above the usual one.
+func (e *Edge) slower(p50 float64) bool {
+	usual := math.Exp2(e.Learned.P50)
+	return p50 > usuallyWithin*usual && p50-usual >= slowerBy
 }
 
 // givesUpFirst finds callers that stop waiting before what they wait for does: their timeout is shorter than that of a

@@ -20,6 +20,9 @@ func (g *Generator) Advance(to time.Time) []Batch {
 		g.playUser(at.UnixNano())
 		// Traffic swings by a fifth within ten minutes.
 		rate := g.cfg.Rate * (1 + 0.2*math.Sin(2*math.Pi*g.arrival/600))
+		if g.script.on(TrafficSurge, user, at.UnixNano()) {
+			rate *= 2
+		}
 		g.arrival += g.rng.ExpFloat64() / rate
 	}
 	for _, in := range g.instances {

@@ -38,13 +38,14 @@ func (g *Generator) call(in *instance, parent spanID, st *Step, start int64) (in
 		c := call{edge: Edge{in.svc.Node(), callee.Node(), callee.protocol()}, server: -1, clientWeight: 1, serverWeight: 1, retry: attempt > 0}
 		id := g.newID()
 		to := g.choose(callee, start)
-		seen := clientView{host: callee.host(), peer: to.ip, grpc: callee.GRPC, op: op.Name, attempt: attempt}
+		seen := clientView{host: callee.host(), peer: to.ip, grpc: callee.GRPC, op: op.Name, attempt: attempt, headers: callee.Headers}
 		var end int64
 		if seen.refusal, c.failed = g.refused(in, callee.Node(), start); c.failed {
 			end = start + g.duration(refusals[seen.refusal].after)
 		} else {
-			serverStart := start + g.duration(ms/2)
+			worker, serverStart := to.admit(start + g.duration(ms/2))
 			serverEnd, out := g.serve(request{svc: callee, op: op, in: to, start: serverStart, parent: id, peer: in.ip})
+			to.release(worker, serverEnd)
 			end = serverEnd + g.duration(ms/2)
 			c.server = serverEnd - serverStart
 			seen.result = out
@@ -110,6 +111,9 @@ func (g *Generator) callExternal(in *instance, parent spanID, st *Step, start in
 		c := call{edge: Edge{in.svc.Node(), x.Node(), "http"}, server: -1, clientWeight: 1, retry: attempt > 0}
 		seen := clientView{host: x.Host, peer: "198.51.100.20", external: true, op: st.Op, attempt: attempt}
 		end := start + g.duration(x.Own)
+		if g.script.on(StuckCalls, x.Node(), start) && g.rng.Float64() < 0.01 {
+			end = start + int64(40*time.Second)
+		}
 		seen.refusal, c.failed = g.refused(in, x.Node(), start)
 		switch {
 		case c.failed:
@@ -149,6 +153,8 @@ func (g *Generator) query(in *instance, parent spanID, st *Step, start int64) (i
 	switch {
 	case end-start > int64(limit):
 		end, failure = start+int64(limit), "timeout"
+	case g.script.on(FailingQueries, db.Node(), start) && g.rng.Float64() < 0.2:
+		failure = "query failed"
 	case g.rng.Float64() < 0.0003:
 		failure = "connection reset"
 	}

@@ -150,14 +150,18 @@ func (g *Generator) canHave(kind FaultKind, target string) bool {
 	t := g.cfg.Topology
 	isService := slices.ContainsFunc(t.Services, func(s Service) bool { return s.Node() == target })
 	switch kind {
-	case SlowDatabase:
+	case SlowDatabase, FailingQueries:
 		return slices.ContainsFunc(t.Databases, func(d Database) bool { return d.Node() == target })
 	case QueueBacklog, Redelivery:
 		return slices.ContainsFunc(t.Topics, func(q Topic) bool { return q.Node() == target })
 	case ExpiredCertificate, ServiceDown, UnknownName:
 		return isService || slices.ContainsFunc(t.Externals, func(x External) bool { return x.Node() == target })
-	case BadInstance, RetryStorm, BadDeploy, SlowService, BadZone, BadCaller, ContractBreak, ConnectionReset, BreakerOpen,
-		PoolExhausted, LostAnswers, Throttling, TokenExpired:
+	case StuckCalls:
+		return slices.ContainsFunc(t.Externals, func(x External) bool { return x.Node() == target })
+	case TrafficSurge:
+		return target == user
+	case BadInstance, SlowInstance, BadHost, RetryStorm, BadDeploy, SlowService, BadZone, BadCaller, ContractBreak,
+		ConnectionReset, BreakerOpen, PoolExhausted, LostAnswers, Throttling, TokenExpired:
 		return isService
 	}
 	return false

@@ -15,6 +15,27 @@ type instance struct {
 	every   time.Duration
 	next    time.Time // next export
 	pending []dueSpan
+	workers []int64 // when each is free; empty: there are enough
+}
+
+// admit returns which worker takes a call that arrives at a time, and when it does.
+func (in *instance) admit(at int64) (worker int, start int64) {
+	for i, free := range in.workers {
+		if free < in.workers[worker] {
+			worker = i
+		}
+	}
+	if len(in.workers) == 0 {
+		return 0, at
+	}
+	return worker, max(at, in.workers[worker])
+}
+
+// release frees a worker at a time.
+func (in *instance) release(worker int, at int64) {
+	if len(in.workers) > 0 {
+		in.workers[worker] = at
+	}
 }
 
 // dueSpan is a span that its instance has from due on, in Unix ns of the

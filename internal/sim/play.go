@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// user is the node of those who ask for something.
+const user = "user"
+
 func (g *Generator) playUser(at int64) {
 	pick := g.rng.Float64() * g.weights
 	entries := g.cfg.Topology.Entries
@@ -19,7 +22,7 @@ func (g *Generator) playUser(at int64) {
 	s := g.services[e.Service]
 	end, out := g.serve(request{svc: s, op: s.op(e.Op), in: g.choose(s, at), start: at, peer: "203.0.113.7"})
 	g.count(call{
-		edge: Edge{"user", s.Node(), "http"}, client: -1, server: end - at, serverWeight: 1,
+		edge: Edge{user, s.Node(), "http"}, client: -1, server: end - at, serverWeight: 1,
 		failed: out == failed, last: true,
 	})
 }
@@ -81,7 +84,13 @@ func (g *Generator) serve(r request) (end int64, out result) {
 		fails = 0.7
 		own *= 4
 	}
+	if r.in.index == 0 && g.script.on(SlowInstance, node, r.start) {
+		own *= 15
+	}
 	if r.in.index%len(zones) == 0 && g.script.on(BadZone, node, r.start) {
+		fails = 0.4
+	}
+	if r.in.index%max(r.svc.Hosts, 1) == 0 && g.script.on(BadHost, node, r.start) {
 		fails = 0.4
 	}
 	if g.script.on(SlowService, node, r.start) {
