@@ -56,8 +56,8 @@ func judgeParts(parts []Part, least int) {
 	for i := range parts {
 		p := &parts[i]
 		rest := n - p.N
-		if p.N < partCalls || rest < partCalls {
-			continue
+		if p.N < partCalls || rest < partCalls || p.Name == graph.Other {
+			continue // "(other)" is no part, it is among the others
 		}
 		p.P = fisher(p.K, p.N, k-p.K, rest)
 		p.Explains = share(p.K, k)
@@ -198,7 +198,7 @@ const (
 func markSlow(parts []Part) {
 	for i := range parts {
 		p := &parts[i]
-		if p.N < partCalls || !(p.P50 > 0) {
+		if p.N < partCalls || !(p.P50 > 0) || p.Name == graph.Other {
 			continue
 		}
 		var others []float64
