@@ -111,7 +111,7 @@ func Scenarios() []Scenario {
 		if s.Topology == nil {
 			s.Topology = smallSystem(nil)
 		}
-		setDefault(&s.Rate, 20)
+		setDefault(&s.Rate, 15)
 		setDefault(&s.For, from+lasting+2*time.Minute)
 		setDefault(&s.Within, time.Minute)
 		setDefault(&s.Lingers, time.Minute)
