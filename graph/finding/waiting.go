@@ -179,8 +179,7 @@ func wastedWork(e *Edge) []graph.Finding {
 func saturation(g *Graph) []graph.Finding {
 	var found []graph.Finding
 	for _, e := range g.Edges {
-		waits := func(below *Edge) bool { return below.saturated() && below.Key.Target != e.Key.Source }
-		if !e.saturated() || !e.slower(e.Recent.median()) || slices.ContainsFunc(g.out[e.Key.Target], waits) {
+		if !e.saturated() || !e.slower(e.Recent.median()) || g.waitsForSaturated(e, map[*Edge]bool{e: true}) {
 			continue
 		}
 		found = append(found, e.found("saturation", graph.Warn, e.inFlight()/e.Learned.Ceiling, e.Stats.Raw,
@@ -188,6 +187,21 @@ func saturation(g *Graph) []graph.Finding {
 			figure(e.inFlight()), figure(e.Learned.Ceiling), span(math.Exp2(e.Learned.P50)), span(e.median()), count(e.Stats.Raw))...)
 	}
 	return found
+}
+
+// waitsForSaturated reports whether saturated edges lead down from e to an end. Those in a circle, of which each waits for
+// the others, do not.
+func (g *Graph) waitsForSaturated(e *Edge, passed map[*Edge]bool) bool {
+	for _, below := range g.out[e.Key.Target] {
+		if passed[below] || !below.saturated() {
+			continue
+		}
+		passed[below] = true
+		if !slices.ContainsFunc(g.out[below.Key.Target], (*Edge).saturated) || g.waitsForSaturated(below, passed) {
+			return true
+		}
+	}
+	return false
 }
 
 // saturated reports whether the callee has about as many calls in flight as it ever handled well, at about the rate that it
