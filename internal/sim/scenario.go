@@ -244,6 +244,7 @@ func failingOnes() []Scenario {
 	again, useless := on("api", "store", "retry_budget"), on("api", "store", "retry_budget", "retries_do_not_help")
 	list := []Scenario{
 		{Name: "service down", Faults: one(ServiceDown, "store"), Must: on("api", "store", "refused"), May: useless},
+		{Name: "service down, with little traffic", Rate: 1, Faults: one(ServiceDown, "store"), Must: on("api", "store", "refused"), May: useless},
 		{Name: "name not known", Faults: one(UnknownName, "store"), Must: on("api", "store", "unresolved"), May: useless},
 		{Name: "expired certificate", Faults: one(ExpiredCertificate, "store"), Must: about("tls", "api", "store", "tls: expired certificate"), May: useless},
 		{Name: "token expired", Faults: one(TokenExpired, "store"), Must: about("auth", "api", "store", "auth: not authenticated")},
