@@ -81,8 +81,8 @@ const (
 	// NestedRetries is a trace with a failed call that was retried at two layers or more, the last of which is the edge;
 	// the value is the product of the attempts.
 	NestedRetries
-	// PassedOn is a call that failed and whose callee failed as well, and how long it took; failed are those whose callee
-	// failed because a call that it made had failed.
+	// PassedOn is a call that failed because its callee did, and how long it took; failed are those whose callee failed
+	// because a call that it made had failed.
 	PassedOn
 
 	numMeasures

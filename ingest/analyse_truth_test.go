@@ -277,7 +277,7 @@ func (p *plain) root(root *plainSpan) {
 			p.add(e, graph.Absorbed, s.end-s.start, up.failed)
 		}
 		for _, c := range s.down {
-			if s.failed && c.failed {
+			if s.failed && c.failed && !s.timedOut {
 				p.add(e, graph.PassedOn, s.end-s.start, p.passesOn(c))
 			}
 		}

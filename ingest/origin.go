@@ -53,10 +53,11 @@ func (t *tree) failedChildren(i int32) {
 	}
 }
 
-// passesOn reports whether span i is a call whose callee failed, ok, and whether it failed because a call that it made did.
+// passesOn reports whether span i is a call that failed because its callee did, ok, and whether that failed because a
+// call that it made did.
 func (t *tree) passesOn(i int32) (passes, ok bool) {
 	n := &t.spans[i]
-	if !t.failedCall(i) {
+	if !t.failedCall(i) || n.h.verdict.failure() != graph.ServerError {
 		return false, false
 	}
 	if n.h.outgoing() {

@@ -154,7 +154,7 @@ func waitingOnes() []Scenario {
 			}),
 			Must:   slices.Concat(about("gives_up_first", "web", "api", "store"), on("web", "api", "timeout", "wasted_work"), on("api", "store", "timeout", "wasted_work")),
 			May:    slices.Concat(on("api", "store", "retry_budget"), on(user, "web", "server_error")),
-			Begins: "api → store", // what the api would have answered, had web waited
+			Begins: "web → api",
 		},
 		{
 			Name: "calls that wait for ever", Topology: onlyOrders(smallSystem(func(_, _, _, worker *Service) {
