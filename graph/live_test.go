@@ -332,3 +332,24 @@ func TestNamesOfCausesAndMeasures(t *testing.T) {
 		}
 	}
 }
+
+// A shared label is one number as long as anybody holds it, and is given again when nobody does.
+func TestSharedLabels(t *testing.T) {
+	names := NewNames(10)
+	own := names.NewLabel("1.0")
+	a, b, other := names.SharedLabel("1.0"), names.SharedLabel("1.0"), names.SharedLabel("2.0")
+	if a != b || a == own || a == other || names.Label(a) != "1.0" {
+		t.Fatalf("labels %d, %d, beside %d and %d", a, b, own, other)
+	}
+	names.FreeLabel(a)
+	names.FreeLabel(own)
+	if again := names.SharedLabel("1.0"); again != b {
+		t.Errorf("one holder is left, and the label is %d, not %d", again, b)
+	}
+	names.FreeLabel(b)
+	names.FreeLabel(b)
+	free := map[Label]bool{names.NewLabel("x"): true, names.NewLabel("y"): true}
+	if !free[a] || !free[own] || names.Label(other) != "2.0" {
+		t.Errorf("given again: %v, want %d and %d", free, a, own)
+	}
+}

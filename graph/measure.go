@@ -85,6 +85,9 @@ const (
 	// NestedRetries is a trace with a failed call that was retried at two layers or more, the last of which is the edge;
 	// the value is the product of the attempts.
 	NestedRetries
+	// PassedOn is a call that failed because its callee did, and how long it took; failed are those whose callee failed
+	// because a call that it made had failed.
+	PassedOn
 
 	numMeasures
 )
@@ -97,6 +100,7 @@ var measureNames = [numMeasures]string{
 	Traces: "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
 	OriginEdge: "origin_edge", OriginSelf: "origin_self", Absorbed: "absorbed", Repeated: "repeated", Parallel: "parallel",
 	Sequential: "sequential", Depth: "depth", NestedRetries: "nested_retries",
+	PassedOn: "passed_on",
 }
 
 // String returns the measure's name: that of its detail.

@@ -136,6 +136,9 @@ func (r report) calls() {
 				r.add(n.edge, graph.Gap, gap, n.failed())
 			}
 		}
+		if passes, ok := t.passesOn(int32(i)); ok {
+			r.add(n.edge, graph.PassedOn, n.h.duration, passes)
+		}
 		if !t.lost(int32(i)) {
 			continue
 		}

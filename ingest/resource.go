@@ -231,12 +231,16 @@ func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 	envoy := isEnvoy(n.Name)
 	n.Namespace, n.Name = set.Service(n.Env, n.Namespace, n.Name)
 	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at), envoy: envoy}
+	if s := first(instanceKeys); s != "" {
+		r.instance = d.names.NewLabel(s)
+	}
+	// What processes have in common is one label: calls are counted by it.
 	for _, of := range [...]struct {
 		label *graph.Label
 		keys  []string
-	}{{&r.instance, instanceKeys}, {&r.version, versionKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
+	}{{&r.version, versionKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
 		if s := first(of.keys); s != "" {
-			*of.label = d.names.NewLabel(s)
+			*of.label = d.names.SharedLabel(s)
 		}
 	}
 	for _, k := range placeKeys {

@@ -141,7 +141,7 @@ func brokenContracts(g *Graph) []graph.Finding {
 		usual := e.Learned.Refusals
 		lower, _ := graph.Wilson(k, e.Stats.Raw, z95)
 		least := max(refusalsTimes*usual, usual+refusalsRise)
-		if k < fewest || lower < least || e.Learned.Age == 0 || !lasts(recent, e.Recent.Stats.Raw, least) {
+		if k < fewest || lower < least || e.Learned.Age == 0 || !lasts(recent, e.Recent.Stats.Raw, least) || e.over(turnedDown) {
 			continue
 		}
 		side, version := e.Key.Target, g.deployed(e.Key.Target)

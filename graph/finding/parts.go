@@ -56,8 +56,8 @@ func judgeParts(parts []Part, least int) {
 	for i := range parts {
 		p := &parts[i]
 		rest := n - p.N
-		if p.N < partCalls || rest < partCalls {
-			continue
+		if p.N < partCalls || rest < partCalls || p.Name == graph.Other {
+			continue // "(other)" is no part, it is among the others
 		}
 		p.P = fisher(p.K, p.N, k-p.K, rest)
 		p.Explains = share(p.K, k)
@@ -204,7 +204,7 @@ func markSlow(parts []Part, least int) {
 	}
 	for i := range parts {
 		p := &parts[i]
-		if p.N < partCalls || !(p.P50-quickest >= slowerBy) {
+		if p.N < partCalls || !(p.P50-quickest >= slowerBy) || p.Name == graph.Other {
 			continue
 		}
 		var others []float64
@@ -338,8 +338,7 @@ const usuallySlow = 1.25
 
 // bad makes the finding of a part that fails among good ones, if it still does.
 func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
-	over := e.Stats.RawErrors > 0 && !lasts(e.latest.RawErrors, e.latest.Raw, failsWarn)
-	if over || !lasts(recent.K, recent.N, partDifference) {
+	if e.recovered() || !lasts(recent.K, recent.N, partDifference) {
 		return nil
 	}
 	level := graph.Warn

@@ -223,3 +223,17 @@ func TestBadPartEnds(t *testing.T) {
 	})
 	expect(t, s.judge())
 }
+
+// What exceeded a limit is no part of its own, however it does.
+func TestOtherIsNoPart(t *testing.T) {
+	s := (&system{}).same(ab, func(m *minute) {
+		m.calls(900, graph.None, 10*ms).calls(90, graph.ServerError, 10*ms)
+		for _, name := range []string{"1.0", "1.1", "1.2"} {
+			m.detail(part(graph.Version, graph.ServerSide, name), 200, 0, 10*ms)
+			m.detail(part(graph.Instance, graph.ServerSide, name), 200, 0, 10*ms)
+		}
+		m.detail(part(graph.Version, graph.ServerSide, graph.Other), 390, 90, 100*ms)
+		m.detail(part(graph.Instance, graph.ServerSide, graph.Other), 390, 90, 100*ms)
+	})
+	expect(t, s.judge(), "server_error a→b")
+}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"testing"
+	"time"
 
 	"faultline/graph"
 )
@@ -79,6 +80,12 @@ func TestRetryBudget(t *testing.T) {
 		m.calls(100, graph.None, ms).hedges(50).measure(graph.Hedge, 50-10*int64(i), 0, ms)
 	})
 	expect(t, late.judge(), "hedging a→b")
+	// Nor are those of an edge's first calls, of which it is yet to be known what they are; later they are.
+	for age, want := range map[time.Duration][]string{10 * time.Second: nil, 40 * time.Second: {"retry_budget a→b"}} {
+		m := (&minute{}).calls(100, graph.None, ms).retries(50)
+		w := graph.Window{Start: noon.Add(-age), Length: graph.WindowLength, Edges: []graph.EdgeRow{{Edge: ab, Stats: m.EdgeStats}}}
+		expect(t, Judge(NewGraph([]graph.Window{w}, noon.Add(-5*time.Minute), noon, "", &Memory{})), want...)
+	}
 }
 
 func TestRetriesByName(t *testing.T) {

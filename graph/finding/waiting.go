@@ -2,6 +2,7 @@ package finding
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"faultline/graph"
@@ -22,7 +23,7 @@ const (
 	noTimeoutLeast  = 1e9  // ns: a call that took less shows nothing
 	wastedShare     = 0.05 // of the callee's busy time
 	wastedRate      = 0.5  // seconds a second
-	saturated       = 0.8  // concurrency over the ceiling
+	nearCeiling     = 0.8  // concurrency over the ceiling
 	saturationAge   = 1800 // seconds of calls before a ceiling means anything
 	saturationCalls = 2    // in flight
 	slowerBy        = 5e6  // ns that a median must rise to be worth a word
@@ -188,27 +189,57 @@ func leaves(s *graph.EdgeStats) bool {
 // wastedWork finds a callee that works for callers that have left.
 func wastedWork(e *Edge) []graph.Finding {
 	d, w := e.measure(graph.Wasted), WaitingOf(&e.Sum)
-	if d.Raw < fewest || e.Recent.measure(graph.Wasted).Raw < 1 || !(w.WastedShare >= wastedShare || w.WastedPerSecond >= wastedRate) {
+	if d.Raw < fewest || e.Recent.measure(graph.Wasted).Raw < 1 || e.over(left) || !(w.WastedShare >= wastedShare || w.WastedPerSecond >= wastedRate) {
 		return nil
 	}
 	return e.found("wasted_work", graph.Warn, w.WastedPerSecond, d.Raw, "the callee works %s a second for callers that have left, %s of its time for this edge, n=%s calls",
 		span(w.WastedPerSecond*1e9), percent(w.WastedShare), count(d.Raw))
 }
 
-// saturation finds a callee that has about as many calls in flight as it ever handled well, at about the rate that it
-// had then, and gets slower.
-func saturation(e *Edge) []graph.Finding {
-	l, inFlight, p50 := e.Learned, e.inFlight(), e.median()
+// saturation finds callees that are saturated and still get slower. Those who wait for one that is have as many calls in
+// flight because of that, and are left out.
+func saturation(g *Graph) []graph.Finding {
+	var found []graph.Finding
+	for _, e := range g.Edges {
+		if !e.saturated() || !e.slower(e.Recent.median()) || g.waitsForSaturated(e, map[*Edge]bool{e: true}) {
+			continue
+		}
+		found = append(found, e.found("saturation", graph.Warn, e.inFlight()/e.Learned.Ceiling, e.Stats.Raw,
+			"%s calls in flight, at most %s went well so far, and the median rose from %s to %s, n=%s",
+			figure(e.inFlight()), figure(e.Learned.Ceiling), span(math.Exp2(e.Learned.P50)), span(e.median()), count(e.Stats.Raw))...)
+	}
+	return found
+}
+
+// waitsForSaturated reports whether saturated edges lead down from e to an end. Those in a circle, of which each waits for
+// the others, do not.
+func (g *Graph) waitsForSaturated(e *Edge, passed map[*Edge]bool) bool {
+	for _, below := range g.out[e.Key.Target] {
+		if passed[below] || !below.saturated() {
+			continue
+		}
+		passed[below] = true
+		if !slices.ContainsFunc(g.out[below.Key.Target], (*Edge).saturated) || g.waitsForSaturated(below, passed) {
+			return true
+		}
+	}
+	return false
+}
+
+// saturated reports whether the callee has about as many calls in flight as it ever handled well, at about the rate that it
+// had then, and is slower than usual.
+func (e *Edge) saturated() bool {
+	l := e.Learned
 	if e.async() || l.Age < saturationAge || l.Ceiling < saturationCalls || e.Stats.Raw < learnCalls || e.Recent.Stats.Raw == 0 {
-		return nil
+		return false
 	}
-	usual := math.Exp2(l.P50)
-	slower := func(p50 float64) bool { return p50 > usuallyWithin*usual && p50-usual >= slowerBy }
-	if !(inFlight >= saturated*l.Ceiling) || e.rate() < saturated*l.CeilingRate || !slower(p50) || !slower(e.Recent.median()) {
-		return nil
-	}
-	return e.found("saturation", graph.Warn, inFlight/l.Ceiling, e.Stats.Raw, "%s calls in flight, at most %s went well so far, and the median rose from %s to %s, n=%s",
-		figure(inFlight), figure(l.Ceiling), span(usual), span(p50), count(e.Stats.Raw))
+	return e.inFlight() >= nearCeiling*l.Ceiling && e.rate() >= nearCeiling*l.CeilingRate && e.slower(e.median())
+}
+
+// slower reports whether a median is clearly above the usual one.
+func (e *Edge) slower(p50 float64) bool {
+	usual := math.Exp2(e.Learned.P50)
+	return p50 > usuallyWithin*usual && p50-usual >= slowerBy
 }
 
 // givesUpFirst finds callers that stop waiting before what they wait for does: their timeout is shorter than that of a
@@ -220,7 +251,7 @@ func givesUpFirst(g *Graph) []graph.Finding {
 		n := own.N
 		if own.Outlasts > 0 {
 			n = own.Outlasts
-		} else if own.N < fewest || e.Recent.Stats.Failures[graph.Timeout] <= 0 {
+		} else if own.N < fewest || e.Recent.Stats.Failures[graph.Timeout] <= 0 || e.over(inClass(graph.Timeout)) {
 			continue
 		}
 		if e.async() || math.IsNaN(own.Timeout) || e.Recent.Stats.Raw <= 0 {

@@ -231,6 +231,29 @@ func TestSaturation(t *testing.T) {
 	}
 }
 
+// Of a chain the edge is named whose callee is saturated, and not those who wait for it; of a circle all are.
+func TestSaturationIsNamedWhereItIs(t *testing.T) {
+	bc, ca := edgeOf(service("b"), service("c")), edgeOf(service("c"), service("a"))
+	memory := &Memory{}
+	at := noon
+	round := func(latency int64, edges ...graph.EdgeKey) []graph.Finding {
+		s := &system{}
+		for _, k := range edges {
+			s.same(k, func(m *minute) { m.calls(6000, graph.None, latency) })
+		}
+		found := Judge(s.graph(at, memory))
+		memory.Learned(at)
+		at = at.Add(time.Minute)
+		return found
+	}
+	for range 60 {
+		expect(t, round(100*ms, ab, bc, ca))
+	}
+	expect(t, round(150*ms, ab, bc), "saturation b→c")
+	expect(t, round(150*ms, ab), "saturation a→b")
+	expect(t, round(150*ms, ab, bc, ca), "saturation a→b", "saturation b→c", "saturation c→a")
+}
+
 func TestTimeoutIsSaidWithItsValue(t *testing.T) {
 	s := (&system{}).same(ab, func(m *minute) { m.calls(400, graph.None, 50*ms).calls(40, graph.Timeout, 2010*ms) })
 	found := s.judge()
