@@ -165,6 +165,14 @@ func (l *Live) collect(parts map[partID]*Part) {
 	l.nodes.Unlock()
 }
 
+// touchWindows reads what adding the open windows up will read.
+func (e *liveEdge) touchWindows() (sum int64) {
+	for _, w := range e.windows {
+		sum += w.stats.Client.Touch() + w.stats.Server.Touch()
+	}
+	return sum
+}
+
 // take returns the stats, as a copy when they may still change.
 func (s *EdgeStats) take(shared bool, arena *sketch.Arena) EdgeStats {
 	c := *s
@@ -291,6 +299,9 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 				continue
 			}
 			added := false
+			if q.Sum && q.Edges {
+				sh.touched += e.touchWindows()
+			}
 			for _, w := range e.windows {
 				start := w.start * windowNanos
 				if !q.Edges || !in(start) {

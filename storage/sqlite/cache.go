@@ -165,6 +165,13 @@ func (c *sumCache) get(k counted) *packedSum {
 	return s.sum
 }
 
+// has reports whether there is a sum of a stretch, which may be out of date.
+func (c *sumCache) has(k stretch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sums[k] != nil
+}
+
 // put keeps a sum, in the place of an older one of the stretch, if there is room.
 func (c *sumCache) put(k counted, sum *packedSum) {
 	c.mu.Lock()

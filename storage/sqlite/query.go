@@ -378,7 +378,7 @@ func (r *rangeReader) read(k what) error {
 		return err
 	}
 	if r.keeps(k) {
-		if spans, err = r.fromCache(k, spans, before[lengths[0]]); err != nil {
+		if spans, err = r.fromCache(k, spans, before); err != nil {
 			return err
 		}
 	}
