@@ -116,7 +116,12 @@ type sums struct {
 	edges   map[int64]*edgeSum
 	details map[detailKey]*detailSum
 	nodes   map[nodeKey]int64
+
+	free []edgeSum // memory for some more
 }
+
+// edgesAtOnce is how many sums of edges get their memory together: about as many as a lane has.
+const edgesAtOnce = 32
 
 // blockReader adds blocks to sums. It keeps its memory between blocks and is not safe for concurrent use.
 type blockReader struct {
@@ -138,7 +143,10 @@ func (s *sums) edge(id int64) *edgeSum {
 		if s.edges == nil {
 			s.edges = map[int64]*edgeSum{}
 		}
-		e = &edgeSum{}
+		if len(s.free) == 0 {
+			s.free = make([]edgeSum, edgesAtOnce)
+		}
+		e, s.free = &s.free[0], s.free[1:]
 		s.edges[id] = e
 	}
 	return e
@@ -621,17 +629,10 @@ func (r *blockReader) mergeNodes(s *sums, b []byte) (err error) {
 
 // absorb adds o, which is not used afterwards.
 func (s *sums) absorb(o *sums) {
-	for id, e := range o.edges {
-		mine := s.edges[id]
-		if mine == nil {
-			*s.edge(id) = *e
-			continue
-		}
-		for i, v := range e.counts {
-			mine.counts[i] += v
-		}
-		mine.client.Merge(&e.client)
-		mine.server.Merge(&e.server)
+	if s.edges == nil {
+		s.edges = o.edges
+	} else {
+		s.absorbEdges(o)
 	}
 	for k, d := range o.details {
 		mine := s.details[k]
@@ -646,5 +647,20 @@ func (s *sums) absorb(o *sums) {
 	}
 	for k, n := range o.nodes {
 		s.node(k, n)
+	}
+}
+
+func (s *sums) absorbEdges(o *sums) {
+	for id, e := range o.edges {
+		mine := s.edges[id]
+		if mine == nil {
+			s.edges[id] = e
+			continue
+		}
+		for i, v := range e.counts {
+			mine.counts[i] += v
+		}
+		mine.client.Merge(&e.client)
+		mine.server.Merge(&e.server)
 	}
 }

@@ -76,7 +76,7 @@ func (s *sums) addAll(list []*packedSum) {
 		s.edges = make(map[int64]*edgeSum, most)
 	}
 	numbers := make(map[int64]int32, most)
-	rows, fresh := make([]row, 0, most), make([]edgeSum, most)
+	rows := make([]row, 0, most)
 	of := make([][]int32, len(list)) // where the rows of each are
 	for k, d := range list {
 		of[k] = make([]int32, len(d.ids))
@@ -85,15 +85,7 @@ func (s *sums) addAll(list []*packedSum) {
 			if !seen {
 				n = int32(len(rows))
 				numbers[id] = n
-				e := s.edges[id]
-				if e == nil {
-					if len(fresh) == 0 {
-						fresh = make([]edgeSum, most)
-					}
-					e, fresh = &fresh[0], fresh[1:]
-					s.edges[id] = e
-				}
-				rows = append(rows, row{sum: e})
+				rows = append(rows, row{sum: s.edge(id)})
 			}
 			of[k][i] = n
 			d.client.Extend(&rows[n].client, i)
