@@ -38,7 +38,8 @@ func play(t *testing.T, s *sim.Scenario) judged {
 			continue
 		}
 		from := now.Truncate(graph.DetailLength).Add(-4 * graph.DetailLength)
-		windows, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
+		closed, open, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
+		windows := append(closed, open...)
 		for _, f := range finding.Judge(finding.NewGraph(windows, from, now, s.Topology.Environment, &memory)) {
 			n := sim.Named{Rule: f.Rule, Subject: f.Subject}
 			if f.Edge == (graph.EdgeKey{}) {
