@@ -55,7 +55,10 @@ func Judge(now, before *EdgeStats) (Health, []string) {
 			a, b = &now.Server, &before.Server
 		}
 		if a.Count() >= minSlowSamples && b.Count() >= minSlowSamples {
-			p, q := a.Quantile(.95), b.Quantile(.95)
+			p, q := a.Quantile(.95), 0.0
+			if p >= float64(slowAtLeast) {
+				q = b.Quantile(.95)
+			}
 			if p-q >= float64(slowAtLeast) {
 				switch {
 				case p >= slowCritical*q:

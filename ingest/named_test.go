@@ -51,7 +51,8 @@ func play(t *testing.T, s *sim.Scenario) map[sim.Named]*sighting {
 			continue
 		}
 		from := now.Truncate(graph.DetailLength).Add(-4 * graph.DetailLength)
-		windows, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
+		closed, open, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
+		windows := append(closed, open...)
 		for _, f := range finding.Judge(finding.NewGraph(windows, from, now, s.Topology.Environment, &memory)) {
 			n := nameOf(&f)
 			if named[n] == nil {

@@ -386,12 +386,10 @@ func (s *Server) series(ctx context.Context, in *seriesInput) (*seriesOutput, er
 
 func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
 	calls := max(s.Calls, 0)
+	client := latencyOf(&s.Client, s.Raw)
 	p := Point{
 		T: t, Rate: perSecond(calls, length), ErrorRate: ratio(s.Errors, calls),
-		P50: quantile(&s.Client, .5, minP50, s.Raw), P95: quantile(&s.Client, .95, minP95, s.Raw), P99: quantile(&s.Client, .99, minP99, s.Raw),
-	}
-	p.Server = Latency{
-		P50: quantile(&s.Server, .5, minP50, s.Raw), P95: quantile(&s.Server, .95, minP95, s.Raw), P99: quantile(&s.Server, .99, minP99, s.Raw),
+		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
 	}
 	if length > 0 {
 		p.Concurrency = number(float64(max(s.Busy, 0)) / float64(length))

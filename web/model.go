@@ -134,7 +134,7 @@ func newNode(n *graph.MapNode, length time.Duration) Node {
 
 func newEdge(e *graph.MapEdge) Edge {
 	s := &e.Stats
-	calls, logical := max(s.Calls, 0), max(s.LogicalCalls, 0)
+	calls, logical, client := max(s.Calls, 0), max(s.LogicalCalls, 0), latencyOf(&s.Client, s.Raw)
 	edge := Edge{
 		ID: e.ID, Source: e.Key.Source.ID(), Target: e.Key.Target.ID(), Protocol: e.Key.Protocol.String(),
 		Calls: calls, Errors: max(s.Errors, 0), LogicalCalls: logical, LogicalErrors: max(s.LogicalErrors, 0),
@@ -142,10 +142,7 @@ func newEdge(e *graph.MapEdge) Edge {
 		ClientErrors: max(s.ClientErrors, 0), Cancelled: max(s.Cancelled, 0), Failures: failures(s),
 		ServerMissing: max(s.ServerMissing, 0), ClientMissing: max(s.ClientMissing, 0), N: max(s.Raw, 0),
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),
-		P50: quantile(&s.Client, .5, minP50, s.Raw), P95: quantile(&s.Client, .95, minP95, s.Raw), P99: quantile(&s.Client, .99, minP99, s.Raw),
-		Server: Latency{
-			P50: quantile(&s.Server, .5, minP50, s.Raw), P95: quantile(&s.Server, .95, minP95, s.Raw), P99: quantile(&s.Server, .99, minP99, s.Raw),
-		},
+		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
 		Health: e.Health.String(), Reasons: e.Reasons, Findings: newFindings(e.Findings), Estimated: s.Calls != s.Raw,
 	}
 	if logical > 0 {
@@ -196,16 +193,33 @@ type Share struct {
 }
 
 func newShare(key graph.DetailKey, d *graph.Detail, length time.Duration) Share {
-	calls := max(d.Calls, 0)
+	calls, latency := max(d.Calls, 0), latencyOf(&d.Latency, d.Raw)
 	return Share{
 		Name: key.Name, Side: sideNames[key.Side&1], Calls: calls, Rate: perSecond(calls, length),
 		Errors: max(d.Errors, 0), ErrorRate: ratio(d.Errors, calls),
-		P50: quantile(&d.Latency, .5, minP50, d.Raw), P95: quantile(&d.Latency, .95, minP95, d.Raw), P99: quantile(&d.Latency, .99, minP99, d.Raw),
+		P50: latency.P50, P95: latency.P95, P99: latency.P99,
 		N: max(d.Raw, 0),
 	}
 }
 
 var sideNames = [2]string{"client", "server"}
+
+// latencyOf returns the quantiles that enough calls, raw and weighted, stand behind.
+func latencyOf(s *sketch.Sketch, raw int64) (l Latency) {
+	n := min(s.Count(), raw)
+	shown := 0
+	for _, least := range [...]int64{minP50, minP95, minP99} {
+		if n >= least {
+			shown++
+		}
+	}
+	var ns [3]float64
+	s.Quantiles([]float64{.5, .95, .99}[:shown], ns[:shown])
+	for i, to := range []**float64{&l.P50, &l.P95, &l.P99}[:shown] {
+		*to = number(ns[i] / 1e6)
+	}
+	return l
+}
 
 // quantile returns the q-quantile in milliseconds, nil when fewer than least calls, raw or weighted, stand behind it.
 func quantile(s *sketch.Sketch, q float64, least, raw int64) *float64 {
