@@ -45,8 +45,8 @@ func foundIn(t *testing.T, minutes int, call func(n, at int) []tspan) (names []s
 			continue
 		}
 		from := now.Add(-time.Nanosecond).Truncate(graph.DetailLength).Add(-4 * graph.DetailLength)
-		windows, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
-		last = finding.Judge(finding.NewGraph(windows, from, now, "", &memory))
+		closed, open, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
+		last = finding.Judge(finding.NewGraph(append(closed, open...), from, now, "", &memory))
 		memory.Learned(now)
 	}
 	sentences = map[string]string{}

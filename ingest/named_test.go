@@ -44,7 +44,7 @@ func play(t *testing.T, s *sim.Scenario) map[sim.Named]*sighting {
 		}
 		in.Tick(now)
 		if at%weighEvery == 0 {
-			week, _ := live.Ask(graph.LiveQuery{From: epoch, To: now, Edges: true, Sum: true})
+			_, week, _ := live.Ask(graph.LiveQuery{From: epoch, To: now, Edges: true, Sum: true}) // all of it is open
 			memory.LookForTimeouts(week[0].Edges, now)
 		}
 		if at%judgeEvery != 0 {
@@ -52,8 +52,7 @@ func play(t *testing.T, s *sim.Scenario) map[sim.Named]*sighting {
 		}
 		from := now.Truncate(graph.DetailLength).Add(-4 * graph.DetailLength)
 		closed, open, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
-		windows := append(closed, open...)
-		for _, f := range finding.Judge(finding.NewGraph(windows, from, now, s.Topology.Environment, &memory)) {
+		for _, f := range finding.Judge(finding.NewGraph(append(closed, open...), from, now, s.Topology.Environment, &memory)) {
 			n := nameOf(&f)
 			if named[n] == nil {
 				named[n] = &sighting{first: at}
