@@ -1,9 +1,10 @@
 // Wires the page: state in the URL, data from the server, the map or the table, the panel, keys.
 
-import { $, badge, copy, h, s } from './dom.js';
+import { $, badge, copy, h, renew } from './dom.js';
 import * as f from './format.js';
 import { Data } from './data.js';
-import { badgeLegend, findingLines } from './legend.js';
+import { listen, nextWrong } from './keys.js';
+import { badgeLegend, findingLines, help } from './legend.js';
 import { FindMenu } from './find.js';
 import { fits, groups, ruleOf, rules } from './findings.js';
 import { MapView } from './map.js';
@@ -24,7 +25,7 @@ function start() {
   document.body.classList.add('app');
   const state = new State(), data = new Data();
   const map = new MapView($('#canvas'), $('#tip'));
-  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }) };
+  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }), close };
   const table = new TableView($('#table'), go);
   const panel = new Panel($('#panel'), data, state, go);
   const finding = new FindMenu($('#find'), data, state, go);
@@ -54,8 +55,8 @@ function start() {
     sayEnvironments();
     finding.update();
     if (nothing) {
-      if (empty) $('#table').replaceChildren(empty);
-      else $('#table').replaceChildren(h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
+      if (empty) renew($('#table'), empty);
+      else renew($('#table'), h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
         h('p', null, h('a', { href: '/status' }, 'What was received'), ' is on the status page.')));
       panel.show(now);
       return;
@@ -134,10 +135,7 @@ function start() {
       const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
       parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
     }
-    const line = $('#verdict');
-    const focused = line.contains(document.activeElement);
-    line.replaceChildren(badge(health, f.healthWord[health]), h('span', { class: 'sentence' }, parts), h('span', { class: 'quiet age', id: 'age' }));
-    if (focused) $('button', line)?.focus();
+    renew($('#verdict'), badge(health, f.healthWord[health]), h('span', { class: 'sentence', data: { key: 'sentence' } }, parts), $('#age') ?? h('span', { class: 'quiet age', id: 'age' }));
     sayAge();
     document.title = `${failing ? `${failing} failing · ` : degraded ? `${degraded} degraded · ` : ''}Faultline`;
   }
@@ -172,7 +170,7 @@ function start() {
   function sayCounts(view) {
     const fitting = view.links.filter((l) => !l.dim).length;
     const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
-    const chip = (text, changes, pressed) => h('button', { type: 'button', 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
+    const chip = (text, changes, pressed) => h('button', { type: 'button', data: { key: JSON.stringify(changes) }, 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
     const parts = [h('span', null, view.grouped ? `${nodes} services in ${view.items.length} groups, ${data.edges.size} connections` : `${nodes} services, ${fitting} connections${state.now.find.length ? ' that have it' : ''}`)];
     if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} services`, { only: '', depth: 0, find: [] }));
     for (const x of state.now.find) parts.push(chip(`${groups[x]?.name ?? ruleOf(x).name} ×`, { find: state.now.find.filter((y) => y !== x) }, true));
@@ -182,7 +180,7 @@ function start() {
       if (state.now.open.length) parts.push(chip('Collapse', { open: [] }));
     }
     if (data.truncated) parts.push(h('span', null, 'more than can be shown: choose an environment or a neighbourhood'));
-    $('#counts').replaceChildren(...parts);
+    renew($('#counts'), parts);
   }
 
   // Where it comes from
@@ -193,22 +191,29 @@ function start() {
     else data.show(state.span(), state.now.env);
   }
 
-  let queued = 0, changes = [];
+  let queued = false;
+  const changes = new Set();
   function arrive() {
+    if (!queued) return;
     // What is too slow to draw in every frame is not worked out anew under the viewer's hand either.
-    if (map.dragging && map.slow) { queued = setTimeout(arrive, 150); return; }
-    queued = 0;
+    if (map.dragging && map.slow) { setTimeout(arrive, 150); return; }
+    queued = false;
     render();
-    if (changes.length) map.pulse(changes);
-    changes = [];
+    if (document.activeElement === search) look(); // what is looked for may have come
+    if (changes.size) map.pulse(changes);
+    changes.clear();
   }
   data.addEventListener('change', ({ detail }) => {
     arrived = true;
     if (detail.fresh) fitNext = true;
-    // Several messages in one frame make one picture.
-    changes.push(...(detail.worse ?? []));
-    if (!queued) queued = requestAnimationFrame(arrive);
+    for (const id of detail.worse ?? []) changes.add(id);
+    if (queued) return; // several messages in one frame make one picture
+    queued = true;
+    // A tab in the background has no frames, and a title that has to be right.
+    if (document.hidden) setTimeout(arrive, 0);
+    else requestAnimationFrame(arrive);
   });
+  document.addEventListener('visibilitychange', arrive);
 
   const banner = $('#banner');
   function sayStream() {
@@ -226,7 +231,8 @@ function start() {
     if (changed('env') || changed('range') || changed('at')) { panel.key = ''; load(); }
     render({ fit: ['depth', 'only', 'find', 'open', 'view'].some(changed) || (now.depth > 0 && changed('service')) });
     if (changed('service') || changed('edge')) requestAnimationFrame(reveal);
-    if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') setTimeout(() => $('#panel h2')?.focus({ preventScroll: true }), 0);
+    // At once: later, it would take the focus from where the next key has put it.
+    if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') $('#panel h2')?.focus({ preventScroll: true });
     lastPick = '';
     sayTime();
   });
@@ -240,7 +246,7 @@ function start() {
     else if (link) {
       const e = link.edge ?? link.worst;
       if (link.edge || faulty(e.health)) go.to({ edge: e.id, service: '', trace: '' });
-    } else if (state.now.service || state.now.edge) go.to({ service: '', edge: '', trace: '', depth: 0 });
+    } else if (state.now.service || state.now.edge) close();
   });
   map.addEventListener('root', ({ detail: { item } }) => { if (!item.group) go.to({ service: item.id, edge: '', depth: state.now.depth || 2 }); });
   map.addEventListener('resize', () => { if (arrived) render(); });
@@ -271,21 +277,25 @@ function start() {
   const search = $('#search'), found = $('#found');
   let hits = [], chosen = 0;
   search.value = state.now.q;
-  function find() {
-    const q = search.value.trim().toLowerCase();
+  function look() {
+    const q = search.value.trim().toLowerCase(), id = hits[chosen]?.id;
     hits = q === '' ? [] : [...data.nodes.values()].filter((n) => n.id.toLowerCase().includes(q))
       .sort((a, b) => Number(b.name.toLowerCase().startsWith(q)) - Number(a.name.toLowerCase().startsWith(q)) || severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 12);
-    chosen = 0;
+    chosen = Math.max(0, hits.findIndex((n) => n.id === id)); // what was chosen stays so when news come
     showHits();
+  }
+  function find() {
+    hits = [];
+    look();
     if (state.now.view === 'table') state.set({ q: search.value.trim() }, { replace: true });
   }
   function showHits() {
     const open = document.activeElement === search && search.value.trim() !== '';
     found.hidden = !open;
     search.setAttribute('aria-expanded', String(open));
-    found.replaceChildren(...hits.map((n, i) => h('div', { role: 'option', id: `hit-${i}`, 'aria-selected': String(i === chosen), on: { pointerdown: (e) => { e.preventDefault(); choose(i); } } },
-      h('span', null, n.name), n.namespace ? h('span', { class: 'quiet' }, n.namespace) : null, faulty(n.health) ? badge(n.health, f.healthWord[n.health]) : h('span', { class: 'quiet' }, n.kind))));
-    if (open && !hits.length) found.replaceChildren(h('div', { class: 'quiet', role: 'option', 'aria-disabled': 'true' }, 'No service of that name in this time and environment.'));
+    renew(found, hits.length || !open ? hits.map((n, i) => h('div', { role: 'option', id: `hit-${i}`, 'aria-selected': String(i === chosen), on: { pointerdown: (e) => { e.preventDefault(); choose(i); } } },
+      h('span', null, n.name), n.namespace ? h('span', { class: 'quiet' }, n.namespace) : null, faulty(n.health) ? badge(n.health, f.healthWord[n.health]) : h('span', { class: 'quiet' }, n.kind))) :
+      h('div', { class: 'quiet', role: 'option', 'aria-disabled': 'true' }, arrived ? 'No service of that name in this time and environment.' : 'The map is on its way…'));
     if (hits.length) search.setAttribute('aria-activedescendant', `hit-${chosen}`);
     else search.removeAttribute('aria-activedescendant');
   }
@@ -297,7 +307,7 @@ function start() {
     go.to({ service: n.id, edge: '', trace: '', q: '' });
   }
   search.addEventListener('input', find);
-  search.addEventListener('focus', find);
+  search.addEventListener('focus', look);
   search.addEventListener('blur', () => showHits());
   search.addEventListener('keydown', (e) => {
     if (e.key === 'ArrowDown' || e.key === 'ArrowUp') {
@@ -347,67 +357,51 @@ function start() {
 
   const keys = [
     ['/', 'search', () => search.focus()], ['f', 'find by what goes wrong', () => finding.toggle()], ['u', 'only what is wrong, and its neighbours', toggleUnhealthy], ['t', 'the same as a table', toggleTable],
-    ['l', 'live', () => go.to({ range: 'live', at: '' })], ['[', 'earlier', () => stepTime(-1)], [']', 'later', () => stepTime(1)],
+    ['l', 'live', () => go.to({ range: 'live', at: '' })], ['[', 'earlier', () => stepTime(-1)], [']', 'later', () => (state.now.at ? stepTime(1) : tell('This is the present.'))],
     ['+', 'zoom in', () => map.zoom(1.3)], ['-', 'zoom out', () => map.zoom(1 / 1.3)], ['0', 'fit the whole map', () => map.fit()],
-    ['n', 'the next thing that is wrong', nextWrong], ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
+    ['n', 'the next thing that is wrong', () => {
+      const e = nextWrong(data.edges.values(), state.now.edge);
+      if (e) go.to({ edge: e.id, service: '', trace: '' });
+      else tell('Nothing is wrong in the time shown.');
+    }],
+    ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
   ];
   $('#help').addEventListener('click', showHelp);
-  document.addEventListener('keydown', (e) => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
-    const typing = e.target.matches?.('input, select, textarea');
-    if (e.key === 'Escape' && !typing) {
-      if ($('dialog[open]')) return;
-      const now = state.now;
-      if (closePopover()) return;
-      if (now.trace) go.to({ trace: '' });
-      else if (now.depth > 0) go.to({ depth: 0 });
-      else if (now.service || now.edge) { go.to({ service: '', edge: '' }); $('#canvas').focus({ preventScroll: true }); }
-      else if (now.find.length) go.to({ find: [] });
-      else if (now.only) go.to({ only: '' });
-      else if (now.open.length) go.to({ open: [] });
-      else map.fit();
-      return;
-    }
-    if (typing || $('dialog[open]')) return;
-    const key = keys.find(([k]) => k === e.key || (k === '+' && e.key === '='));
-    if (key) { e.preventDefault(); key[2](); return; }
-    if (e.target === $('#canvas')) walk(e);
-  });
+  const open = (it) => go.to(it.group ? { open: [...state.now.open, it.name] } : { service: it.id, edge: '', trace: '' });
+  listen(keys, { map, walkable: () => !$('#map').hidden, open, back, tell });
 
-  /** Arrow keys go from service to service on the map, Enter opens. */
-  function walk(e) {
-    const dirs = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
-    const { items } = map.view;
-    const from = map.hover?.item ?? map.indexOf(state.now.service);
-    if (e.key === 'Enter' && from !== undefined && items[from]) {
-      e.preventDefault();
-      const it = items[from];
-      go.to(it.group ? { open: [...state.now.open, it.name] } : { service: it.id, edge: '' });
-      return;
-    }
-    const d = dirs[e.key];
-    if (!d) return;
-    e.preventDefault();
-    let best = -1, least = Infinity;
-    const at = items[from] ?? { x: -1e9, y: 0 };
-    items.forEach((it, i) => {
-      const dx = it.x - at.x, dy = it.y - at.y, along = dx * d[0] + dy * d[1], across = Math.abs(dx * d[1]) + Math.abs(dy * d[0]);
-      if (i === from || along <= 0 || (at.x === -1e9 ? false : across > along * 2.5)) return;
-      const cost = along + across * 2;
-      if (cost < least) { least = cost; best = i; }
-    });
-    if (best < 0) return;
-    map.hover = { item: best };
-    map.reveal([best]);
-    map.draw();
-    $('#canvas').setAttribute('aria-label', `${items[best].name}, ${f.healthWord[items[best].health]}. Enter opens.`);
+  /** One step back, as Escape does. */
+  function back() {
+    const now = state.now;
+    if (closePopover()) return;
+    if (now.trace) go.to({ trace: '' });
+    else if (now.depth > 0) go.to({ depth: 0 });
+    else if (now.service || now.edge) close();
+    else if (now.find.length) go.to({ find: [] });
+    else if (now.only) go.to({ only: '' });
+    else if (now.open.length) go.to({ open: [] });
+    else map.fit();
   }
 
-  function nextWrong() {
-    const bad = [...data.edges.values()].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
-    if (!bad.length) return;
-    const i = bad.findIndex((e) => e.id === state.now.edge);
-    go.to({ edge: bad[(i + 1) % bad.length].id, service: '', trace: '' });
+  /** Closes the panel; the focus goes to where it was opened from, on the map or in the table. */
+  function close() {
+    const { service, edge, view } = state.now, item = map.view.items[map.indexOf(service)];
+    go.to({ service: '', edge: '', trace: '', depth: 0 });
+    if (view === 'table') table.focus(edge || service);
+    else {
+      if (item) map.cursor = { id: item.id, x: item.x, y: item.y };
+      $('#canvas').focus({ preventScroll: true });
+    }
+  }
+
+  /** Says something in passing: to who hears the page, and unless it is seen anyway to who sees it. */
+  let silence = 0;
+  function tell(text, { seen = true } = {}) {
+    const line = $('#said');
+    line.textContent = text;
+    line.classList.toggle('offscreen', !seen);
+    clearTimeout(silence);
+    silence = setTimeout(() => { line.textContent = ''; line.classList.add('offscreen'); }, 4000);
   }
 
   function openDialog(name, ...children) {
@@ -418,19 +412,7 @@ function start() {
 
   function showBadges() { openDialog('What the badges say', badgeLegend()); }
 
-  function showHelp() {
-    const line = (attrs) => s('svg', { viewBox: '0 0 44 14' }, s('path', { d: 'M2 7h40', fill: 'none', stroke: 'currentColor', ...attrs }));
-    openDialog('Keys and legend',
-      h('h2', { tabindex: '-1', autofocus: true }, 'Keys'),
-      h('div', { class: 'keys' }, keys.map(([k, word]) => h('div', null, h('span', null, h('kbd', null, k)), h('span', null, word))),
-        h('div', null, h('span', null, h('kbd', null, 'Esc')), h('span', null, 'one step back')), h('div', null, h('span', null, h('kbd', null, '←'), ' ', h('kbd', null, '→')), h('span', null, 'walk the map, once it has the focus'))),
-      h('h2', null, 'Legend'),
-      h('div', { class: 'legend' },
-        ['ok', 'warn', 'critical', 'unknown'].map((x) => h('div', null, badge(x, f.healthWord[x]), h('span', { class: 'quiet' }, { ok: 'nothing stands out', warn: 'worse than it should be', critical: 'failing, well beyond chance', unknown: 'too few calls to say' }[x]))),
-        h('div', null, line({ 'stroke-width': 3.5 }), 'width is traffic'), h('div', null, line({ 'stroke-width': 1.5, 'stroke-dasharray': '7 5' }), 'asynchronous, by messages'),
-        h('div', null, line({ 'stroke-width': 1.5, d: 'M2 7h30' }), 'the callee was not seen'), h('div', null, line({ 'stroke-width': 1.5, d: 'M12 7h30' }), 'the caller was not seen')),
-      h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it. ', h('button', { type: 'button', class: 'link', on: { click: () => { $('dialog[open]').close(); showBadges(); } } }, 'What the badges say'), '.'));
-  }
+  function showHelp() { openDialog('Keys and legend', help(keys, () => { $('dialog[open]').close(); showBadges(); })); }
 
   addEventListener('theme', () => { map.restyle(); panel.restyle(); });
 
@@ -441,6 +423,9 @@ function start() {
     rules: Object.freeze(Object.fromEntries(Object.entries(rules).map(([id, r]) => [id, r.name]))),
     place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
+    get cursor() { return map.cursor?.id ?? null; },
+    get pointed() { return map.hover && { ...map.hover }; },
+    get still() { return arrived && !queued && map.still; },
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
     edge: (id) => structuredClone(data.edges.get(id) ?? null),
     get frames() { return map.frames; },

@@ -18,7 +18,8 @@ export class MapView extends EventTarget {
   view = { items: [], links: [], pitch: { x: 1, y: 1 }, size: { w: 1, h: 1 }, portrait: false, hidden: 0, grouped: 0 };
   inset = { right: 0, bottom: 0 }; // what of the screen the panel covers
   camera = { x: 0, y: 0, k: 1 }; // screen = world·k + (x, y)
-  hover = null; // {item} or {link}
+  hover = null; // {item} or {link}: what the pointer is on
+  cursor = null; // {id, x, y}: where the keys have walked to; it stays where it is when news come
   selected = null; // a function: is this item or link selected?
   focus = null; // Map of item index → distance, or null
   frames = 0;
@@ -27,7 +28,7 @@ export class MapView extends EventTarget {
   drawn = 0; // ms that the last base picture took
   #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
   #colours = {}; #text = new Map(); #pulses = new Map(); #flight = null; #shown = new Map(); #tween = 0;
-  #index = new Map(); #out = []; #touched = false; #held = false; #labels = [];
+  #index = new Map(); #out = []; #touched = false; #held = false; #labels = []; #pointer = null;
 
   constructor(canvas, tip) {
     super();
@@ -62,10 +63,11 @@ export class MapView extends EventTarget {
       this.#out[l.s].push(i);
       if (l.t !== l.s) this.#out[l.t].push(i);
     });
-    this.hover = null;
-    this.tip.hidden = true;
     this.#tweenFigures();
     if (fit || !(this.#touched || this.#held)) this.fit(!fit || !this.#baseCamera);
+    const at = view.items[this.#index.get(this.cursor?.id)];
+    if (at) this.cursor = { id: at.id, x: at.x, y: at.y };
+    this.#point(this.#pointer, true);
     this.refresh();
   }
 
@@ -87,6 +89,19 @@ export class MapView extends EventTarget {
   }
 
   indexOf(id) { return this.#index.get(id); }
+
+  /** Whether nothing moves: what is at a point stays there. */
+  get still() { return !this.#flight && !this.dragging; }
+
+  /** Sets the keys' cursor on an item, in sight. */
+  walkTo(i) {
+    const { id, x, y } = this.view.items[i];
+    this.cursor = { id, x, y };
+    this.#pointer = null; // the hand is on the keys
+    this.#point(null);
+    this.reveal([i]);
+    this.draw();
+  }
 
   /** The whole picture into the screen, at once or in a short flight. */
   fit(instant = false) {
@@ -245,8 +260,11 @@ export class MapView extends EventTarget {
     if (this.#flight) {
       const t = Math.min(1, (now - this.#flight.start) / 260), e = ease(t), { from, to } = this.#flight;
       this.camera = { k: from.k + (to.k - from.k) * e, x: from.x + (to.x - from.x) * e, y: from.y + (to.y - from.y) * e };
-      if (t >= 1) this.#flight = null;
-      else again = true;
+      if (t < 1) again = true;
+      else {
+        this.#flight = null;
+        this.#point(this.#pointer);
+      }
     }
     if (this.#tween) {
       if (now - this.#tween > 400) this.#tween = 0;
@@ -651,9 +669,11 @@ export class MapView extends EventTarget {
     ctx.setTransform(dpr, 0, 0, dpr, 0, 0);
     const box = { l: 0, t: 0, r: this.width, b: this.height };
     let items = null, links = null;
-    if (this.hover?.item != null) {
-      links = this.#out[this.hover.item];
-      items = new Set([this.hover.item]);
+    const cursor = document.activeElement === this.canvas ? this.#index.get(this.cursor?.id) : undefined;
+    const on = this.hover ? this.hover.item : cursor;
+    if (on != null) {
+      links = this.#out[on];
+      items = new Set([on]);
       for (const i of links) items.add(this.view.links[i].s).add(this.view.links[i].t);
     } else if (this.hover?.link != null) {
       const l = this.view.links[this.hover.link];
@@ -673,6 +693,7 @@ export class MapView extends EventTarget {
       this.#paintItems(ctx, [...items], box, labels, items.size <= 60 ? 2 : 1);
       paintLabels(ctx, labels, this.#colours, (text, fontOf) => this.#measure(text, fontOf));
     }
+    if (cursor !== undefined) this.#paintCursor(ctx, this.view.items[cursor]);
     for (const [id, start] of this.#pulses) {
       const l = this.view.links.find((x) => x.id === id);
       const t = (now - start) / 900;
@@ -685,6 +706,17 @@ export class MapView extends EventTarget {
       ctx.fill();
       ctx.globalAlpha = 1;
     }
+  }
+
+  /** A ring around what Enter would open. */
+  #paintCursor(ctx, it) {
+    const { k, x, y } = this.camera, gap = 4, sx = it.x * k + x, sy = it.y * k + y;
+    ctx.strokeStyle = this.#colours.accent;
+    ctx.lineWidth = 2;
+    ctx.beginPath();
+    if (this.#discs) ctx.arc(sx, sy, this.#radius(it) + gap, 0, 7);
+    else ctx.roundRect(sx - this.view.size.w / 2 * k - gap, sy - this.view.size.h / 2 * k - gap, this.view.size.w * k + 2 * gap, this.view.size.h * k + 2 * gap, 10);
+    ctx.stroke();
   }
 
   // Figures move to their new values, places do not.
@@ -812,13 +844,13 @@ export class MapView extends EventTarget {
       const at = local(e);
       const before = pointers.get(e.pointerId);
       if (!before) {
-        if (e.pointerType === 'mouse') this.#point(at, e);
+        if (e.pointerType === 'mouse') this.#point(at);
         return;
       }
       if (pointers.size === 1) {
         if (!moved && Math.hypot(at[0] - before[0], at[1] - before[1]) < (e.pointerType === 'mouse' ? 3 : 8)) return;
         moved = true;
-        this.#unpoint();
+        this.#point(null);
         this.pan(at[0] - before[0], at[1] - before[1]);
         c.classList.add('dragging');
         this.dragging = true;
@@ -850,7 +882,8 @@ export class MapView extends EventTarget {
     };
     c.addEventListener('pointerup', up);
     c.addEventListener('pointercancel', up);
-    c.addEventListener('pointerleave', () => this.#unpoint());
+    c.addEventListener('pointerleave', () => this.#point(null));
+    for (const type of ['focus', 'blur']) c.addEventListener(type, () => this.draw()); // the cursor is seen with the focus
     c.addEventListener('wheel', (e) => {
       e.preventDefault();
       const [x, y] = local(e);
@@ -861,28 +894,21 @@ export class MapView extends EventTarget {
     }, { passive: false });
   }
 
-  #point(at, e) {
-    const hit = this.at(...at);
-    const same = hit?.item === this.hover?.item && hit?.link === this.hover?.link;
+  /** Takes the pointer to be at a point of the canvas, or nowhere; with news, what is there may say something else. */
+  #point(at, news = false) {
+    const had = this.hover;
+    this.#pointer = at;
+    this.hover = at && this.at(...at);
+    const hit = this.hover;
     this.canvas.classList.toggle('pointing', !!hit);
-    if (!same) {
-      this.hover = hit;
+    if (news || hit?.item !== had?.item || hit?.link !== had?.link) {
       this.dispatchEvent(new CustomEvent('hover', { detail: hit ? { item: this.view.items[hit.item], link: this.view.links[hit.link] } : {} }));
       this.draw();
     }
-    if (hit) {
-      const b = this.canvas.getBoundingClientRect();
-      const w = this.tip.offsetWidth, h = this.tip.offsetHeight;
-      const x = Math.min(at[0] + 14, b.width - w - 8), y = at[1] + 18 + h > b.height ? at[1] - h - 10 : at[1] + 18;
-      this.tip.style.setProperty('transform', `translate(${Math.max(4, Math.round(x))}px, ${Math.max(4, Math.round(y))}px)`);
-    }
-  }
-
-  #unpoint() {
-    if (!this.hover) return;
-    this.hover = null;
-    this.canvas.classList.remove('pointing');
-    this.dispatchEvent(new CustomEvent('hover', { detail: {} }));
-    this.draw();
+    if (!hit) return;
+    const b = this.canvas.getBoundingClientRect();
+    const w = this.tip.offsetWidth, h = this.tip.offsetHeight;
+    const x = Math.min(at[0] + 14, b.width - w - 8), y = at[1] + 18 + h > b.height ? at[1] - h - 10 : at[1] + 18;
+    this.tip.style.setProperty('transform', `translate(${Math.max(4, Math.round(x))}px, ${Math.max(4, Math.round(y))}px)`);
   }
 }

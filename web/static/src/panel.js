@@ -1,6 +1,6 @@
 // What is known of one edge or service, beside the map.
 
-import { badge, copy, h } from './dom.js';
+import { badge, copy, h, renew } from './dom.js';
 import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
@@ -11,7 +11,7 @@ import { faulty, severity, shortName, wrong } from './view.js';
 
 export class Panel {
   key = '';
-  #abort = null; #timer = 0; #charts = []; #live = null;
+  #shown = ''; #abort = null; #timer = 0; #charts = []; #plots = null; #live = null;
 
   constructor(root, data, state, go) {
     Object.assign(this, { root, data, state, go });
@@ -22,7 +22,8 @@ export class Panel {
     const key = state.trace ? `t ${state.trace}` : state.edge ? `e ${state.edge}` : state.service ? `s ${state.service}` : '';
     const span = JSON.stringify([state.range, state.at, state.env]);
     if (key + span === this.key) return;
-    const same = this.key.startsWith(key) && key !== '';
+    const same = this.#shown === key;
+    this.#shown = key;
     this.key = key + span;
     clearTimeout(this.#timer);
     this.#abort?.abort();
@@ -60,16 +61,14 @@ export class Panel {
   #header(title, back = null) {
     return h('header', null, h('h2', { tabindex: '-1' }, title),
       back,
-      h('button', { type: 'button', class: 'icon close', 'aria-label': 'Close', title: 'Close  Esc', on: { click: () => this.go.to({ service: '', edge: '', trace: '', depth: 0 }) } }, '×'));
+      h('button', { type: 'button', class: 'icon close', 'aria-label': 'Close', title: 'Close  Esc', on: { click: () => this.go.close() } }, '×'));
   }
 
-  /** Shows what came anew; the focus stays on what says the same as before. */
+  /** Shows what came anew. When what had the focus is gone, the heading has it. */
   #fill(...children) {
-    const had = this.root.contains(document.activeElement) ? document.activeElement : null;
-    this.root.replaceChildren(...children);
-    if (!had || document.contains(had)) return;
-    const same = [...this.root.querySelectorAll('a, button, h2')].find((e) => e.tagName === had.tagName && e.textContent === had.textContent && e.getAttribute('href') === had.getAttribute('href'));
-    (same ?? this.root.querySelector('.close'))?.focus({ preventScroll: true });
+    const inside = this.root.contains(document.activeElement);
+    renew(this.root, children);
+    if (inside && !this.root.contains(document.activeElement)) this.root.querySelector('h2')?.focus({ preventScroll: true });
   }
 
   #name(id) { return this.data.nodes.get(id)?.name ?? shortName(id); }
@@ -119,6 +118,7 @@ export class Panel {
         ...(busy[0].some((x) => x != null) ? [make('Calls in flight', (x) => (x == null ? f.none : x < 10 ? x.toFixed(1) : f.count(x)), [line(0, 'mean', busy[0], 'accent')])] : []),
       ];
       this.#charts.forEach((c, i) => { c.set(v.t, v.sets[i]); });
+      this.#plots = h('section', { data: { key: 'charts' } }, this.#charts.map((c) => c.node));
     }
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
@@ -139,7 +139,7 @@ export class Panel {
       edgeFindings(edge, this.#evidence(edge.examples, edge.to)),
       this.#tiles(tiles),
       causes(edge),
-      h('section', null, this.#charts.map((c) => c.node)),
+      this.#plots,
       retrying(edge),
       waiting(edge),
       queue(edge),
@@ -171,9 +171,9 @@ export class Panel {
     const s = await ask(path, { from: span.from, to: span.to, env }, signal);
     if (signal.aborted) return;
     this.#live = `service ${s.id}`;
-    const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
+    const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', { data: { key: title } }, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
       h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Service', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-        h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', null,
+        h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', { data: { key: e.id } },
           h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? shortName(e[other]))),
           h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: faulty(e.health) && e.error_rate > 0.005 ? `n ${e.health === 'critical' ? 'hot' : 'warm'}` : 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms))))))));
     const chain = s.chain ?? {};
@@ -226,7 +226,7 @@ export class Panel {
     const words = { error: 'failed', slow: 'slow', retried: 'retried', typical: 'typical' };
     const few = {};
     const list = [...examples].sort((a, b) => order[a.kind] - order[b.kind] || Date.parse(b.at) - Date.parse(a.at)).filter((x) => (few[x.kind] = (few[x.kind] ?? 0) + 1) <= 4);
-    return h('section', null, h('h3', null, 'Example traces'), h('ul', { class: 'examples' }, list.map((x) => h('li', null,
+    return h('section', { data: { key: 'examples' } }, h('h3', null, 'Example traces'), h('ul', { class: 'examples' }, list.map((x) => h('li', { data: { key: `${x.kind} ${x.trace_id}` } },
       h('a', { href: `/traces/${x.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); this.go.to({ trace: x.trace_id }); } } } },
         h('span', { class: `pill ${x.kind}` }, words[x.kind] ?? x.kind), h('span', null, f.duration(x.duration_ms), x.failure ? h('span', { class: 'quiet' }, `  ${causeWord(x.failure)}`) : null),
         h('span', { class: 'quiet', title: x.at }, f.ago(Date.now() - Date.parse(x.at))))))));
