@@ -8,6 +8,7 @@ import { badgeLegend, findingLines, help } from './legend.js';
 import { FindMenu } from './find.js';
 import { fits, groups, ruleOf, rules } from './findings.js';
 import { MapView } from './map.js';
+import { begins, few } from './next.js';
 import { Panel } from './panel.js';
 import { closePopover, popover } from './popover.js';
 import { State, format, ranges, rangeWords } from './state.js';
@@ -134,6 +135,8 @@ function start() {
       health = worst.health;
       const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
       parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
+      const at = begins(edges);
+      if (at.length && (failing || degraded) > 1) parts.push(' It seems to begin at ', few(at.map((id) => h('button', { type: 'button', class: 'link', on: { click: () => go.to({ service: id, edge: '', trace: '' }) } }, name(id)))), '.');
     }
     renew($('#verdict'), badge(health, f.healthWord[health]), h('span', { class: 'sentence', data: { key: 'sentence' } }, parts), $('#age') ?? h('span', { class: 'quiet age', id: 'age' }));
     sayAge();
@@ -152,7 +155,8 @@ function start() {
 
   function sayTime() {
     const { at, range } = state.now;
-    $('#time-word').textContent = at ? f.clock(new Date(at)) : rangeWords[range];
+    const [, most, seconds] = /^(.*?)(:\d\d)?$/.exec(at ? f.clock(new Date(at)) : rangeWords[range]);
+    renew($('#time-word'), most, seconds && h('span', { class: 'wide' }, seconds));
     const dot = $('#stream');
     dot.className = `dot ${at ? 'still' : data.stream}`;
     $('#later').disabled = !at;

@@ -4,6 +4,7 @@ import { findingBadge } from './badges.js';
 import { badge, h, s } from './dom.js';
 import { badgesOf, docOf, findingsOf, groups, nameOf, ruleOf, rules } from './findings.js';
 import { healthWord } from './format.js';
+import { kindIcon, kinds } from './kinds.js';
 
 /** Every badge with the rules that it stands for, each a link to its page. */
 export function badgeLegend() {
@@ -42,7 +43,10 @@ export function help(keys, badges) {
     h('div', { class: 'legend' },
       Object.entries(healths).map(([x, words]) => h('div', null, badge(x, healthWord[x]), h('span', { class: 'quiet' }, words))),
       line({ 'stroke-width': 3.5 }, 'width is traffic'), line({ 'stroke-dasharray': '7 5' }, 'asynchronous, by messages'),
-      line({ d: 'M2 7h30' }, 'the callee was not seen'), line({ d: 'M12 7h30' }, 'the caller was not seen')),
+      line({ d: 'M2 7h30' }, 'the callee was not seen'), line({ d: 'M12 7h30' }, 'the caller was not seen'),
+      line({ 'stroke-dasharray': '2 3' }, 'too few calls to judge'), h('div', null, h('span', { class: 'hatched' }), 'a node with too few calls'),
+      Object.entries(kinds).map(([kind, words]) => h('div', null, kindIcon(kind), words))),
+    h('p', { class: 'quiet more' }, 'On a card: calls a second, share that fails, the time that 95 % of the calls stay within, all as its callers see it.'),
     h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it. ', h('button', { type: 'button', class: 'link', on: { click: badges } }, 'What the badges say'), '.'),
   ];
 }

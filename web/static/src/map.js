@@ -3,6 +3,7 @@
 
 import { arrow, distance, line, overlap, point } from './curves.js';
 import * as f from './format.js';
+import { drawKind } from './kinds.js';
 import { badgeWidth, drawHealth, font, paintBadge, paintLabels, placeLabels, said } from './labels.js';
 import { faulty, frame, severity } from './view.js';
 
@@ -452,7 +453,7 @@ export class MapView extends EventTarget {
     const room = w - pad - 21;
     let nameFont = `600 ${Math.min(15, Math.max(11.5, 12 * k))}px ${font}`;
     if (this.#measure(it.label, nameFont) > room) nameFont = `600 11px ${font}`;
-    this.#icon(ctx, it.kind, x + pad + 4, cy, 5.5);
+    drawKind(ctx, it.kind, x + pad + 4, cy, 5.5, colours['ink-2']);
     if (loud) { // on the corner, where it takes nothing of the name
       ctx.beginPath();
       ctx.arc(x + w - 5, y + 3, 9, 0, 7);
@@ -579,7 +580,10 @@ export class MapView extends EventTarget {
         place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6));
         if (place) break;
       }
-      place ??= bad || all ? inside[0] ?? places[0] : null;
+      if (!place && (bad || all)) { // where it hides the least
+        const hidden = (p) => taken.reduce((sum, o) => sum + overlap(p, o), 0);
+        place = (inside.length ? inside : places).reduce((a, b) => (hidden(b) < hidden(a) ? b : a));
+      }
       if (!place) continue;
       taken.push(place);
       ctx.font = fontOf;
@@ -605,62 +609,6 @@ export class MapView extends EventTarget {
     const radius = Math.min(8, h / 5);
     ctx.beginPath();
     ctx.roundRect(x, y, w, h, radius);
-  }
-
-  /** What a node is, in twelve pixels. */
-  #icon(ctx, kind, x, y, r) {
-    ctx.strokeStyle = this.#colours['ink-2'];
-    ctx.lineWidth = 1.4;
-    ctx.beginPath();
-    switch (kind) {
-      case 'database': case 'cache':
-        ctx.ellipse(x, y - r * 0.6, r * 0.8, r * 0.35, 0, 0, 7);
-        ctx.moveTo(x - r * 0.8, y - r * 0.6);
-        ctx.lineTo(x - r * 0.8, y + r * 0.6);
-        ctx.ellipse(x, y + r * 0.6, r * 0.8, r * 0.35, 0, Math.PI, 0, true);
-        ctx.lineTo(x + r * 0.8, y - r * 0.6);
-        if (kind === 'cache') {
-          ctx.moveTo(x + r * 0.15, y - r * 0.1);
-          ctx.lineTo(x - r * 0.25, y + r * 0.3);
-          ctx.lineTo(x + r * 0.2, y + r * 0.25);
-          ctx.lineTo(x - r * 0.1, y + r * 0.7);
-        }
-        break;
-      case 'queue':
-        for (const d of [-0.7, 0, 0.7]) ctx.rect(x + d * r - r * 0.22, y - r * 0.7, r * 0.44, r * 1.4);
-        break;
-      case 'external':
-        ctx.arc(x, y, r * 0.85, 0, 7);
-        ctx.moveTo(x - r * 0.85, y);
-        ctx.lineTo(x + r * 0.85, y);
-        ctx.moveTo(x + r * 0.4, y);
-        ctx.ellipse(x, y, r * 0.4, r * 0.85, 0, 0, 7);
-        break;
-      case 'user':
-        ctx.arc(x, y - r * 0.4, r * 0.4, 0, 7);
-        ctx.moveTo(x + r * 0.8, y + r * 0.9);
-        ctx.arc(x, y + r * 0.9, r * 0.8, 0, Math.PI, true);
-        break;
-      case 'gateway':
-        ctx.moveTo(x - r, y);
-        ctx.lineTo(x, y - r * 0.8);
-        ctx.lineTo(x + r, y);
-        ctx.lineTo(x, y + r * 0.8);
-        ctx.closePath();
-        break;
-      case 'group':
-        for (const [dx, dy] of [[-0.8, -0.8], [0.1, -0.8], [-0.8, 0.1], [0.1, 0.1]]) ctx.rect(x + dx * r, y + dy * r, r * 0.7, r * 0.7);
-        break;
-      case 'unknown':
-        ctx.setLineDash([2, 2]);
-        ctx.arc(x, y, r * 0.8, 0, 7);
-        break;
-      default:
-        for (let a = 0; a < 6; a++) ctx.lineTo(x + r * 0.9 * Math.cos(a * Math.PI / 3 + Math.PI / 6), y + r * 0.9 * Math.sin(a * Math.PI / 3 + Math.PI / 6));
-        ctx.closePath();
-    }
-    ctx.stroke();
-    ctx.setLineDash([]);
   }
 
   /** Over the base: a veil and what is in focus, then pulses. */

@@ -5,7 +5,8 @@ import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, edgeFindings, entryPoints, estimated, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
+import { causeWord, causes, edgeFindings, entryPoints, estimated, minute, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
+import { lookNext } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, wrong } from './view.js';
 
@@ -101,25 +102,25 @@ export class Panel {
     // The window that is still open is left out: a second's worth of it says nothing.
     const closed = series.points.filter((p) => Date.parse(p.t) + series.step_s * 1000 <= Date.now());
     const v = this.#values(closed.length > 1 ? closed : series.points);
-    if (this.#live === `edge ${edge.id}`) this.#charts.forEach((c, i) => c.set(v.t, v.sets[i]));
-    else {
+    const known = Object.keys(v).filter((set) => set !== 't' && v[set].some((values) => values.some((x) => x != null)));
+    if (this.#live !== `edge ${edge.id} ${known}`) {
       this.#clear();
-      this.#live = `edge ${edge.id}`;
+      this.#live = `edge ${edge.id} ${known}`;
       const sync = `panel ${edge.id}`;
-      const make = (title, say, lines, top) => chart({ title, times: v.t, say, sync, top, lines });
-      const line = (i, name, values, colour, more) => ({ name, values, colour, ink: `i${i}`, ...more });
-      const [rate, errors, latency, retries, callee, busy] = v.sets;
-      this.#charts = [
-        make('Calls', f.rate, [line(0, 'rate', rate[0], 'accent')]),
-        make('Errors', f.share, [line(3, 'failed', errors[0], 'critical')], 0.01),
-        make('Caller waits', f.duration, [line(0, 'p50', latency[0], 'accent'), line(1, 'p95', latency[1], 'ok'), line(2, 'p99', latency[2], 'warn')]),
-        make('Retries per call', f.share, [line(2, 'retries', retries[0], 'warn')], 0.01),
-        ...(callee[1]?.some((x) => x != null) ? [make('Callee takes', f.duration, [line(0, 'p50', callee[0], 'accent'), line(1, 'p95', callee[1], 'ok'), line(2, 'p99', callee[2], 'warn')])] : []),
-        ...(busy[0].some((x) => x != null) ? [make('Calls in flight', (x) => (x == null ? f.none : x < 10 ? x.toFixed(1) : f.count(x)), [line(0, 'mean', busy[0], 'accent')])] : []),
-      ];
-      this.#charts.forEach((c, i) => { c.set(v.t, v.sets[i]); });
-      this.#plots = h('section', { data: { key: 'charts' } }, this.#charts.map((c) => c.node));
-    }
+      const line = (i, name, colour) => ({ name, colour, ink: `i${i}` });
+      const quantiles = [line(0, 'p50', 'accent'), line(1, 'p95', 'ok'), line(2, 'p99', 'warn')];
+      const inFlight = (x) => (x == null ? f.none : x < 0.95 ? x.toFixed(2) : x < 10 ? x.toFixed(1) : f.count(x));
+      const made = [
+        ['rate', 'Calls', f.rate, [line(0, 'rate', 'accent')]],
+        ['errors', 'Errors', f.share, [line(3, 'failed', 'critical')], 0.01],
+        ['caller', 'Caller waits', f.duration, quantiles],
+        ['retries', 'Retries per call', f.share, [line(2, 'retries', 'warn')], 0.01],
+        ['callee', 'Callee takes', f.duration, quantiles],
+        ['busy', 'Calls in flight', inFlight, [line(0, 'mean', 'accent')]],
+      ].filter(([set]) => known.includes(set));
+      this.#charts = made.map(([set, title, say, lines, top]) => ({ set, ...chart({ title, times: v.t, say, sync, top, lines: lines.map((l, i) => ({ ...l, values: v[set][i] })) }) }));
+      this.#plots = made.length ? h('section', { data: { key: 'charts' } }, this.#charts.map((c) => c.node)) : '';
+    } else this.#charts.forEach((c) => c.show(v.t, v[c.set]));
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
       ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, `${f.count(edge.errors)} calls`],
@@ -136,6 +137,7 @@ export class Panel {
       this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
       h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`), estimated(edge)),
       h('p', { class: 'lead' }, sentence(edge, (id) => this.#name(id))),
+      lookNext(edge, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), node: (id) => this.#node(id) }),
       edgeFindings(edge, this.#evidence(edge.examples, edge.to)),
       this.#tiles(tiles),
       causes(edge),
@@ -160,7 +162,8 @@ export class Panel {
     const theirs = (k) => points.map((p) => p.server?.[k] ?? null);
     return {
       t: points.map((p) => Date.parse(p.t) / 1000),
-      sets: [[pick('rate')], [pick('error_rate')], [pick('p50_ms'), pick('p95_ms'), pick('p99_ms')], [pick('retry_rate')], [theirs('p50_ms'), theirs('p95_ms'), theirs('p99_ms')], [pick('concurrency')]],
+      rate: [pick('rate')], errors: [pick('error_rate')], caller: [pick('p50_ms'), pick('p95_ms'), pick('p99_ms')], retries: [pick('retry_rate')],
+      callee: [theirs('p50_ms'), theirs('p95_ms'), theirs('p99_ms')], busy: [pick('concurrency')],
     };
   }
 
@@ -179,9 +182,9 @@ export class Panel {
     const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
-    const found = [...findingsOf(s).map((finding) => ({ finding, where: null })),
-      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id, instances: this.data.nodes.get(e.target)?.instances })))]
-      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding));
+    const found = [...findingsOf(s).map((finding) => ({ finding, edges: [] })), ...alike(s.inbound), ...alike(s.outbound)]
+      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding))
+      .map(({ finding, edges }) => ({ finding, edges: edges.map((e) => e.id), where: edges.length ? [edges.map((e, i) => [i ? ', ' : '', this.#link(e)])] : null, worst: edges.length > 1 ? `${this.#name(edges[0].source)} → ${this.#name(edges[0].target)}` : '', instances: edges.length ? this.data.nodes.get(edges[0].target)?.instances : null }));
     this.#fill(
       this.#header([s.name]),
       h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), estimated(s)),
@@ -193,8 +196,8 @@ export class Panel {
         ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${s.inbound.length} caller${s.inbound.length === 1 ? '' : 's'}`],
         ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
         ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), { node: 'as it sees it itself', callers: 'as callers see it' }[s.p95_by] ?? ''],
-        ['depends on', f.count(chain.downstream), 'nodes downstream', chain.depth ? `${chain.depth} calls deep` : ''],
-        ['needed by', f.count(chain.upstream), 'nodes upstream', ''],
+        ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `${chain.depth} call${chain.depth === 1 ? '' : 's'} deep` : ''],
+        ['needed by', f.count(chain.upstream), 'services and users above it', chain.upstream ? 'directly or not' : ''],
         ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? `${s.versions.length} version${s.versions.length === 1 ? '' : 's'}` : ''],
       ]),
       wrongList(found.slice(0, 12), this.#evidence(traces.traces, s.to)),
@@ -239,14 +242,39 @@ export class Panel {
   }
 }
 
+// One thing that is found on several connections of a service is one line: [{finding: the worst, edges}].
+function alike(edges) {
+  const lines = new Map();
+  for (const e of edges) {
+    for (const finding of findingsOf(e)) {
+      const key = `${finding.rule} ${finding.subject ?? ''}`, line = lines.get(key);
+      if (!line) { lines.set(key, { finding, edges: [e] }); continue; }
+      line.edges.push(e);
+      if (levelOf(finding) > levelOf(line.finding) || (levelOf(finding) === levelOf(line.finding) && finding.value > line.finding.value)) {
+        line.finding = finding;
+        line.edges.unshift(line.edges.pop()); // the sentence is of the first
+      }
+    }
+  }
+  return [...lines.values()];
+}
+
+/** A service in one sentence: who suffers from it since when, and whether that seems to begin in it. */
 function about(s, data) {
-  const bad = s.outbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || (b.errors ?? 0) - (a.errors ?? 0));
   const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
-  const up = s.inbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health));
-  const parts = [];
-  if (up.length) parts.push(`Calls from ${name(up[0].source)} suffer: ${wrong(up[0]) || 'unhealthy'}`);
-  if (bad.length) parts.push(`${up.length ? 'its' : 'Its'} call to ${name(bad[0].target)} suffers: ${wrong(bad[0]) || 'unhealthy'}${bad.length > 1 ? `, and ${bad.length - 1} more` : ''}`);
+  const ill = (edges) => edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || (b.errors ?? 0) - (a.errors ?? 0));
+  const up = ill(s.inbound), down = ill(s.outbound), parts = [];
+  if (up.length) {
+    const who = up.length === 1 ? `Calls from ${name(up[0].source)} suffer` : `${up.length === s.inbound.length ? 'All' : `${up.length} of`} ${s.inbound.length} callers suffer`;
+    const since = up.flatMap(findingsOf).map((x) => x.since).sort()[0];
+    parts.push(`${who}${since ? `, since ${minute(new Date(since))}` : ''}: ${wrong(up[0]) || 'unhealthy'}`);
+  }
+  if (down.length) {
+    const more = down.length > 1 ? `, and ${down.length - 1} more` : '', cause = up.length && severity(down[0].health) >= severity(up[0].health);
+    parts.push(`${cause ? 'it may come from its call' : up.length ? 'less bad is its call' : 'Unwell is its call'} to ${name(down[0].target)}: ${wrong(down[0]) || 'unhealthy'}${more}`);
+  } else if (up.length && s.outbound.length) parts.push('nothing that it calls is unwell');
   if (parts.length) return `${parts.join('; ')}.`;
   if (s.inbound.length === 0 && s.outbound.length === 0) return 'It sends spans, and nothing is seen to call it or to be called by it.';
-  return `Called by ${s.inbound.length || 'nobody'}, calls ${s.outbound.length || 'nobody'}; nothing is wrong around it.`;
+  const sides = [s.inbound.length ? `called by ${s.inbound.length}` : 'called by nobody', s.outbound.length ? `calls ${s.outbound.length}` : 'calls nobody'].join(', ');
+  return `${sides[0].toUpperCase()}${sides.slice(1)}; nothing is wrong around it.`;
 }

@@ -24,10 +24,13 @@ const n = (count, what = '') => h('span', { class: 'quiet n-of', title: f.exact(
 /** Since when, in the fewest words; exact on hover. What is over says so. */
 function when(finding, now) {
   const since = new Date(finding.since), until = new Date(finding.until);
-  const over = now - until > 90e3;
-  const text = over ? `was so ${f.span(Math.max(60, (until - since) / 1000))}, until ${f.ago(now - until)}` : `since ${f.ago(now - since).replace(' ago', '')}`;
-  return h('span', { class: 'quiet', title: `${f.clock(since)} to ${f.clock(until)} ${f.zone(since)}` }, text.replace('since now', 'just now'));
+  const over = now - until > 90e3, long = (ms) => f.span(Math.max(1, Math.round(ms / 1000)));
+  const text = over ? `${minute(since)} to ${minute(until)}, over for ${long(now - until)}` : `since ${minute(since)}, ${long(now - since)}`;
+  return h('span', { class: 'quiet', title: `${f.clock(since)} to ${f.clock(until)} ${f.zone(since)}` }, text);
 }
+
+/** A moment to the minute, with the date when it is not today. */
+export const minute = (date) => f.clock(date).slice(0, -3);
 
 // Which example shows a rule best, in this order.
 const kinds = { retries: ['retried', 'error'], queues: ['slow', 'error'], shape: ['slow', 'typical'] };
@@ -49,18 +52,19 @@ function exampleOf({ rule, since, until, example }, examples) {
 }
 
 /**
- * What is wrong, a line for each finding: [{finding, where, edge, instances}]; where is an element that says it, edge the
- * id of one of several edges. examples are the traces that may
- * be shown, openTrace opens one, at is the moment that is shown, instances how many the callee has.
+ * What is wrong, a line for each finding: [{finding, where, edges, worst, instances}]; where are elements that say it, edges
+ * the ids of the edges it is found on, where it is one of several; worst names the one that the sentence is of.
+ * examples are the traces that may be shown, openTrace opens one, at is the moment that is shown, instances how many the
+ * callee has.
  */
 export function wrongList(lines, { examples, openTrace, at, instances }) {
   if (!lines.length) return '';
-  return h('section', { class: 'wrongs', data: { key: 'wrongs' } }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edge, instances: of = instances }) => {
-    const word = ruleOf(x.rule).name, example = exampleOf(x, edge ? examples?.filter((e) => e.edge === edge) : examples);
-    return h('li', { class: x.level, data: { key: `${x.rule} ${x.subject ?? ''} ${edge ?? ''}` } },
+  return h('section', { class: 'wrongs', data: { key: 'wrongs' } }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edges = [], worst, instances: of = instances }) => {
+    const word = ruleOf(x.rule).name, example = exampleOf(x, edges.length ? examples?.filter((e) => edges.includes(e.edge)) : examples);
+    return h('li', { class: x.level, data: { key: `${x.rule} ${x.subject ?? ''} ${edges.join()}` } },
       h('div', { class: 'what' }, findingBadge(badgesOf([x], of)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
       where ? h('div', null, where) : null,
-      h('p', null, sentenceOf(x)),
+      h('p', null, worst ? `On ${worst}: ${x.sentence}.` : sentenceOf(x)),
       h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : n(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
         example && openTrace ? h('a', { href: `/traces/${example.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(example.trace_id); } } } }, exampleWord[example.kind] ?? 'a trace') : null));
   })));
@@ -218,7 +222,7 @@ export function sentence(e, name) {
     const top = e.causes?.[0], share = top?.share ?? 0;
     let s = `${f.share(e.error_rate)} of calls fail`;
     const since = failing.map((x) => x.since).sort()[0];
-    if (since) s += `, since ${f.clock(new Date(since)).slice(0, -3)}`;
+    if (since) s += `, since ${minute(new Date(since))}`;
     if (top) s += share > 0.95 ? `: ${causeWord(top.cause)}` : `, mostly ${causeWord(top.cause)}`;
     parts.push(s);
   }

@@ -1,0 +1,47 @@
+// Where what is wrong seems to begin, and what to look at next: said from the health of the edges around alone, so that it
+// holds for every fault, and is no more than a hint.
+
+import { h } from './dom.js';
+import { findingsOf } from './findings.js';
+import * as f from './format.js';
+import { minute } from './sections.js';
+import { faulty, severity, shortName, wrong } from './view.js';
+
+/**
+ * The ids of the nodes at which what is wrong seems to begin: callees of the worst edges that make no call that is as bad;
+ * the one with the most failed calls first. The server says the same in its first paint (begins in web/page/page.go).
+ */
+export function begins(edges) {
+  const ill = [...edges].filter((e) => faulty(e.health));
+  const worst = Math.max(...ill.map((e) => severity(e.health)));
+  const as = ill.filter((e) => severity(e.health) === worst), callers = new Set(as.map((e) => e.source));
+  const at = new Map();
+  for (const e of as) if (!callers.has(e.target)) at.set(e.target, (at.get(e.target) ?? 0) + e.errors);
+  return [...at].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([id]) => id);
+}
+
+/** Names from a list with the rest counted: "a, b and 2 more". */
+export function few(list, most = 3) {
+  const rest = list.length - most;
+  if (rest > 0) return [...list.slice(0, most).flatMap((x, i) => (i ? [', ', x] : [x])), ` and ${rest} more`];
+  return list.flatMap((x, i) => (i === 0 ? [x] : [i === list.length - 1 ? ' and ' : ', ', x]));
+}
+
+/** What to look at after an unhealthy edge. edges are all there are; link and node make elements that open one. */
+export function lookNext(edge, { edges, nodes, link, node }) {
+  if (!faulty(edge.health)) return '';
+  const name = (id) => nodes.get(id)?.name ?? shortName(id), target = nodes.get(edge.target);
+  const worst = (list) => list.sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
+  const all = [...edges], lines = [];
+
+  const below = worst(all.filter((e) => e.source === edge.target && severity(e.health) >= severity(edge.health)));
+  if (below.length) lines.push([`Calls of ${name(edge.target)} are ${f.healthWord[below[0].health]} too: `, few(below.map((e) => [link(e), wrong(e) && ` (${wrong(e)})`]), 2), '.']);
+  else if (target?.kind === 'service' || target?.kind === 'gateway') lines.push([`Nothing that ${name(edge.target)} calls is as bad: it seems to begin there, or on the way to it.`]);
+
+  const others = worst(all.filter((e) => e.target === edge.target && e.id !== edge.id)), suffer = others.filter((e) => faulty(e.health));
+  if (suffer.length) lines.push([`${suffer.length === others.length ? 'Its other callers suffer' : `${suffer.length} of its ${others.length} other callers suffer`} too: `, few(suffer.map(link)), '.']);
+  else if (others.length && others.every((e) => e.health === 'ok')) lines.push([others.length === 1 ? 'Its other caller is well' : `Its ${others.length} other callers are well`, `: look at what `, node(edge.source), ' does differently.']);
+
+  for (const x of findingsOf(target).filter((y) => y.rule === 'deploy').slice(0, 2)) lines.push([`Version ${x.subject} of `, node(edge.target), ` appeared at ${minute(new Date(x.since))}.`]);
+  return lines.length ? h('section', { class: 'next', data: { key: 'next' } }, h('h3', null, 'Look at next'), h('ul', null, lines.map((x) => h('li', null, x)))) : '';
+}
