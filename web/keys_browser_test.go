@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/chromedp/cdproto/cdp"
@@ -173,4 +174,58 @@ func TestNewsInBrowser(t *testing.T) {
 	b.run("Object.defineProperty(document, 'hidden', {get: () => true}); window.requestAnimationFrame = () => 0; document.title = 'old'")
 	w.change(func(calls []call) []call { return calls[:len(calls)-1] })
 	awaited[bool](b, "new Promise(done => (function look() { document.title.includes('failing') ? done(true) : setTimeout(look, 20) })())")
+}
+
+// TestPathInBrowser goes from one service to another: by the search, by the pointer with Shift, and by the address.
+func TestPathInBrowser(t *testing.T) {
+	w := illShop()
+	address, _ := show(t, w)
+	b := visit(t, address+"/", 1440, 900)
+	b.until("window.faultline?.nodes.length >= 23 && faultline.still")
+	b.do(key("p"))
+	b.until("document.querySelector('#said').innerText.startsWith('Open a service first')")
+	b.click("(({x, y}) => ({x, y}))(faultline.nodes.find(n => n.name === 'web'))")
+	b.until("document.querySelector('#panel .tiles')")
+	b.do(key("p"))
+	if got := value[string](b, "document.activeElement.placeholder"); got != "Path from web to…" {
+		t.Fatalf("the search asks for %q", got)
+	}
+	b.press("api.pay")
+	b.until("document.querySelectorAll('#found [role=option]').length === 1")
+	b.press("\r")
+	b.until("document.querySelector('#panel .path')")
+	way := []string{edgeID(t, w, "web", "checkout"), edgeID(t, w, "checkout", "payment"), edgeID(t, w, "payment", "api.payments.example")}
+	is := func(want []string, said string) {
+		t.Helper()
+		b.until("document.querySelector('#panel .path')?.innerText.includes(" + fmt.Sprintf("%q", said) + ")")
+		if got := value[[]string](b, "faultline.lit"); !slices.Equal(sortedCopy(got), sortedCopy(want)) {
+			t.Errorf("%q is lit, want %q", got, want)
+		}
+	}
+	is(way, "From web to api.payments.example it takes 3 calls; 1 is unwell.")
+	if got := value[[]string](b, "[...document.querySelectorAll('#panel .path tbody tr')].map(tr => tr.dataset.key)"); !slices.Equal(got, way) {
+		t.Errorf("the path goes %q, want %q", got, way)
+	}
+	if got := value[string](b, "search.placeholder"); got != "Find a service" {
+		t.Errorf("afterwards the search asks for %q", got)
+	}
+	b.do(chromedp.Reload())
+	b.until("window.faultline?.nodes.length >= 23")
+	is(way, "From web to api.payments.example")
+
+	// Calls go the other way only, or not at all.
+	b.until("faultline.still")
+	at := value[spot](b, "(({x, y}) => ({x, y}))(faultline.nodes.find(n => n.name === 'user'))")
+	b.do(chromedp.MouseClickXY(at.X, at.Y, chromedp.ButtonModifiers(chromedp.ModifierShift)))
+	is([]string{edgeID(t, w, "", "edge"), edgeID(t, w, "edge", "web")}, "No calls lead from web to user; back it takes 2 calls; all are well.")
+	b.do(chromedp.Navigate(address + "/?service=shop/search&to=shop/geo"))
+	b.until("window.faultline?.nodes.length >= 23")
+	is(nil, "No calls lead from search to geo in this time, nor back.")
+	b.press("\x1b")
+	b.until("!document.querySelector('#panel .path') && faultline.state.service === 'shop/search'")
+	// Another service has no path of the last one.
+	b.do(chromedp.NavigateBack())
+	b.until("document.querySelector('#panel .path')")
+	b.run("document.querySelector('#panel tbody button.link').click()")
+	b.until("faultline.state.to === ''")
 }

@@ -14,7 +14,7 @@ import { closePopover, popover } from './popover.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
-import { faulty, neighbourhood, select, severity, wrong } from './view.js';
+import { faulty, neighbourhood, select, severity, ways, wrong } from './view.js';
 
 themeSwitch();
 for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
@@ -26,7 +26,7 @@ function start() {
   document.body.classList.add('app');
   const state = new State(), data = new Data();
   const map = new MapView($('#canvas'), $('#tip'));
-  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }), close };
+  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }), close, path: choosePath };
   const table = new TableView($('#table'), go);
   const panel = new Panel($('#panel'), data, state, go);
   const finding = new FindMenu($('#find'), data, state, go);
@@ -95,6 +95,7 @@ function start() {
       map.setFocus(i < 0 ? null : { links: [i], items: [links[i].s, links[i].t] });
       return;
     }
+    if (service && state.now.to) { lightPath(path()); return; }
     if (!service || state.now.depth > 0) { map.setFocus(null); return; }
     const near = neighbourhood(data.edges.values(), service, 1);
     const lit = new Set(items.map((it, i) => [it, i]).filter(([it]) => near.has(it.id) || it.group?.nodes.some((n) => near.has(n.id))).map(([, i]) => i));
@@ -102,8 +103,22 @@ function start() {
     map.setFocus(lit.size && me !== undefined ? { items: [...lit], links: links.map((_, i) => i).filter((i) => links[i].s === me || links[i].t === me) } : null);
   }
 
+  /** The edges of the path that is shown, in the direction in which calls go. */
+  function path() {
+    const { service, to } = state.now, way = ways(data.edges.values(), service, to);
+    return way.length ? way : ways(data.edges.values(), to, service);
+  }
+
+  function lightPath(way) {
+    const on = new Set(way.map((e) => e.id)), { links } = map.view;
+    const lit = links.map((_, i) => i).filter((i) => links[i].edges.some((e) => on.has(e.id)));
+    const ends = [state.now.service, state.now.to].map((id) => map.indexOf(id)).filter((i) => i !== undefined);
+    map.setFocus({ links: lit, items: [...new Set([...ends, ...lit.flatMap((i) => [links[i].s, links[i].t])])] });
+  }
+
   function reveal() {
-    const { service, edge } = state.now;
+    const { service, edge, to } = state.now;
+    if (service && to) { map.reveal(map.focus?.items ?? []); return; }
     if (service && map.indexOf(service) !== undefined) map.reveal([map.indexOf(service)]);
     const l = edge && map.view.links.find((x) => x.edges.some((e) => e.id === edge));
     if (l) map.reveal([l.s, l.t]);
@@ -234,7 +249,7 @@ function start() {
     const changed = (k) => JSON.stringify(before[k]) !== JSON.stringify(now[k]);
     if (changed('env') || changed('range') || changed('at')) { panel.key = ''; load(); }
     render({ fit: ['depth', 'only', 'find', 'open', 'view'].some(changed) || (now.depth > 0 && changed('service')) });
-    if (changed('service') || changed('edge')) requestAnimationFrame(reveal);
+    if (changed('service') || changed('edge') || changed('to')) requestAnimationFrame(reveal);
     // At once: later, it would take the focus from where the next key has put it.
     if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') $('#panel h2')?.focus({ preventScroll: true });
     lastPick = '';
@@ -243,10 +258,9 @@ function start() {
 
   // Pointing at the map
 
-  map.addEventListener('pick', ({ detail: { item, link } }) => {
+  map.addEventListener('pick', ({ detail: { item, link, shift } }) => {
     lastPick = 'pointer';
-    if (item?.group) go.to({ open: [...state.now.open, item.name] });
-    else if (item) go.to({ service: item.id, edge: '', trace: '' });
+    if (item) open(item, shift);
     else if (link) {
       const e = link.edge ?? link.worst;
       if (link.edge || faulty(e.health)) go.to({ edge: e.id, service: '', trace: '' });
@@ -279,7 +293,8 @@ function start() {
   // Search
 
   const search = $('#search'), found = $('#found');
-  let hits = [], chosen = 0;
+  let hits = [], chosen = 0, towards = false;
+  const { placeholder } = search;
   search.value = state.now.q;
   function look() {
     const q = search.value.trim().toLowerCase(), id = hits[chosen]?.id;
@@ -304,15 +319,27 @@ function start() {
     else search.removeAttribute('aria-activedescendant');
   }
   function choose(i) {
-    const n = hits[i];
+    const n = hits[i], path = towards;
     if (!n) return;
     search.value = '';
     search.blur();
-    go.to({ service: n.id, edge: '', trace: '', q: '' });
+    go.to(path ? { to: n.id, depth: 0 } : { service: n.id, edge: '', trace: '', q: '' });
+    if (path) $('#panel h2')?.focus({ preventScroll: true });
+  }
+  /** The next service that is chosen in the search is the other end of a path from the one that is open. */
+  function choosePath() {
+    if (!state.now.service) { tell('Open a service first: the path begins there.'); return; }
+    towards = true;
+    search.placeholder = `Path from ${name(state.now.service)} to…`;
+    search.focus();
   }
   search.addEventListener('input', find);
   search.addEventListener('focus', look);
-  search.addEventListener('blur', () => showHits());
+  search.addEventListener('blur', () => {
+    towards = false;
+    search.placeholder = placeholder;
+    showHits();
+  });
   search.addEventListener('keydown', (e) => {
     if (e.key === 'ArrowDown' || e.key === 'ArrowUp') {
       e.preventDefault();
@@ -368,10 +395,16 @@ function start() {
       if (e) go.to({ edge: e.id, service: '', trace: '' });
       else tell('Nothing is wrong in the time shown.');
     }],
-    ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
+    ['p', 'the path from the open service to another', choosePath], ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
   ];
   $('#help').addEventListener('click', showHelp);
-  const open = (it) => go.to(it.group ? { open: [...state.now.open, it.name] } : { service: it.id, edge: '', trace: '' });
+  /** Opens a service or group of the map; with Shift, the path from the open service to it. */
+  function open(it, shift = false) {
+    const { service } = state.now;
+    if (it.group) go.to({ open: [...state.now.open, it.name] });
+    else if (shift && service && service !== it.id) go.to({ to: it.id, depth: 0 });
+    else go.to({ service: it.id, edge: '', trace: '' });
+  }
   listen(keys, { map, walkable: () => !$('#map').hidden, open, back, tell });
 
   /** One step back, as Escape does. */
@@ -379,6 +412,7 @@ function start() {
     const now = state.now;
     if (closePopover()) return;
     if (now.trace) go.to({ trace: '' });
+    else if (now.to) go.to({ to: '' });
     else if (now.depth > 0) go.to({ depth: 0 });
     else if (now.service || now.edge) close();
     else if (now.find.length) go.to({ find: [] });
@@ -429,6 +463,7 @@ function start() {
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
     get cursor() { return map.cursor?.id ?? null; },
     get pointed() { return map.hover && { ...map.hover }; },
+    get lit() { return map.focus && map.focus.links.map((i) => map.view.links[i].id); },
     get still() { return arrived && !queued && map.still; },
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
     edge: (id) => structuredClone(data.edges.get(id) ?? null),

@@ -37,7 +37,7 @@ export function listen(list, { map, walkable, open, back, tell }) {
     e.preventDefault();
     canvas.focus({ preventScroll: true });
     const from = map.indexOf(map.cursor?.id) ?? map.hover?.item ?? items.findIndex((it) => map.selected?.(it));
-    if (e.key === 'Enter' && items[from]) { open(items[from]); return; }
+    if (e.key === 'Enter' && items[from]) { open(items[from], e.shiftKey); return; }
     // Whoever was stood on may be gone: then on from where that was.
     const at = items[from] ?? map.cursor;
     const best = at && e.key !== 'Enter' ? next(items, at, dirs[e.key]) : first(items);

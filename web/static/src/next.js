@@ -5,7 +5,7 @@ import { h } from './dom.js';
 import { findingsOf } from './findings.js';
 import * as f from './format.js';
 import { minute } from './sections.js';
-import { faulty, severity, shortName, wrong } from './view.js';
+import { faulty, severity, shortName, ways, wrong } from './view.js';
 
 /**
  * The ids of the nodes at which what is wrong seems to begin: callees of the worst edges that make no call that is as bad;
@@ -44,4 +44,22 @@ export function lookNext(edge, { edges, nodes, link, node }) {
 
   for (const x of findingsOf(target).filter((y) => y.rule === 'deploy').slice(0, 2)) lines.push([`Version ${x.subject} of `, node(edge.target), ` appeared at ${minute(new Date(x.since))}.`]);
   return lines.length ? h('section', { class: 'next', data: { key: 'next' } }, h('h3', null, 'Look at next'), h('ul', null, lines.map((x) => h('li', null, x)))) : '';
+}
+
+/** The way from one node to another by calls, an edge a line; drop leaves it. */
+export function pathBetween(from, to, { edges, nodes, link, drop }) {
+  const name = (id) => nodes.get(id)?.name ?? shortName(id), all = [...edges];
+  let way = ways(all, from, to), said = `From ${name(from)} to ${name(to)}`;
+  if (!way.length) {
+    way = ways(all, to, from);
+    said = way.length ? `No calls lead from ${name(from)} to ${name(to)}; back` : `No calls lead from ${name(from)} to ${name(to)} in this time, nor back.`;
+  }
+  if (way.length) {
+    const places = new Set(way.map((e) => e.source)).size, ill = way.filter((e) => faulty(e.health)).length;
+    said += ` it takes ${places === 1 ? 'one call' : way.length > places ? `calls on ${way.length} connections` : `${way.length} calls`}; ${ill ? `${ill === way.length ? (ill === 1 ? 'it is' : 'all are') : `${ill} ${ill === 1 ? 'is' : 'are'}`} unwell.` : `all ${way.some((e) => e.health === 'unknown') ? 'that can be judged ' : ''}are well.`}`;
+  }
+  return h('section', { class: 'path', data: { key: 'path' } }, h('h3', null, 'Path', h('button', { type: 'button', class: 'link', on: { click: drop } }, 'Leave it')), h('p', null, said),
+    way.length ? h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Connection', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
+      h('tbody', null, way.map((e) => h('tr', { data: { key: e.id } }, h('td', null, link(e), faulty(e.health) ? h('div', { class: e.health === 'critical' ? 'hot' : 'warm' }, wrong(e) || f.healthWord[e.health]) : null),
+        h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms)))))) : '');
 }

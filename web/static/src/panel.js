@@ -6,7 +6,7 @@ import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
 import { causeWord, causes, edgeFindings, entryPoints, estimated, minute, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
-import { lookNext } from './next.js';
+import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, wrong } from './view.js';
 
@@ -21,7 +21,7 @@ export class Panel {
   /** Shows what the state asks for, anew when it is something else. */
   async show(state) {
     const key = state.trace ? `t ${state.trace}` : state.edge ? `e ${state.edge}` : state.service ? `s ${state.service}` : '';
-    const span = JSON.stringify([state.range, state.at, state.env]);
+    const span = JSON.stringify([state.range, state.at, state.env, state.to]);
     if (key + span === this.key) return;
     const same = this.#shown === key;
     this.#shown = key;
@@ -189,9 +189,11 @@ export class Panel {
       this.#header([s.name]),
       h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), estimated(s)),
       h('p', { class: 'lead' }, about(s, this.data)),
+      state.to ? pathBetween(s.id, state.to, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), drop: () => this.go.to({ to: '' }) }) : '',
       h('div', { class: 'actions' },
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
-        h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far')),
+        h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far'),
+        h('button', { type: 'button', title: 'Path to another service  p', on: { click: () => this.go.path() } }, 'Path to…')),
       this.#tiles([
         ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${s.inbound.length} caller${s.inbound.length === 1 ? '' : 's'}`],
         ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
