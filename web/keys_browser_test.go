@@ -176,6 +176,35 @@ func TestNewsInBrowser(t *testing.T) {
 	awaited[bool](b, "new Promise(done => (function look() { document.title.includes('failing') ? done(true) : setTimeout(look, 20) })())")
 }
 
+// TestSparksInBrowser holds that each card has the curve of its calls, with those that failed in their colour.
+func TestSparksInBrowser(t *testing.T) {
+	w := illShop()
+	address, _ := show(t, w)
+	b := visit(t, address+"/", 1440, 900)
+	b.until("window.faultline?.spark('shop/payment') && faultline.still")
+	curve := value[struct{ Rate, Failed []float64 }](b, "faultline.spark('shop/payment')")
+	if len(curve.Rate) < 28 || len(curve.Failed) != len(curve.Rate) || slices.Max(curve.Failed) == 0 || slices.Min(curve.Rate) == 0 || curve.Failed[0] != 0 {
+		t.Errorf("the curve of payment is %+v", curve)
+	}
+	b.expect("willReadFrequently")
+	// Of the foot of the card, from its left end to its right.
+	foot := func(name string) []string {
+		return value[[]string](b, fmt.Sprintf(`(n => {
+			const canvas = document.querySelector('#canvas'), box = canvas.getBoundingClientRect(), {k} = faultline.camera, {w, h} = faultline.card;
+			const at = (x) => canvas.getContext('2d').getImageData(Math.round(n.x - box.left + x * w * k), Math.round(n.y - box.top + h * k / 2 - 2), 1, 1).data.slice(0, 3).join();
+			return [at(-.3), at(.42), at(0)];
+		})(faultline.nodes.find(n => n.name === %q))`, name))
+	}
+	if at := foot("payment"); at[0] == at[1] {
+		t.Errorf("before and after calls began to fail the card's foot looks the same: %q", at)
+	}
+	if well, nobody := foot("cart"), foot("user"); well[0] == nobody[0] || well[0] != well[1] {
+		t.Errorf("the foot of a healthy service looks like %q, that of one who is not called like %q", well, nobody)
+	}
+	b.do(chromedp.Navigate(address + "/?range=1h"))
+	b.until("window.faultline?.spark('shop/payment')?.rate.length === 12 || window.faultline?.spark('shop/payment')?.rate.length === 13")
+}
+
 // TestPathInBrowser goes from one service to another: by the search, by the pointer with Shift, and by the address.
 func TestPathInBrowser(t *testing.T) {
 	w := illShop()

@@ -11,6 +11,7 @@ import { MapView } from './map.js';
 import { begins, few } from './next.js';
 import { Panel } from './panel.js';
 import { closePopover, popover } from './popover.js';
+import { Sparks } from './sparks.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
@@ -30,6 +31,10 @@ function start() {
   const table = new TableView($('#table'), go);
   const panel = new Panel($('#panel'), data, state, go);
   const finding = new FindMenu($('#find'), data, state, go);
+  const sparks = new Sparks(() => {
+    map.sparks = sparks.curves;
+    map.refresh();
+  });
   const empty = $('#empty');
   let arrived = false, fitNext = true, lastPick = '';
 
@@ -55,6 +60,7 @@ function start() {
     sayTime();
     sayEnvironments();
     finding.update();
+    sparks.follow(state.live ? { from: 'now-15m', to: 'now' } : { from: state.span().from, to: state.span().to }, now.env ?? data.env, data.nodes.size);
     if (nothing) {
       if (empty) renew($('#table'), empty);
       else renew($('#table'), h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
@@ -269,6 +275,7 @@ function start() {
   map.addEventListener('root', ({ detail: { item } }) => { if (!item.group) go.to({ service: item.id, edge: '', depth: state.now.depth || 2 }); });
   map.addEventListener('resize', () => { if (arrived) render(); });
 
+  const spread = (curve) => curve && `${f.rate(Math.min(...curve.rate))} to ${f.rate(curve.top)}`;
   const rows = (list) => h('dl', null, list.filter(([, v]) => v != null && v !== f.none).map(([k, v]) => [h('dt', null, k), h('dd', null, v)]));
   map.addEventListener('hover', ({ detail: { item, link } }) => {
     const tip = $('#tip');
@@ -279,7 +286,7 @@ function start() {
     } else if (item) {
       const n = item.node;
       tip.replaceChildren(h('strong', null, n.name), ' ', badge(n.health, f.healthWord[n.health]), h('div', { class: 'quiet' }, `${n.kind}${n.namespace ? ` in ${n.namespace}` : ''}`),
-        rows([['calls', f.rate(n.rate)], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]), findingLines(n));
+        rows([['calls', f.rate(n.rate)], [`in ${f.span(ranges[state.now.range] || 900)}`, spread(sparks.curves.get(n.id))], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]), findingLines(n));
     } else if (link?.edge) {
       const e = link.edge;
       tip.replaceChildren(h('strong', null, `${name(e.source)} → ${name(e.target)}`), ' ', badge(e.health, f.healthWord[e.health]), h('div', { class: 'quiet' }, wrong(e) || e.protocol),
@@ -464,12 +471,14 @@ function start() {
     get cursor() { return map.cursor?.id ?? null; },
     get pointed() { return map.hover && { ...map.hover }; },
     get lit() { return map.focus && map.focus.links.map((i) => map.view.links[i].id); },
+    spark: (id) => structuredClone(sparks.curves.get(id) ?? null),
     get still() { return arrived && !queued && map.still; },
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
     edge: (id) => structuredClone(data.edges.get(id) ?? null),
     get frames() { return map.frames; },
     get spent() { return map.spent; },
     get drawn() { return map.drawn; },
+    get card() { return { ...map.view.size }; },
     get camera() { return { ...map.camera }; },
     get state() { return structuredClone(state.now); },
     format: Object.freeze({ ...f }),

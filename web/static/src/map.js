@@ -5,6 +5,7 @@ import { arrow, distance, line, overlap, point } from './curves.js';
 import * as f from './format.js';
 import { drawKind } from './kinds.js';
 import { badgeWidth, drawHealth, font, paintBadge, paintLabels, placeLabels, said } from './labels.js';
+import { drawSpark } from './sparks.js';
 import { faulty, frame, severity } from './view.js';
 
 const smallCard = 0.7; // the scale from which cards are drawn, below it discs
@@ -21,6 +22,7 @@ export class MapView extends EventTarget {
   camera = { x: 0, y: 0, k: 1 }; // screen = world·k + (x, y)
   hover = null; // {item} or {link}: what the pointer is on
   cursor = null; // {id, x, y}: where the keys have walked to; it stays where it is when news come
+  sparks = new Map(); // by node: what it was asked for over time
   selected = null; // a function: is this item or link selected?
   focus = null; // Map of item index → distance, or null
   frames = 0;
@@ -441,12 +443,21 @@ export class MapView extends EventTarget {
     ctx.fillStyle = colours.surface;
     ctx.fill();
     if (this.#unsure(it)) this.#hatch(ctx, x, y, w, h);
+    const spark = this.sparks.get(it.id);
+    if (spark) {
+      ctx.save();
+      ctx.clip();
+      drawSpark(ctx, spark, x, y + h * 0.79, w, h * 0.21, colours);
+      ctx.restore();
+      ctx.beginPath();
+      ctx.roundRect(x, y, w, h, radius);
+    }
     ctx.lineWidth = selected ? 2.5 : bad ? 1.75 : 1;
     ctx.strokeStyle = selected ? colours.accent : bad ? colours[it.health] : colours.line;
     ctx.stroke();
 
     const pad = full ? 12 : 10, under = it.under !== '' && h >= 52;
-    const cy = y + h * (h < 36 ? 0.5 : under ? 0.26 : 0.32);
+    const cy = y + h * (h < 36 ? 0.5 : under ? 0.2 : 0.26);
     ctx.textBaseline = 'middle';
     ctx.textAlign = 'left';
     const loud = bad || this.#unsure(it); // quiet when healthy
@@ -477,11 +488,11 @@ export class MapView extends EventTarget {
     if (under) {
       ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
       ctx.fillStyle = colours['ink-2'];
-      ctx.fillText(this.#fit(it.under, ctx.font, w - pad - 4, true), x + pad, y + h * 0.5);
+      ctx.fillText(this.#fit(it.under, ctx.font, w - pad - 4, true), x + pad, y + h * 0.43);
     }
 
     const shown = this.#figures(it);
-    const low = y + h * (under ? 0.76 : 0.7);
+    const low = y + h * (under ? 0.66 : 0.6); // above the curve
     if (full && !under) {
       const size = Math.min(14, Math.max(11, 12 * k));
       const columns = it.group ? [[f.rate(shown.rate), 'calls'], [`${it.group.nodes.length}`, 'nodes'], ...(it.group.bad ? [[`${it.group.bad}`, 'unwell']] : [])] :
@@ -491,10 +502,10 @@ export class MapView extends EventTarget {
         const cx = x + pad + (w - 2 * pad) * c / 3;
         ctx.font = `500 ${size}px ${font}`;
         ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[`${it.health}-text`] : colours.ink;
-        ctx.fillText(value, cx, y + h * 0.6);
+        ctx.fillText(value, cx, y + h * 0.53);
         ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
         ctx.fillStyle = colours['ink-2'];
-        ctx.fillText(word, cx, y + h * 0.82);
+        ctx.fillText(word, cx, y + h * 0.73);
       });
     } else if (h >= 36) {
       ctx.font = `${Math.max(10.5, 11 * k)}px ${font}`;

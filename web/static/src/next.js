@@ -2,7 +2,7 @@
 // holds for every fault, and is no more than a hint.
 
 import { h } from './dom.js';
-import { findingsOf } from './findings.js';
+import { findingsOf, nameOf } from './findings.js';
 import * as f from './format.js';
 import { minute } from './sections.js';
 import { faulty, severity, shortName, ways, wrong } from './view.js';
@@ -27,6 +27,12 @@ export function few(list, most = 3) {
   return list.flatMap((x, i) => (i === 0 ? [x] : [i === list.length - 1 ? ' and ' : ', ', x]));
 }
 
+/** What is wrong with an edge in a few words: the figure, and the worst that is found by name. */
+function whatIsWrong(e) {
+  const found = findingsOf(e)[0];
+  return [...new Set([wrong(e), found && found.level !== 'note' ? nameOf(found) : ''])].filter(Boolean).join(', ');
+}
+
 /** What to look at after an unhealthy edge. edges are all there are; link and node make elements that open one. */
 export function lookNext(edge, { edges, nodes, link, node }) {
   if (!faulty(edge.health)) return '';
@@ -35,7 +41,7 @@ export function lookNext(edge, { edges, nodes, link, node }) {
   const all = [...edges], lines = [];
 
   const below = worst(all.filter((e) => e.source === edge.target && severity(e.health) >= severity(edge.health)));
-  if (below.length) lines.push([`Calls of ${name(edge.target)} are ${f.healthWord[below[0].health]} too: `, few(below.map((e) => [link(e), wrong(e) && ` (${wrong(e)})`]), 2), '.']);
+  if (below.length) lines.push([`Calls of ${name(edge.target)} are ${f.healthWord[below[0].health]} too: `, few(below.map((e) => [link(e), ` (${whatIsWrong(e)})`]), 2), '.']);
   else if (target?.kind === 'service' || target?.kind === 'gateway') lines.push([`Nothing that ${name(edge.target)} calls is as bad: it seems to begin there, or on the way to it.`]);
 
   const others = worst(all.filter((e) => e.target === edge.target && e.id !== edge.id)), suffer = others.filter((e) => faulty(e.health));
@@ -60,6 +66,6 @@ export function pathBetween(from, to, { edges, nodes, link, drop }) {
   }
   return h('section', { class: 'path', data: { key: 'path' } }, h('h3', null, 'Path', h('button', { type: 'button', class: 'link', on: { click: drop } }, 'Leave it')), h('p', null, said),
     way.length ? h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Connection', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-      h('tbody', null, way.map((e) => h('tr', { data: { key: e.id } }, h('td', null, link(e), faulty(e.health) ? h('div', { class: e.health === 'critical' ? 'hot' : 'warm' }, wrong(e) || f.healthWord[e.health]) : null),
+      h('tbody', null, way.map((e) => h('tr', { data: { key: e.id } }, h('td', null, link(e), faulty(e.health) ? h('div', { class: e.health === 'critical' ? 'hot' : 'warm' }, whatIsWrong(e) || f.healthWord[e.health]) : null),
         h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms)))))) : '');
 }

@@ -5,7 +5,7 @@ import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, edgeFindings, entryPoints, estimated, minute, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
+import { causeWord, causes, edgeFindings, entryPoints, estimated, isOver, minute, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
 import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, wrong } from './view.js';
@@ -182,8 +182,9 @@ export class Panel {
     const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
-    const found = [...findingsOf(s).map((finding) => ({ finding, edges: [] })), ...alike(s.inbound), ...alike(s.outbound)]
-      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding))
+    const now = Date.parse(s.to);
+    const found = [...findingsOf(s).map((finding) => ({ finding, edges: [] })), ...alike(s.inbound, now), ...alike(s.outbound, now)]
+      .sort((a, b) => isOver(a.finding, now) - isOver(b.finding, now) || levelOf(b.finding) - levelOf(a.finding))
       .map(({ finding, edges }) => ({ finding, edges: edges.map((e) => e.id), where: edges.length ? [edges.map((e, i) => [i ? ', ' : '', this.#link(e)])] : null, worst: edges.length > 1 ? `${this.#name(edges[0].source)} → ${this.#name(edges[0].target)}` : '', instances: edges.length ? this.data.nodes.get(edges[0].target)?.instances : null }));
     this.#fill(
       this.#header([s.name]),
@@ -244,21 +245,20 @@ export class Panel {
   }
 }
 
-// One thing that is found on several connections of a service is one line: [{finding: the worst, edges}].
-function alike(edges) {
-  const lines = new Map();
+// One thing that is found on several connections of a service is one line: [{finding, edges}], with the worst first. What
+// is over counts where it is nowhere open.
+function alike(edges, now) {
+  const groups = new Map();
   for (const e of edges) {
-    for (const finding of findingsOf(e)) {
-      const key = `${finding.rule} ${finding.subject ?? ''}`, line = lines.get(key);
-      if (!line) { lines.set(key, { finding, edges: [e] }); continue; }
-      line.edges.push(e);
-      if (levelOf(finding) > levelOf(line.finding) || (levelOf(finding) === levelOf(line.finding) && finding.value > line.finding.value)) {
-        line.finding = finding;
-        line.edges.unshift(line.edges.pop()); // the sentence is of the first
-      }
+    for (const x of findingsOf(e)) {
+      const key = `${x.rule} ${x.subject ?? ''}`;
+      (groups.get(key) ?? groups.set(key, []).get(key)).push({ e, x, over: isOver(x, now) });
     }
   }
-  return [...lines.values()];
+  return [...groups.values()].map((all) => {
+    const open = all.filter((a) => !a.over), list = (open.length ? open : all).sort((a, b) => levelOf(b.x) - levelOf(a.x) || b.x.value - a.x.value || (a.e.id < b.e.id ? -1 : 1));
+    return { finding: { ...list[0].x, since: list.map((a) => a.x.since).sort()[0] }, edges: list.map((a) => a.e) };
+  });
 }
 
 /** A service in one sentence: who suffers from it since when, and whether that seems to begin in it. */

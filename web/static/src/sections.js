@@ -21,10 +21,13 @@ export function causeWord(cause) {
 
 const n = (count, what = '') => h('span', { class: 'quiet n-of', title: f.exact(count, what || 'observations') }, `n = ${f.count(count)}`);
 
+/** Whether what was found is no more: it has not been found for longer than it takes to look again. */
+export const isOver = (finding, now) => now - Date.parse(finding.until) > 90e3;
+
 /** Since when, in the fewest words; exact on hover. What is over says so. */
 function when(finding, now) {
   const since = new Date(finding.since), until = new Date(finding.until);
-  const over = now - until > 90e3, long = (ms) => f.span(Math.max(1, Math.round(ms / 1000)));
+  const over = isOver(finding, now), long = (ms) => f.span(Math.max(1, Math.round(ms / 1000)));
   const text = over ? `${minute(since)} to ${minute(until)}, over for ${long(now - until)}` : `since ${minute(since)}, ${long(now - since)}`;
   return h('span', { class: 'quiet', title: `${f.clock(since)} to ${f.clock(until)} ${f.zone(since)}` }, text);
 }
