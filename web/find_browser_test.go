@@ -99,11 +99,16 @@ func TestFindInBrowser(t *testing.T) {
 	if got := value[string](b, "document.querySelector('#table tbody tr').innerText"); !strings.Contains(got, "connection refused") {
 		t.Errorf("the first row by what is wrong is %q", got)
 	}
+	// Of a service it says what is wrong with the calls to it.
+	b.run("document.querySelectorAll('#table .tabs button')[1].click()")
+	if got := value[string](b, "[...document.querySelectorAll('#table tbody tr')].find(tr => tr.dataset.key === 'shop/payment').innerText"); !strings.Contains(got, "connection refused") || !strings.Contains(got, "new version 2.7.1") {
+		t.Errorf("the row of payment is %q", got)
+	}
 
 	// The panel names each, with its sentence, its n, a trace and the page that says how it is computed.
 	b.do(chromedp.Navigate(address + "/?edge=" + payment))
 	b.until("document.querySelectorAll('#panel .wrongs li').length === 5")
-	panel := value[string](b, "document.querySelector('#panel').innerText")
+	panel := strings.ReplaceAll(value[string](b, "document.querySelector('#panel').innerText"), "\u00a0", " ")
 	for _, want := range []string{"1 of 3 instances explains 100 %", "What is wrong", "8.1 % of the calls fail: nothing listens there, n=341 of 4,210.", "Retries add 40 % load", "since " + value[string](b, "faultline.format.clock(new Date(Date.now() - 12 * 60e3)).slice(0, 3)"), ", 12 min", "n = 4210", "how this is computed", "a failed trace", "a retried trace", "Why it fails"} {
 		if !strings.Contains(panel, want) {
 			t.Errorf("the panel does not say %q:\n%s", want, panel)

@@ -77,7 +77,7 @@ function start() {
       table.show({
         edges: [...data.edges.values()].filter((e) => (!narrowed || (kept.has(e.source) && kept.has(e.target))) && (!now.only || faulty(e.health) || now.depth > 0) &&
           (!now.find.length || fits(e, now.find)) && (named(e.source) || named(e.target))),
-        nodes: [...data.nodes.values()].filter((n) => kept.has(n.id) && named(n.id)),
+        nodes: suffered([...data.nodes.values()].filter((n) => kept.has(n.id) && named(n.id))),
         instances: (e) => data.nodes.get(e.target)?.instances,
       }, now.edge || now.service);
     } else {
@@ -90,6 +90,17 @@ function start() {
       $('#canvas').setAttribute('aria-label', `Map of ${view.items.length} services and ${view.links.length} connections. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
     }
     panel.show(now);
+  }
+
+  /** Nodes with what is found on the calls to them, each once: that is what makes them unhealthy. */
+  function suffered(nodes) {
+    const found = new Map();
+    for (const e of data.edges.values()) {
+      if (!faulty(e.health)) continue;
+      const own = found.get(e.target) ?? found.set(e.target, new Map()).get(e.target);
+      for (const x of e.findings ?? []) if (x.level !== 'note') own.set(`${x.rule} ${x.subject ?? ''}`, x);
+    }
+    return nodes.map((n) => ({ ...n, findings: [...(n.findings ?? []), ...(found.get(n.id)?.values() ?? [])] }));
   }
 
   /** Lights up what belongs to the selection. */

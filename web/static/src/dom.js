@@ -88,6 +88,9 @@ function become(old, want) {
   renew(old, ...want.childNodes);
 }
 
+/** Keeps figures and their units on one line. */
+export const glued = (text) => text.replace(/(\d) (?=%|[µm]?s\b|min\b|h\b|[kM]\/s)/g, '$1\u00a0');
+
 export const $ = (selector, within = document) => within.querySelector(selector);
 
 /** A badge: shape, colour and word say the same. */

@@ -46,7 +46,7 @@ export function help(keys, badges) {
       line({ d: 'M2 7h30' }, 'the callee was not seen'), line({ d: 'M12 7h30' }, 'the caller was not seen'),
       line({ 'stroke-dasharray': '2 3' }, 'too few calls to judge'), h('div', null, h('span', { class: 'hatched' }), 'a node with too few calls'),
       Object.entries(kinds).map(([kind, words]) => h('div', null, kindIcon(kind), words))),
-    h('p', { class: 'quiet more' }, 'On a card: calls a second, share that fails, the time that 95 % of the calls stay within, all as its callers see it. The curve at its foot is its calls over the last 15 minutes, or the time shown, with those that failed in the colour of failing; each card has its own scale.'),
+    h('p', { class: 'quiet more' }, 'On a card: calls a second, share that fails, the time that 95 % of the calls stay within, all as its callers see it. The curve at its foot is its calls over the last 15 minutes, or the time shown, with those that failed darker, and in colour while it is unwell; each card has its own scale.'),
     h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it, click another one with Shift for the path to it. ', h('button', { type: 'button', class: 'link', on: { click: badges } }, 'What the badges say'), '.'),
   ];
 }

@@ -447,7 +447,7 @@ export class MapView extends EventTarget {
     if (spark) {
       ctx.save();
       ctx.clip();
-      drawSpark(ctx, spark, x, y + h * 0.79, w, h * 0.21, colours);
+      drawSpark(ctx, spark, x, y + h * 0.79, w, h * 0.21, colours, bad ? colours[it.health] : colours.edge); // what is over is quiet
       ctx.restore();
       ctx.beginPath();
       ctx.roundRect(x, y, w, h, radius);

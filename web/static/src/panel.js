@@ -1,6 +1,6 @@
 // What is known of one edge or service, beside the map.
 
-import { badge, copy, h, renew } from './dom.js';
+import { badge, copy, glued, h, renew } from './dom.js';
 import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
@@ -136,7 +136,7 @@ export class Panel {
     this.#fill(
       this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
       h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`), estimated(edge)),
-      h('p', { class: 'lead' }, sentence(edge, (id) => this.#name(id))),
+      h('p', { class: 'lead' }, glued(sentence(edge, (id) => this.#name(id)))),
       lookNext(edge, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), node: (id) => this.#node(id) }),
       edgeFindings(edge, this.#evidence(edge.examples, edge.to)),
       this.#tiles(tiles),
@@ -189,7 +189,7 @@ export class Panel {
     this.#fill(
       this.#header([s.name]),
       h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), estimated(s)),
-      h('p', { class: 'lead' }, about(s, this.data)),
+      h('p', { class: 'lead' }, glued(about(s, this.data))),
       state.to ? pathBetween(s.id, state.to, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), drop: () => this.go.to({ to: '' }) }) : '',
       h('div', { class: 'actions' },
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),

@@ -5,7 +5,9 @@ import { ask } from './data.js';
 const every = 30000; // ms between two askings, in live
 const most = 200; // more nodes than this are not shown as cards anyway
 
-/** Sparks holds the curves by node: {rate, failed, top}. It tells when there are others. */
+const few = 3; // failed calls in a step are told from here on
+
+/** Sparks holds the curves by node: {rate, failed, top, told}; told are the failed calls that are shown. It tells when there are others. */
 export class Sparks {
   curves = new Map();
   #key = ''; #timer = 0; #abort = null;
@@ -29,7 +31,10 @@ export class Sparks {
     try {
       const series = await ask('series', params, signal);
       if (signal.aborted) return;
-      this.#become(new Map(series.nodes.map(({ id, rate, failed }) => [id, { rate, failed, top: Math.max(...rate) }])));
+      this.#become(new Map(series.nodes.map(({ id, rate, failed }) => [id, {
+        rate, failed, top: Math.max(...rate),
+        told: failed.map((v, i) => (v * series.step_s >= few && v > rate[i] * 0.01 ? v : 0)), // one failed call is none
+      }])));
     } catch { /* cards are what they are without; the stream says what is wrong with the connection */ }
     if (!signal.aborted && params.to === 'now') this.#timer = setTimeout(() => this.#load(params, signal), every);
   }
@@ -43,8 +48,8 @@ export class Sparks {
 
 const least = 3; // px: how high some failed calls are at least, so that they are seen
 
-/** Draws a curve into a box: all calls, and over them those that failed, each node by its own scale. */
-export function drawSpark(ctx, { rate, failed, top }, x, y, w, h, colours) {
+/** Draws a curve into a box: all calls, and over them those that failed in a colour of their own, each node by its own scale. */
+export function drawSpark(ctx, { rate, top, told }, x, y, w, h, colours, ill) {
   if (!(top > 0) || rate.length < 2) return;
   const fill = (heights, colour, alpha) => {
     ctx.globalAlpha = alpha;
@@ -58,7 +63,6 @@ export function drawSpark(ctx, { rate, failed, top }, x, y, w, h, colours) {
   };
   const height = (v) => (h - 1) * v / top;
   fill(rate.map(height), colours.edge, 0.2);
-  const loud = failed.map((v, i) => (v > rate[i] * 0.01 ? Math.max(least, height(v)) : 0)); // of a hundred calls one may fail
-  if (loud.some(Boolean)) fill(loud, colours.critical, 0.75);
+  if (told.some(Boolean)) fill(told.map((v) => (v ? Math.max(least, height(v)) : 0)), ill, 0.75);
   ctx.globalAlpha = 1;
 }
