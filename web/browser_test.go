@@ -290,6 +290,9 @@ func TestMapInBrowser(t *testing.T) {
 			b.until("document.querySelector('#panel h2')?.innerText === 'payment' && document.querySelector('#panel').innerText.includes('Called by')")
 			b.run("document.querySelector('#panel .examples a').click()")
 			b.until("document.querySelectorAll('#panel .w-row').length > 15")
+			if got := value[string](b, "document.querySelector('#panel').innerText"); !strings.Contains(got, "checkout made 3 attempts at shop.Payment/Charge") || strings.Count(got, "attempt 2") != 1 || strings.Count(got, "attempt 3") != 1 {
+				t.Errorf("the trace does not say what was tried again:\n%s", got)
+			}
 		})
 	}
 }
@@ -343,6 +346,11 @@ func TestKeyboardInBrowser(t *testing.T) {
 	b := visit(t, address+"/", 1280, 800)
 	b.until("window.faultline?.nodes.length >= 23")
 
+	b.do(chromedp.Focus(".skip"))
+	b.press("\r")
+	b.until("document.querySelectorAll('#table tbody tr').length === 29 && document.activeElement.id === 'table'")
+	b.press("t")
+	b.until("!document.querySelector('#map').hidden")
 	b.press("t")
 	b.until("document.querySelectorAll('#table tbody tr').length === 29")
 	first := value[string](b, "document.querySelector('#table tbody tr').innerText")

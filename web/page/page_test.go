@@ -67,6 +67,7 @@ func TestPages(t *testing.T) {
 		"map_past":        OfMap(Map{Shell: shell, Map: testMap(), Endpoints: local}),
 		"map_failed":      OfMap(Map{Shell: shell, Map: empty, Live: true, Failed: "The map could not be had just now."}),
 		"map_empty":       OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local}),
+		"map_elsewhere":   OfMap(Map{Shell: shell, Map: graph.Map{Env: "nothing", Envs: []string{"", "nothing", "prod"}}, Live: true, Endpoints: local, Received: graph.Counters{Received: 9, Accepted: 9}}),
 		"map_refused":     OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local, Received: graph.Counters{Received: 7, Refused: map[string]int64{"unsupported": 7}}}),
 		"map_no_receiver": OfMap(Map{Shell: shell, Map: empty, Live: true}),
 		"status": OfStatus(Status{

@@ -376,6 +376,11 @@ function start() {
   $('#env').addEventListener('change', (e) => go.to({ env: e.target.value, service: '', edge: '', trace: '', depth: 0, open: [] }));
   const toggleTable = () => go.to({ view: state.now.view === 'table' ? 'map' : 'table' });
   const toggleUnhealthy = () => go.to({ only: state.now.only ? '' : 'unhealthy' });
+  $('.skip').addEventListener('click', (e) => {
+    e.preventDefault();
+    go.to({ view: 'table' });
+    $('#table').focus();
+  });
   $('#table-switch').addEventListener('click', toggleTable);
   $('#unhealthy').addEventListener('click', toggleUnhealthy);
   $('#zoom-in').addEventListener('click', () => map.zoom(1.3));
