@@ -196,7 +196,7 @@ func TestPhoneInBrowser(t *testing.T) {
 	w := namedShop()
 	address, _ := show(t, w)
 	b := visit(t, address+"/?view=table&at="+time.Now().Add(-20*time.Second).UTC().Format(time.RFC3339), 360, 800)
-	b.until("document.querySelectorAll('#table tbody tr').length === 29")
+	b.until("document.querySelectorAll('#table tbody tr').length === 29 && document.querySelector('#table .tabs')") // not the first paint
 	inside := func(selector string) {
 		t.Helper()
 		if out := value[[]string](b, fmt.Sprintf("[...document.querySelectorAll(%q)].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)).map(e => e.outerHTML.slice(0, 120))", selector)); len(out) > 0 {
