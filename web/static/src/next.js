@@ -42,7 +42,7 @@ export function lookNext(edge, { edges, nodes, link, node }) {
 
   const below = worst(all.filter((e) => e.source === edge.target && severity(e.health) >= severity(edge.health)));
   if (below.length) lines.push([`Calls of ${name(edge.target)} are ${f.healthWord[below[0].health]} too: `, few(below.map((e) => [link(e), ` (${whatIsWrong(e)})`]), 2), '.']);
-  else if (target?.kind === 'service' || target?.kind === 'gateway') lines.push([`Nothing that ${name(edge.target)} calls is as bad: it seems to begin there, or on the way to it.`]);
+  else lines.push([`${all.some((e) => e.source === edge.target) ? `Nothing that ${name(edge.target)} calls is as bad` : `Nothing is seen behind ${name(edge.target)}`}: it seems to begin there, or on the way to it.`]);
 
   const others = worst(all.filter((e) => e.target === edge.target && e.id !== edge.id)), suffer = others.filter((e) => faulty(e.health));
   if (suffer.length) lines.push([`${suffer.length === others.length ? 'Its other callers suffer' : `${suffer.length} of its ${others.length} other callers suffer`} too: `, few(suffer.map(link)), '.']);
