@@ -83,8 +83,9 @@ func TestWalkInBrowser(t *testing.T) {
 		t.Errorf("the walk is still at %q", at)
 	}
 	// A key that comes at once after another one is not taken for what the first has opened.
-	b.do(hold("keyDown", "Enter", "\r"), key("/"), chromedp.KeyEvent("pay"))
-	if got := value[string](b, "document.querySelector('#search').value"); got != "pay" {
+	b.run("for (const key of ['Enter', '/']) document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}))")
+	b.press("mai")
+	if got := value[string](b, "document.querySelector('#search').value"); got != "mai" {
 		t.Errorf("typed at once, there is %q in the search", got)
 	}
 	opened(next)
