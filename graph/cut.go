@@ -200,9 +200,9 @@ func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
 func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
 	for list := range m.details {
 		d := &m.details[list]
-		for i, label := range d.labels {
+		for i, k := range d.keys {
 			key := detailKeys[list]
-			key.Name = l.detailName(list, label)
+			key.Name = l.detailName(list, k)
 			detail := d.details[i]
 			if shared {
 				detail.Latency = detail.Latency.CloneInto(arena)

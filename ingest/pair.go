@@ -412,9 +412,10 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		case f.Guarded():
 			fact.cause = class(graph.ServerError) // the callee did see it: it told of a guard of its own
 		}
-		fact.target, fact.answered = first.node, true
+		fact.target, fact.version = first.node, short(first.version)
+		fact.flags |= outAnswered
 		fact.protocol = either(h.protocol, first.protocol)
-		if (h.out.target != first.node || h.out.silent) && pe != nil {
+		if (h.out.target != first.node || h.out.is(outSilent)) && pe != nil {
 			pe.paired.Add(1)
 			if pe.alias != nil && first.node != h.node {
 				pe.alias.learn(first.node, 1)
@@ -443,9 +444,14 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		}
 		fact.target = p.dir.byRef(h.node).unknown
 		if beside := s.answeredBeside(h); beside != nil {
-			fact.target, fact.protocol, fact.silent, fact.missing = beside.out.target, beside.out.protocol, true, !h.guarded()
-		} else if h.out.silent {
-			fact.target, fact.protocol, fact.silent, fact.missing = h.out.target, h.out.protocol, true, h.out.missing // what was beside it is gone
+			fact.target, fact.protocol = beside.out.target, beside.out.protocol
+			fact.flags |= outSilent
+			if !h.guarded() {
+				fact.flags |= outMissing
+			}
+		} else if h.out.is(outSilent) { // what was beside it is gone
+			fact.target, fact.protocol = h.out.target, h.out.protocol
+			fact.flags |= h.out.flags & (outSilent | outMissing)
 		}
 		return fact
 	}
@@ -456,12 +462,18 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return none
 	}
 	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
-		fact.target, fact.protocol = h.out.target, h.out.protocol
-		fact.silent, fact.missing, fact.answered = h.out.silent, h.out.missing, h.out.answered
+		fact.target, fact.protocol, fact.version = h.out.target, h.out.protocol, h.out.version
+		fact.flags |= h.out.flags & (outSilent | outMissing | outAnswered)
 		return fact
 	}
-	fact.target, fact.silent = p.dir.fallback(pe)
-	fact.missing = fact.silent && !h.guarded() && !p.dir.sampledOut(fact.target, h.weight)
+	target, service := p.dir.fallback(pe)
+	fact.target = target
+	if service {
+		fact.flags |= outSilent
+		if !h.guarded() && !p.dir.sampledOut(target, h.weight) {
+			fact.flags |= outMissing
+		}
+	}
 	return fact
 }
 
@@ -473,8 +485,8 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
-		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
-		Operation: h.operation, Instance: h.instance,
+		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.is(outMissing),
+		Operation: h.operation, Instance: h.instance, Version: h.version, PeerVersion: f.version.label(),
 	}
 	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0

@@ -91,6 +91,7 @@ type directory struct {
 	generation atomic.Int64
 	refs       atomic.Pointer[[]atomic.Pointer[service]]
 
+	versions  versionBook
 	peers     peerTable
 	aliases   aliasBook
 	externals externals
@@ -165,11 +166,12 @@ func (d *directory) freeOperation(o *operation) {
 }
 
 func (d *directory) freeResource(r *resource) {
-	for _, l := range [...]graph.Label{r.instance, r.version, r.zone, r.host} {
+	for _, l := range [...]graph.Label{r.instance, r.zone, r.host} {
 		if l != 0 {
 			d.names.FreeLabel(l)
 		}
 	}
+	d.versions.release(d.names, r.version)
 }
 
 // process returns the resource as the live graph knows it. A sidecar is no process of its service; and as long as it is
@@ -234,11 +236,12 @@ func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 	for _, of := range [...]struct {
 		label *graph.Label
 		keys  []string
-	}{{&r.instance, instanceKeys}, {&r.version, versionKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
+	}{{&r.instance, instanceKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
 		if s := first(of.keys); s != "" {
 			*of.label = d.names.NewLabel(s)
 		}
 	}
+	r.version = d.versions.hold(d.names, first(versionKeys))
 	for _, k := range placeKeys {
 		if s := at[k]; s != "" {
 			r.places = append(r.places, placeKey{n.Env, s})

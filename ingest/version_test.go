@@ -1,0 +1,109 @@
+package ingest
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"faultline/graph"
+)
+
+func version(v string) map[string]any { return map[string]any{"service.version": v} }
+
+// Calls are counted by the caller's version and by that of the callee that answered, as the caller saw them.
+func TestVersionsAreCountedInPairs(t *testing.T) {
+	in, live := newIntake()
+	var spans []tspan
+	call := func(trace byte, caller, callee string, ms int, failed bool) {
+		attrs := getB
+		if failed {
+			attrs = with(getB, "error.type", "timeout")
+		}
+		spans = append(spans, tspan{service: "a", trace: trace, id: 1, kind: kindClient, ms: ms, attrs: attrs, failed: failed, resource: version(caller)})
+		if callee != "nobody" {
+			spans = append(spans, tspan{service: "b", trace: trace, id: 2, parent: 1, kind: kindServer, at: 1, ms: ms - 2, attrs: serve, resource: version(callee)})
+		}
+	}
+	call(1, "1.0", "2.0", 10, false)
+	call(2, "1.0", "2.0", 30, false)
+	call(3, "1.1", "2.0", 40, true) // the callee's half is fine: what counts is what the caller saw
+	call(4, "1.1", "2.1", 20, false)
+	call(5, "1.1", "", 50, false)
+	call(6, "", "2.1", 60, false)
+	call(7, "1.0", "nobody", 70, true)
+	call(8, "", "", 80, false)
+	feed(t, in, epoch.Add(2*time.Second), each(t, spans...)...)
+	in.Tick(epoch.Add(15 * time.Second))
+	pair := func(of, caller, callee, is string) string {
+		return fmt.Sprintf("%s: version_pair %s: %s", of, graph.PairName(caller, callee), is)
+	}
+	want := []string{
+		pair("a → b", "", "2.1", "1, 60ms"),
+		pair("a → b", "1.0", "", "1, failed 1, 70ms"),
+		pair("a → b", "1.0", "2.0", "2, 20ms"),
+		pair("a → b", "1.1", "", "1, 50ms"),
+		pair("a → b", "1.1", "2.0", "1, failed 1, 40ms"),
+		pair("a → b", "1.1", "2.1", "1, 20ms"),
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, factLines(live, graph.VersionPair)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A callee's half that comes late moves its call from the caller's version alone to the pair.
+func TestALateHalfCorrectsThePair(t *testing.T) {
+	in, live := newIntake()
+	bodies := each(t,
+		tspan{service: "a", trace: 1, id: 1, kind: kindClient, ms: 100, attrs: getB},
+		tspan{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 80, attrs: serve, resource: version("2.0")},
+	)
+	feed(t, in, epoch.Add(time.Second), bodies[0])
+	in.Tick(epoch.Add(12 * time.Second))
+	alone := "a → ext:b:8080: version_pair " + graph.PairName("1.0", "") + ": 1, 100ms"
+	if diff := cmp.Diff([]string{alone}, factLines(live, graph.VersionPair)); diff != "" {
+		t.Error(diff)
+	}
+	feed(t, in, epoch.Add(time.Minute), bodies[1])
+	paired := "a → b: version_pair " + graph.PairName("1.0", "2.0") + ": 1, 100ms"
+	if diff := cmp.Diff([]string{paired}, factLines(live, graph.VersionPair)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// All processes of a version count as one, however many there are.
+func TestProcessesOfOneVersionCountTogether(t *testing.T) {
+	in, live := newIntake()
+	var spans []tspan
+	for i := range byte(60) {
+		process := map[string]any{"service.version": "2.0", "service.instance.id": fmt.Sprint("b-", i)}
+		spans = append(spans, tspan{service: "b", trace: i, id: 1, kind: kindServer, ms: 10, attrs: serve, resource: process})
+	}
+	feed(t, in, epoch.Add(2*time.Second), each(t, spans...)...)
+	if diff := cmp.Diff([]string{"user → b: version 2.0: 60, 10ms"}, factLines(live, graph.Version)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A version's label lives as long as one of its processes does, and is given again afterwards.
+func TestVersionsAreForgottenWithTheirProcesses(t *testing.T) {
+	names := graph.NewNames(10)
+	var book versionBook
+	first, second := book.hold(names, "1.0"), book.hold(names, "1.0")
+	if first == 0 || first != second || book.hold(names, "") != 0 {
+		t.Fatalf("labels of one version: %d, %d", first, second)
+	}
+	book.release(names, first)
+	if got := book.hold(names, "1.0"); got != first {
+		t.Errorf("a version that is still held has label %d, had %d", got, first)
+	}
+	book.release(names, first)
+	book.release(names, first)
+	book.release(names, 0)
+	if got := book.hold(names, "2.0"); got != first || names.Label(got) != "2.0" || len(book.labels) != 1 {
+		t.Errorf("label %d of %q, want %d given again", got, names.Label(got), first)
+	}
+}
