@@ -20,21 +20,23 @@ import (
 // call differently: the shares of one side add up to the edge.
 type EdgeDetail struct {
 	Edge
-	Env        string    `json:"env"`
-	From       time.Time `json:"from"`
-	To         time.Time `json:"to"`
-	Operations []Share   `json:"operations" nullable:"false" doc:"Most calls first"`
-	Instances  []Share   `json:"instances" nullable:"false" doc:"The callee's"`
-	Versions   []Share   `json:"versions" nullable:"false" doc:"The callee's"`
-	Callers    []Part    `json:"callers" nullable:"false" doc:"The caller's instances, as their calls went"`
-	Zones      []Part    `json:"zones" nullable:"false" doc:"Where the callee's instances run"`
-	Hosts      []Part    `json:"hosts" nullable:"false" doc:"On which hosts the callee's instances run"`
-	Causes     []Cause   `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
-	Retrying   *Retrying `json:"retrying" doc:"null where it is not known what is a logical call"`
-	Waiting    *Waiting  `json:"waiting"`
-	Queue      *Queue    `json:"queue" doc:"Of an edge from a queue, else null"`
-	Shape      *Shape    `json:"shape" doc:"From the traces that were analysed, null when there are none"`
-	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
+	Env            string        `json:"env"`
+	From           time.Time     `json:"from"`
+	To             time.Time     `json:"to"`
+	Operations     []Share       `json:"operations" nullable:"false" doc:"Most calls first"`
+	Instances      []Share       `json:"instances" nullable:"false" doc:"The callee's"`
+	Versions       []Share       `json:"versions" nullable:"false" doc:"The callee's"`
+	Callers        []Part        `json:"callers" nullable:"false" doc:"The caller's instances, as their calls went"`
+	Zones          []Part        `json:"zones" nullable:"false" doc:"Where the callee's instances run"`
+	Hosts          []Part        `json:"hosts" nullable:"false" doc:"On which hosts the callee's instances run"`
+	CallerVersions []Part        `json:"caller_versions" nullable:"false" doc:"The caller's versions, as their calls went"`
+	VersionPairs   []VersionPair `json:"version_pairs" nullable:"false" doc:"The caller's versions with the callee's, as the caller sees it, most calls first"`
+	Causes         []Cause       `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
+	Retrying       *Retrying     `json:"retrying" doc:"null where it is not known what is a logical call"`
+	Waiting        *Waiting      `json:"waiting"`
+	Queue          *Queue        `json:"queue" doc:"Of an edge from a queue, else null"`
+	Shape          *Shape        `json:"shape" doc:"From the traces that were analysed, null when there are none"`
+	Examples       []Example     `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
 }
 
 // ServiceDetail is a node with what is around it and what it is made of.

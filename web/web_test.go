@@ -222,6 +222,8 @@ func shopDetails(start time.Time) graph.Window {
 			detail(checkoutPayment, graph.Instance, graph.ServerSide, "payment-2", 110, 30),
 			detail(checkoutPayment, graph.Instance, graph.ClientSide, "checkout-1", 240, 30),
 			detail(checkoutPayment, graph.Version, graph.ServerSide, "2.0.1", 230, 30),
+			detail(checkoutPayment, graph.VersionPair, graph.ClientSide, graph.PairName("3.1.0", "2.0.1"), 230, 20),
+			detail(checkoutPayment, graph.VersionPair, graph.ClientSide, graph.PairName("3.1.0", ""), 10, 10),
 			detail(checkoutOrders, graph.Operation, graph.ClientSide, "SELECT orders", 600, 0),
 		},
 		Nodes: []graph.NodeRow{

@@ -25,6 +25,7 @@ type Part struct {
 	Calls int64
 	Fails int64
 	P50   float64 // ns
+	P95   float64
 	// P is the probability (Fisher's exact test, one-sided) that so many of the failures fall on this part by chance;
 	// Explains the share of all failures that do. Both are NaN for a part that was not tested.
 	P, Explains float64
@@ -118,10 +119,7 @@ const (
 func partsOf(s *Sum, dimension graph.Dimension, side graph.Side) []Part {
 	var parts []Part
 	s.of(dimension, side, func(name string, d *graph.Detail) {
-		parts = append(parts, Part{
-			Name: name, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5),
-			latency: &d.Latency,
-		})
+		parts = append(parts, partOf(name, d))
 	})
 	slices.SortFunc(parts, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
 	return parts
@@ -179,11 +177,22 @@ func gathered(s *Sum, processes []graph.NodeRow, where func(*graph.NodeRow) stri
 		}
 		sums[at].Add(d)
 	})
+	return partsFrom(sums)
+}
+
+func partsFrom(sums map[string]*graph.Detail) []Part {
 	parts := make([]Part, 0, len(sums))
-	for at, d := range sums {
-		parts = append(parts, Part{Name: at, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5), latency: &d.Latency})
+	for name, d := range sums {
+		parts = append(parts, partOf(name, d))
 	}
 	return parts
+}
+
+func partOf(name string, d *graph.Detail) Part {
+	return Part{
+		Name: name, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5),
+		P95: d.Latency.Quantile(.95), latency: &d.Latency,
+	}
 }
 
 // What makes a part slow among others.
@@ -252,31 +261,32 @@ func median(v []float64) float64 {
 func badParts(g *Graph) []graph.Finding {
 	var found []graph.Finding
 	for _, e := range g.Edges {
-		found = append(found, e.badParts(g.Processes[e.Key.Target.Identity()])...)
+		found = append(found, e.badParts(g.Processes[e.Key.Target.Identity()], g.Processes[e.Key.Source.Identity()])...)
 	}
 	return found
 }
 
-func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
-	var found []graph.Finding
+func (e *Edge) badParts(processes, callers []graph.NodeRow) []graph.Finding {
 	instances := Instances(&e.Sum)
-	named := map[string]bool{} // instances that a larger part accounts for
+	versions := e.badVersions(instances, processes)
+	found := versions.found
+	version := func(p *graph.NodeRow) string { return p.Version }
+	named := inVersions(instances, placesOf(processes, version), versions.callee) // that a larger part accounts for
 	for _, larger := range []struct {
 		rule  string
-		parts []Part
+		parts func(*Sum, []graph.NodeRow) []Part
 		of    func(*graph.NodeRow) string
 	}{
-		{"bad_version", Versions(&e.Sum), func(p *graph.NodeRow) string { return p.Version }},
-		{"bad_zone", Zones(&e.Sum, processes), func(p *graph.NodeRow) string { return p.Zone }},
-		{"bad_host", Hosts(&e.Sum, processes), func(p *graph.NodeRow) string { return p.Host }},
+		{"bad_zone", Zones, func(p *graph.NodeRow) string { return p.Zone }},
+		{"bad_host", Hosts, func(p *graph.NodeRow) string { return p.Host }},
 	} {
 		at := placesOf(processes, larger.of)
-		for _, p := range larger.parts {
+		for _, p := range larger.parts(&e.Sum, processes) {
 			members := membersOf(instances, at, p.Name)
-			if !p.Bad || !whole(members, instances, larger.rule == "bad_version") || all(members, named) {
+			if !p.Bad || !whole(members, instances, false) || all(members, named) {
 				continue
 			}
-			if f := e.bad(larger.rule, p, recentPart(e, larger.rule, p, processes)); f != nil {
+			if f := e.badPart(larger.rule, p, partNamed(larger.parts(&e.Recent, processes), p.Name)); f != nil {
 				found = append(found, f...)
 				for _, m := range members {
 					named[m.Name] = true
@@ -290,12 +300,23 @@ func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
 		}
 		found = append(found, e.badInstance(p)...)
 	}
-	for _, p := range Callers(&e.Sum) {
-		if p.Bad {
-			found = append(found, e.bad("bad_caller", p, partNamed(Callers(&e.Recent), p.Name))...)
+	calling := Callers(&e.Sum)
+	named = inVersions(calling, placesOf(callers, version), versions.caller)
+	for _, p := range calling {
+		if p.Bad && !named[p.Name] {
+			found = append(found, e.badPart("bad_caller", p, partNamed(Callers(&e.Recent), p.Name))...)
 		}
 	}
 	return found
+}
+
+// inVersions returns the instances that are of one of some versions, at being where each instance is.
+func inVersions(instances []Part, at map[string]string, versions map[string]bool) map[string]bool {
+	in := map[string]bool{}
+	for _, p := range instances {
+		in[p.Name] = versions[at[p.Name]]
+	}
+	return in
 }
 
 // badInstance makes the finding of an instance that fails, or else is slow, among good ones.
@@ -305,7 +326,7 @@ func (e *Edge) badInstance(p Part) []graph.Finding {
 	}
 	recent := partNamed(partsOf(&e.Recent, graph.Instance, graph.ServerSide), p.Name)
 	if p.Bad {
-		return e.bad("bad_instance", p, recent)
+		return e.badPart("bad_instance", p, recent)
 	}
 	if recent.N == 0 || recent.P50 < p.P50/usuallySlow || partNamed(Instances(&e.settled), p.Name).Slow == 0 {
 		return nil
@@ -319,8 +340,13 @@ func (e *Edge) badInstance(p Part) []graph.Finding {
 // usuallySlow is the factor by which a slow instance may have become faster lately and still count as slow.
 const usuallySlow = 1.25
 
-// bad makes the finding of a part that fails among good ones, if it still does.
-func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
+// badPart makes the finding of a part that fails among good ones, if it still does.
+func (e *Edge) badPart(rule string, p, recent Part) []graph.Finding {
+	return e.bad(rule, partWords[rule]+" "+p.Name, p.Name, p, recent)
+}
+
+// bad makes the finding of something that fails among good ones, if it still does.
+func (e *Edge) bad(rule, what, subject string, p, recent Part) []graph.Finding {
 	over := e.Stats.RawErrors > 0 && !lasts(e.latest.RawErrors, e.latest.Raw, failsWarn)
 	if over || !lasts(recent.K, recent.N, partDifference) {
 		return nil
@@ -333,15 +359,15 @@ func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
 	if recent.N >= latestCalls {
 		now = recent
 	}
-	f := e.found(rule, level, p.Explains, now.N, "%s %s fails %s of its calls and has %s of all failures, by chance with p %s, n=%s",
-		partWords[rule], p.Name, percent(share(now.Fails, now.Calls)), percent(p.Explains), probability(p.P), count(now.N))
-	f[0].Subject = p.Name
+	f := e.found(rule, level, p.Explains, now.N, "%s fails %s of its calls and has %s of all failures, by chance with p %s, n=%s",
+		what, percent(share(now.Fails, now.Calls)), percent(p.Explains), probability(p.P), count(now.N))
+	f[0].Subject = subject
 	return f
 }
 
 // partWords are what the parts are called that the rules are about.
 var partWords = map[string]string{
-	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_version": "version", "bad_caller": "the caller's instance",
+	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_caller": "the caller's instance",
 }
 
 // placesOf returns where each instance is.
@@ -374,8 +400,8 @@ func all(members []Part, named map[string]bool) bool {
 	return len(members) > 0
 }
 
-// whole reports whether a part is bad as a whole: the better half of its instances are still worse than what lies outside
-// of it. A version may have a single instance.
+// whole reports whether a part is bad as a whole: the better half of its members, out of all instances or pairs of versions,
+// are still worse than what lies outside of it. A version may have a single member.
 func whole(members, instances []Part, version bool) bool {
 	if len(members) < 2 {
 		return version
@@ -395,17 +421,6 @@ func whole(members, instances []Part, version bool) bool {
 	}
 	return outside.N > 0 && fisher(better.K, better.N, outside.K, outside.N) < partP &&
 		share(better.K, better.N) >= partRatio*share(outside.K, outside.N)
-}
-
-// recentPart returns what a larger part was like recently.
-func recentPart(e *Edge, rule string, p Part, processes []graph.NodeRow) Part {
-	switch rule {
-	case "bad_zone":
-		return partNamed(Zones(&e.Recent, processes), p.Name)
-	case "bad_host":
-		return partNamed(Hosts(&e.Recent, processes), p.Name)
-	}
-	return partNamed(Versions(&e.Recent), p.Name)
 }
 
 func partNamed(parts []Part, name string) Part {

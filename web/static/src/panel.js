@@ -5,7 +5,7 @@ import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, edgeFindings, entryPoints, estimated, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
+import { causeWord, causes, edgeFindings, entryPoints, estimated, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, wrong } from './view.js';
 
@@ -148,7 +148,7 @@ export class Panel {
       shares('Instances called', edge.instances),
       shares('Zones called', edge.zones),
       shares('Hosts called', edge.hosts),
-      shares('Versions called', edge.versions),
+      ...versions(edge),
       shares('Instances calling', edge.callers),
       this.#examples(edge.examples),
       this.#actions(edge.id),

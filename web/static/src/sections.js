@@ -162,20 +162,42 @@ export function shape(edge, node) {
 
 const first = 12; // lines of a list at once
 
+const explained = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? x.p_value.toExponential(0) : f.share(x.p_value)}`}`);
+const rateClass = (rate) => (rate > 0.05 ? 'n hot' : rate > 0.01 ? 'n warm' : 'n');
+
 /** Operations, instances, zones …, most calls first; what is an outlier comes first and is marked, with what it explains. */
 export function shares(title, list) {
   if (!list?.length) return '';
   const tested = list.some((x) => x.outlier);
   const shown = [...list].sort((a, b) => Number(!!b.outlier) - Number(!!a.outlier)).slice(0, first);
   const rate = list.some((x) => x.rate != null), latency = ['p95', 'p50'].find((q) => list.some((x) => x[`${q}_ms`] != null));
-  const why = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? x.p_value.toExponential(0) : f.share(x.p_value)}`}`);
   const columns = ['Name', rate ? 'Rate' : 'Calls', 'Errors', ...(latency ? [latency] : [])];
   return h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
     h('thead', null, h('tr', null, columns.map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${why(x) ?? 'slower than the others'}`) : null),
+    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${explained(x) ?? 'slower than the others'}`) : null),
       h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n ?? x.calls}` }, rate ? f.rate(x.rate) : f.count(x.calls)),
-      h('td', { class: x.error_rate > 0.05 ? 'n hot' : x.error_rate > 0.01 ? 'n warm' : 'n', title: x.errors != null ? f.exact(x.errors, 'failed') : x.k != null ? `${x.k} of n = ${x.n} failed` : null }, f.share(x.error_rate)), latency ? h('td', { class: 'n' }, f.duration(x[`${latency}_ms`])) : null)))),
+      h('td', { class: rateClass(x.error_rate), title: x.errors != null ? f.exact(x.errors, 'failed') : x.k != null ? `${x.k} of n = ${x.n} failed` : null }, f.share(x.error_rate)), latency ? h('td', { class: 'n' }, f.duration(x[`${latency}_ms`])) : null)))),
     list.length > shown.length ? h('p', { class: 'quiet' }, `And ${list.length - shown.length} more, all in the JSON.`) : '');
+}
+
+/** Which version of the caller calls which of the callee, as the caller sees it; a pair that does not get on comes first. */
+export function versions(edge) {
+  const list = edge.version_pairs ?? [], called = edge.versions ?? [];
+  const pairs = list.length ? [...list].sort((a, b) => Number(b.outlier) - Number(a.outlier)) : [];
+  const unknown = (x) => (x.caller == null ? 'The span does not say' : 'Nobody answered, or the callee’s span does not say');
+  const name = (version, why) => version ?? h('span', { class: 'quiet', title: why }, 'not known');
+  return [
+    pairs.length ? h('section', null, h('h3', null, 'Versions, caller × callee', h('span', { class: 'quiet' }, String(pairs.length))), h('table', { class: 'figures' },
+      h('thead', null, h('tr', null, ['Caller', 'Callee', 'Calls', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i > 1 ? 'n' : null }, w)))),
+      h('tbody', null, pairs.slice(0, first).map((x) => h('tr', { class: x.outlier ? 'outlier' : null },
+        h('td', null, name(x.caller, unknown(x)), x.outlier ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, explained(x)) : null),
+        h('td', null, name(x.callee, unknown(x))),
+        h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n}` }, f.count(x.calls)),
+        h('td', { class: rateClass(x.error_rate), title: `${x.k} of n = ${x.n} failed` }, f.share(x.error_rate)),
+        h('td', { class: 'n' }, f.duration(x.p95_ms)))))),
+      pairs.length > first ? h('p', { class: 'quiet' }, `And ${pairs.length - first} more, all in the JSON.`) : '') : '',
+    called.length > 1 || !pairs.length ? shares('Versions called', called) : '',
+  ];
 }
 
 /** What users ask a service for, how deep that goes, and how available it can be at best. */
