@@ -70,9 +70,9 @@ type Fact struct {
 	Edge EdgeRef
 	// End is when it ended, in nanoseconds since the epoch: it decides the minute.
 	End       int64
-	Dimension Dimension // Measured, Group or Entry
+	Dimension Dimension // Measured, Group, Entry or EntryDepth
 	Label     Label     // a Measure's number; of the other dimensions a name's
-	Value     int64     // as the Measure says; else the latency in nanoseconds
+	Value     int64     // as the Measure says; the calls of a depth; else the latency in nanoseconds
 	Weight    int32     // how many the observation stands for, negative to take it back
 	Failed    bool
 }
@@ -165,6 +165,7 @@ const (
 	causesSeen
 	groups
 	entries
+	entryDepths
 	numDetailLists
 )
 
@@ -179,6 +180,7 @@ var detailKeys = [numDetailLists]DetailKey{
 	{Caused, ClientSide, ""},
 	{Group, ServerSide, ""},
 	{Entry, ClientSide, ""},
+	{EntryDepth, ClientSide, ""},
 }
 
 // listKey tells the details of a list apart: a label or, in versionPairs, the caller's and the callee's in one number.
@@ -581,6 +583,8 @@ func (l *Live) ObserveFacts(facts []Fact) {
 			list, limit = groups, l.cfg.MaxGroups
 		case Entry:
 			list, limit = entries, l.cfg.MaxOperations
+		case EntryDepth:
+			list, limit = entryDepths, l.cfg.MaxOperations
 		}
 		sign := int64(1)
 		if f.Weight < 0 {

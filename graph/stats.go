@@ -75,10 +75,14 @@ const (
 	Group         // consumer groups of a queue
 	Entry         // what users asked for: traces that use the edge, by the entry service's id and its operation
 	VersionPair   // calls by the caller's version and that of the callee that answered
+	EntryDepth    // how deep traces are, by what users asked for, like Depth; of edges that enter
 	NumDimensions = iota
 )
 
-var dimensionNames = [NumDimensions]string{"operation", "instance", "version", "measure", "cause", "group", "entry", "version_pair"}
+var dimensionNames = [NumDimensions]string{
+	"operation", "instance", "version", "measure", "cause", "group", "entry", "version_pair",
+	"entry_depth",
+}
 
 // String returns the dimension's name.
 func (d Dimension) String() string { return dimensionNames[d%NumDimensions] }
@@ -101,7 +105,7 @@ const DetailScale = 3
 
 // DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
 // call differently; instances and versions on the server side are the callee's, on the client side the caller's, whose
-// latencies are not kept. Measures, causes, entries and pairs of versions are on the client side, groups on the server side.
+// latencies are not kept. Measures, causes, entries, their depths and pairs of versions are on the client side, groups on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side

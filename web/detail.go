@@ -54,7 +54,7 @@ type ServiceDetail struct {
 
 	SelfShare   *float64     `json:"self_share" doc:"Share of the time of the traces that use it that passes in its own code, of those analysed"`
 	OriginShare *float64     `json:"origin_share" doc:"Share of the failed traces that use it whose failure began in it"`
-	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for"`
+	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for: chain.entries"`
 }
 
 // Chain is how far a node reaches.
@@ -62,6 +62,8 @@ type Chain struct {
 	Depth      int `json:"depth" doc:"How many calls deep its farthest dependency lies"`
 	Downstream int `json:"downstream" doc:"How many nodes it depends on"`
 	Upstream   int `json:"upstream" doc:"How many nodes depend on it"`
+	// Entries are the service's entry points: each operation has a depth and an availability of its own.
+	Entries []EntryPoint `json:"entries" nullable:"false" doc:"What users ask it for, most traces first: how deep that goes and how available it can be at best"`
 }
 
 // examplesShown is how many examples an edge shows.
@@ -243,6 +245,7 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 	if detail.EntryPoints, err = s.entryPoints(ctx, sp, m.Nodes[at].Node, &m); err != nil {
 		return nil, err
 	}
+	detail.Chain.Entries = detail.EntryPoints
 	detail.SelfShare, detail.OriginShare = number(own.CriticalSelf), number(own.OriginSelf)
 	detail.Operations = shares[graph.Operation]
 	detail.Instances = withNames(shares[graph.Instance], m.Nodes[at].Instances)
@@ -260,7 +263,7 @@ func withNames(shares []Share, names []string) []Share {
 	return shares
 }
 
-// chainOf measures how far a node reaches, itself not counted.
+// chainOf measures how far a node reaches, itself not counted. What users ask of it is left to the caller.
 func chainOf(m *graph.Map, id string) Chain {
 	down, up := reach(m, id, len(m.Nodes), false), reach(m, id, len(m.Nodes), true)
 	return Chain{Depth: slices.Max(slices.Collect(maps.Values(down))), Downstream: len(down) - 1, Upstream: len(up) - 1}

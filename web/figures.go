@@ -254,7 +254,7 @@ func explains(p *finding.Part) *float64 {
 // EntryPoint is something that users ask a service for.
 type EntryPoint struct {
 	Operation    string   `json:"operation"`
-	Depth        *int     `json:"depth" doc:"How many calls deep its traces are, at most"`
+	Depth        *int     `json:"depth" doc:"How many calls lie one below the other in its traces, at most"`
 	Availability *float64 `json:"availability" doc:"The best that is possible, as its required dependencies fail now"`
 	Traces       int64    `json:"traces" doc:"Traces analysed, unweighted"`
 	Required     []string `json:"required" nullable:"false" doc:"Ids of the edges that it does not do without"`
@@ -389,12 +389,17 @@ func (s *Server) edgesBelow(ctx context.Context, sp span, service graph.Node, m 
 	for i := range windows {
 		for j := range windows[i].Details {
 			row := &windows[i].Details[j]
-			if e := edges[row.Edge]; e != nil && (row.Key.Dimension == graph.Entry || row.Key.Dimension == graph.Measured) {
+			if e := edges[row.Edge]; e != nil && ofTraces(row.Key.Dimension) {
 				e.Add(row)
 			}
 		}
 	}
 	return slices.SortedFunc(maps.Values(edges), func(a, b *finding.Edge) int { return strings.Compare(a.ID, b.ID) }), nil
+}
+
+// ofTraces reports whether a dimension is one of whole traces, or may be.
+func ofTraces(d graph.Dimension) bool {
+	return d == graph.Entry || d == graph.EntryDepth || d == graph.Measured
 }
 
 // published returns how many messages a second went into a queue, NaN where no producer is seen.

@@ -214,6 +214,7 @@ func shopDetails(start time.Time) graph.Window {
 			measured(checkoutPayment, entry, 50, 5, 400*ms),
 			measured(userFront, entry, 50, 5, 400*ms),
 			measured(userFront, graph.Depth.Key(), 50, 0, 3),
+			measured(userFront, graph.DetailKey{Dimension: graph.EntryDepth, Side: graph.ClientSide, Name: entry.Name}, 50, 0, 3),
 			measured(mailsMailer, graph.Lag.Key(), 40, 0, 2000*ms),
 			measured(mailsMailer, graph.LagWithin.Key(), 40, 0, 8*ms),
 			detail(checkoutPayment, graph.Operation, graph.ClientSide, "shop.Payment/Charge", 240, 30),
