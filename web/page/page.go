@@ -210,6 +210,14 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// things is plural for what may be many: "12 k calls".
+func things(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return Count(n) + " " + noun + "s"
+}
+
 // healthWord is what people call a health.
 func healthWord(h graph.Health) string {
 	return [...]string{"unknown", "healthy", "degraded", "failing"}[h&3]

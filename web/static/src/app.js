@@ -79,7 +79,7 @@ function start() {
       fitNext = false;
       focus();
       sayCounts(view);
-      $('#canvas').setAttribute('aria-label', `Map of ${view.items.length} services and ${view.links.length} connections. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
+      $('#canvas').setAttribute('aria-label', `Map of ${f.things(view.items.length, 'services')} and ${f.things(view.links.length, 'connections')}. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
     }
     panel.show(now);
   }
@@ -122,7 +122,7 @@ function start() {
   function sayVerdict() {
     const edges = [...data.edges.values()];
     const of = (health) => edges.filter((e) => e.health === health);
-    const n = edges.length, things = (k, noun) => `${k} ${noun}${k === 1 ? '' : 's'}`;
+    const n = edges.length, things = (k, noun) => `${k} ${noun}${k === 1 ? '' : 's'}`; // never shortened
     const failing = of('critical').length, degraded = of('warn').length, unknown = of('unknown').length;
     let health = 'ok', parts;
     if (n === 0) [health, parts] = ['unknown', [data.nodes.size ? `${things(data.nodes.size, 'service')} and no calls between them in this time.` : 'No calls seen in this time.']];
@@ -173,8 +173,8 @@ function start() {
     const fitting = view.links.filter((l) => !l.dim).length;
     const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
     const chip = (text, changes, pressed) => h('button', { type: 'button', 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
-    const parts = [h('span', null, view.grouped ? `${nodes} services in ${view.items.length} groups, ${data.edges.size} connections` : `${nodes} services, ${fitting} connections${state.now.find.length ? ' that have it' : ''}`)];
-    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} services`, { only: '', depth: 0, find: [] }));
+    const parts = [h('span', null, view.grouped ? `${f.things(nodes, 'services')} in ${f.things(view.items.length, 'groups')}, ${f.things(data.edges.size, 'connections')}` : `${f.things(nodes, 'services')}, ${f.things(fitting, 'connections')}${state.now.find.length ? ' that have it' : ''}`)];
+    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} ${view.hidden === 1 ? 'service' : 'services'}`, { only: '', depth: 0, find: [] }));
     for (const x of state.now.find) parts.push(chip(`${groups[x]?.name ?? ruleOf(x).name} ×`, { find: state.now.find.filter((y) => y !== x) }, true));
     if (state.now.find.length && !view.items.length) parts.unshift(h('span', { class: 'none' }, 'Nothing of what is asked for is wrong now.'));
     if (view.grouped || state.now.open.length) {

@@ -122,8 +122,8 @@ export class Panel {
     }
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
-      ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, `${f.count(edge.errors)} calls`],
-      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), `${f.count(edge.retries)} retries`],
+      ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, f.things(edge.errors, 'calls')],
+      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries')],
       ...['p50', 'p95', 'p99'].map((q) => {
         const mine = edge[`${q}_ms`], theirs = edge.server?.[`${q}_ms`];
         const gap = mine != null && theirs != null ? Math.max(0, mine - theirs) : null;
@@ -190,12 +190,12 @@ export class Panel {
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far')),
       this.#tiles([
-        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.inbound.length} caller${s.inbound.length === 1 ? '' : 's'}`],
+        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), f.things(s.inbound.length, 'callers')],
         ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
         ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), ''],
-        ['depends on', f.count(chain.downstream), 'nodes downstream', chain.depth ? `${chain.depth} calls deep` : ''],
+        ['depends on', f.count(chain.downstream), 'nodes downstream', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
         ['needed by', f.count(chain.upstream), 'nodes upstream', ''],
-        ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? `${s.versions.length} version${s.versions.length === 1 ? '' : 's'}` : ''],
+        ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? f.things(s.versions.length, 'versions') : ''],
       ]),
       wrongList(found.slice(0, 12), this.#evidence(traces.traces, s.to)),
       list('Called by', s.inbound, 'source'),

@@ -73,7 +73,7 @@ const blameWord = { caller: 'the caller’s side', callee: 'the callee’s side'
 export function causes(edge) {
   const list = (edge.causes ?? []).filter((c) => c.calls > 0);
   if (!list.length) return '';
-  return h('section', null, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, `${f.count(edge.errors)} calls`)), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
+  return h('section', null, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, f.things(edge.errors, 'calls'))), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
     h('span', { class: 'bar-fill', style: { width: `${Math.min(100, (c.share ?? 0) * 100)}%` } }),
     h('span', null, causeWord(c.cause)), h('span', { class: 'n' }, f.share(c.share)),
     h('span', { class: 'quiet' }, [blameWord[c.blame], c.p50_ms != null ? `after ${f.duration(c.p50_ms)}` : ''].filter(Boolean).join(', ')), h('span', { class: 'quiet n' }, `n = ${f.count(c.n)}`)))));
@@ -87,7 +87,7 @@ function figures(title, rows, ...more) {
     h('dt', { title: meaning }, name), h('dd', null, value, count != null ? [' ', n(count)] : null)])), more);
 }
 
-const some = (count, what) => (count > 0 ? `${f.count(count)} ${what}${count === 1 ? '' : 's'}` : null);
+const some = (count, what) => (count > 0 ? f.things(count, what) : null);
 
 export function retrying(edge) {
   const r = edge.retrying;
@@ -102,10 +102,10 @@ export function retrying(edge) {
     ['spread of the first wait', f.share(r.jitter), 'Robust coefficient of variation; 0 when clients retry in step'],
     ['possibly done twice', r.unsafe ? f.count(r.unsafe) : null, `Retries of calls that must not be made twice, after an answer that was lost or late; of ${f.count(r.unsafe_carried_out)} the first attempt was carried out`],
     ['asked to wait, did not', r.pushback ? `${f.count(r.pushback_ignored)} of ${f.count(r.pushback)}` : null, 'Retries after an answer with Retry-After or a push-back that came sooner'],
-    ['retried at several layers', r.nested ? `${f.count(r.nested)} calls, ${f.factor(r.nested_attempts)} attempts each` : null, 'Of the traces that were analysed; the product of the layers’ attempts, median'],
-    ['hedged', some(r.hedges, 'attempt'), 'Attempts that began while an earlier one was still going well'],
-    ['sent again, no retry', some(r.resends, 'attempt'), 'After a redirect, or with credentials'],
-    ['delivered again', some(r.redelivered, 'message'), 'Messages that were delivered more than once'],
+    ['retried at several layers', r.nested ? `${f.things(r.nested, 'calls')}, ${f.factor(r.nested_attempts)} attempts each` : null, 'Of the traces that were analysed; the product of the layers’ attempts, median'],
+    ['hedged', some(r.hedges, 'attempts'), 'Attempts that began while an earlier one was still going well'],
+    ['sent again, no retry', some(r.resends, 'attempts'), 'After a redirect, or with credentials'],
+    ['delivered again', some(r.redelivered, 'messages'), 'Messages that were delivered more than once'],
   ]);
 }
 
@@ -131,7 +131,7 @@ export function queue(edge) {
     ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ± ${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n],
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
-    ['backlog', q.backlog > 0 ? `${f.count(q.backlog)} messages, estimated` : null, 'From what went in and out'],
+    ['backlog', q.backlog > 0 ? `${f.things(Math.round(q.backlog), 'messages')}, estimated` : null, 'From what went in and out'],
     ['empty in', q.drain_s > 0 ? f.span(q.drain_s) : null, 'At the present rates'],
   ], groups);
 }
@@ -206,7 +206,7 @@ export function entryPoints(service) {
   if (!list.length) return '';
   return h('section', null, h('h3', null, 'What users ask for', h('span', { class: 'quiet' }, String(list.length))), table(['Operation', 'Depth', 'At best', 'Traces'], list.slice(0, first).map((e) => [
     e.operation || 'no name', e.depth == null ? f.none : h('span', { title: 'calls deep, at most' }, String(e.depth)),
-    h('span', { title: `Available at best, as ${e.required.length} required dependenc${e.required.length === 1 ? 'y fails' : 'ies fail'} now; ${e.soft.length} soft ones are left out` }, exactShare(e.availability)), f.count(e.traces)])));
+    h('span', { title: `Available at best, as ${f.things(e.required.length, 'required dependencies')} ${e.required.length === 1 ? 'fails' : 'fail'} now; ${e.soft.length} soft ${e.soft.length === 1 ? 'one is' : 'ones are'} left out` }, exactShare(e.availability)), f.count(e.traces)])));
 }
 
 // Between 99 and 100 % the digits after the point are what matters.
@@ -247,7 +247,7 @@ export function sentence(e, name) {
   const few = [...new Set(parts)];
   if (!few.length) {
     const p = e.p95_ms ?? e.server?.p95_ms;
-    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.count(e.calls)} call${e.calls === 1 ? '' : 's'}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
+    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.things(e.calls, 'calls')}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
   }
   return `${from} → ${to}: ${few.slice(0, 4).join('; ')}${few.length > 4 ? `; and ${few.length - 4} more` : ''}.`;
 }
