@@ -277,6 +277,9 @@ func (in *Intake) settle(b *batch) {
 	}
 }
 
+// Criticality returns how critical a service says that it is, as long as it sends spans or is called.
+func (in *Intake) Criticality(n graph.Node) graph.Criticality { return in.pairer.dir.criticality(n) }
+
 // Tick lets time pass: halves that waited long enough count alone. Called a few times a second.
 func (in *Intake) Tick(now time.Time) {
 	in.tick.Lock()

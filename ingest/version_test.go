@@ -107,3 +107,23 @@ func TestVersionsAreForgottenWithTheirProcesses(t *testing.T) {
 		t.Errorf("label %d of %q, want %d given again", got, names.Label(got), first)
 	}
 }
+
+// A service is as critical as its latest process says, in any case; words that are not known say nothing.
+func TestCriticality(t *testing.T) {
+	in, _ := newIntake()
+	node := graph.Node{Kind: graph.Service, Namespace: "shop", Name: "a"}
+	if got := in.Criticality(node); got != graph.CriticalityUnknown {
+		t.Errorf("before any span: %v", got)
+	}
+	for i, tt := range []struct{ says, want string }{{"high", "high"}, {"Critical", "critical"}, {"vital", "critical"}, {"", "critical"}, {"low", "low"}} {
+		process := map[string]any{"service.criticality": tt.says, "service.instance.id": fmt.Sprint(i)}
+		feed(t, in, epoch.Add(time.Second), each(t, tspan{service: "shop/a", trace: byte(i), id: 1, kind: kindServer, ms: 1, attrs: serve, resource: process})...)
+		if got := in.Criticality(node).String(); got != tt.want {
+			t.Errorf("after %q it is %q, want %q", tt.says, got, tt.want)
+		}
+	}
+	node.Kind = graph.Gateway
+	if got := in.Criticality(node).String(); got != "low" {
+		t.Errorf("as a gateway it is %q", got)
+	}
+}

@@ -335,12 +335,17 @@ func counters() graph.Counters {
 	}
 }
 
+// criticalities says that payment is critical and that the mailer matters little.
+func criticalities(n graph.Node) graph.Criticality {
+	return map[graph.Node]graph.Criticality{payment: graph.CriticalityCritical, mailer: graph.CriticalityLow}[n]
+}
+
 // newServer returns a server over a reader, with the tests' clock unless the settings bring one.
 func newServer(t testing.TB, reader storage.Reader, change ...func(*Settings)) *Server {
 	t.Helper()
 	settings := Settings{
 		Reader: reader, Counters: counters, Now: func() time.Time { return testNow }, Started: testNow.Add(-10 * time.Minute), Version: "1.2.3",
-		Listen: "127.0.0.1:8420", Logger: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:8420", Logger: slog.New(slog.DiscardHandler), Criticality: criticalities,
 	}
 	for _, f := range change {
 		f(&settings)

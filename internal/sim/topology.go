@@ -27,6 +27,7 @@ type Service struct {
 	Language  string // telemetry.sdk.language
 	Version   string // major.minor.patch
 	Canary    string // version of the last instance; "" if it is Version too
+	Critical  string // service.criticality; "" for a service that does not send one
 	Instances int
 	GRPC      bool // serves gRPC; otherwise HTTP
 	Old       bool // sends the semantic conventions of 2022

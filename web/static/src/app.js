@@ -12,7 +12,7 @@ import { closePopover, popover } from './popover.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
-import { faulty, neighbourhood, select, severity, wrong } from './view.js';
+import { faulty, neighbourhood, select, severity, weight, wrong } from './view.js';
 
 themeSwitch();
 for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
@@ -129,7 +129,7 @@ function start() {
     else if (failing + degraded === 0 && unknown === n) [health, parts] = ['unknown', [`Too few calls yet to judge ${things(n, 'connection')}.`]];
     else if (failing + degraded === 0) parts = [n - unknown === 1 ? 'The one connection that can be judged is healthy.' : unknown ? `${n - unknown} of ${things(n, 'connection')} healthy, ${unknown} with too few calls to judge.` : `All ${things(n, 'connection')} healthy.`];
     else {
-      const worst = edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || b.calls - a.calls || (a.id < b.id ? -1 : 1))[0];
+      const worst = edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || weight(b) - weight(a) || b.errors - a.errors || b.calls - a.calls || (a.id < b.id ? -1 : 1))[0];
       health = worst.health;
       const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
       parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
@@ -404,7 +404,7 @@ function start() {
   }
 
   function nextWrong() {
-    const bad = [...data.edges.values()].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
+    const bad = [...data.edges.values()].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || weight(b) - weight(a) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
     if (!bad.length) return;
     const i = bad.findIndex((e) => e.id === state.now.edge);
     go.to({ edge: bad[(i + 1) % bad.length].id, service: '', trace: '' });

@@ -5,9 +5,9 @@ import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, edgeFindings, entryPoints, estimated, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
+import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
 import { showTrace } from './trace.js';
-import { faulty, severity, shortName, wrong } from './view.js';
+import { faulty, severity, shortName, weight, wrong } from './view.js';
 
 export class Panel {
   key = '';
@@ -179,12 +179,12 @@ export class Panel {
     const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
-    const found = [...findingsOf(s).map((finding) => ({ finding, where: null })),
-      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id, instances: this.data.nodes.get(e.target)?.instances })))]
-      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding));
+    const found = [...findingsOf(s).map((finding) => ({ finding, where: null, weight: weight(s) })),
+      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id, weight: weight(e), instances: this.data.nodes.get(e.target)?.instances })))]
+      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding) || b.weight - a.weight);
     this.#fill(
       this.#header([s.name]),
-      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`)),
+      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), criticality(s)),
       h('p', { class: 'lead' }, about(s, this.data)),
       h('div', { class: 'actions' },
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),

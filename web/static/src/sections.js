@@ -219,6 +219,11 @@ export function timeShare(service) {
   ]);
 }
 
+/** How critical a service says that it is. */
+export function criticality(node) {
+  return node.criticality ? h('span', { class: 'pill', title: 'By its service.criticality: what is wrong at critical services comes first' }, `criticality: ${node.criticality}`) : null;
+}
+
 /** Says that counts are scaled up from sampled spans. */
 export function estimated(edge) {
   return edge.estimated ? h('span', { class: 'pill', title: 'The spans were sampled: counts are estimated from those that were kept' }, `estimated, n = ${f.count(edge.n)}`) : null;
