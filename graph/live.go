@@ -70,9 +70,9 @@ type Fact struct {
 	Edge EdgeRef
 	// End is when it ended, in nanoseconds since the epoch: it decides the minute.
 	End       int64
-	Dimension Dimension // Measured, Group, Entry or EntryDepth
-	Label     Label     // a Measure's number; of the other dimensions a name's
-	Value     int64     // as the Measure says; the calls of a depth; else the latency in nanoseconds
+	Dimension Dimension // Measured, Group, Entry, EntryDepth or Producer
+	Label     Label     // a Measure's number, a Producer's NodeRef; of the other dimensions a name's
+	Value     int64     // as the Measure says; the calls of a depth, 0 of a Producer; else the latency in nanoseconds
 	Weight    int32     // how many the observation stands for, negative to take it back
 	Failed    bool
 }
@@ -166,6 +166,7 @@ const (
 	groups
 	entries
 	entryDepths
+	producers
 	numDetailLists
 )
 
@@ -181,6 +182,7 @@ var detailKeys = [numDetailLists]DetailKey{
 	{Group, ServerSide, ""},
 	{Entry, ClientSide, ""},
 	{EntryDepth, ClientSide, ""},
+	{Producer, ServerSide, ""},
 }
 
 // listKey tells the details of a list apart: a label or, in versionPairs, the caller's and the callee's in one number.
@@ -198,6 +200,8 @@ func (l *Live) detailName(list int, key listKey) string {
 		return Cause(key).String()
 	case key == 0:
 		return Other
+	case list == producers:
+		return l.names.LookupNode(NodeRef(key)).ID()
 	case list == versionPairs:
 		return PairName(l.names.Label(Label(key>>32)), l.names.Label(Label(key)))
 	}
@@ -585,6 +589,8 @@ func (l *Live) ObserveFacts(facts []Fact) {
 			list, limit = entries, l.cfg.MaxOperations
 		case EntryDepth:
 			list, limit = entryDepths, l.cfg.MaxOperations
+		case Producer:
+			list, limit = producers, l.cfg.MaxInstances
 		}
 		sign := int64(1)
 		if f.Weight < 0 {

@@ -76,12 +76,13 @@ const (
 	Entry         // what users asked for: traces that use the edge, by the entry service's id and its operation
 	VersionPair   // calls by the caller's version and that of the callee that answered
 	EntryDepth    // how deep traces are, by what users asked for, like Depth; of edges that enter
+	Producer      // messages by the id of the service that sent them, without a latency; failed: processing them; of edges from a queue
 	NumDimensions = iota
 )
 
 var dimensionNames = [NumDimensions]string{
 	"operation", "instance", "version", "measure", "cause", "group", "entry", "version_pair",
-	"entry_depth",
+	"entry_depth", "producer",
 }
 
 // String returns the dimension's name.
@@ -99,13 +100,13 @@ const (
 // Other is the name under which what exceeds a limit is gathered, in sight.
 const Other = "(other)"
 
-// DetailScale is the scale of the sketches of operations, instances, versions, pairs of them, groups and entries: error ≤ 9.05 %. Those
+// DetailScale is the scale of the sketches of operations, instances, versions, pairs of them, groups, producers and entries: error ≤ 9.05 %. Those
 // of measures and causes are as fine as an edge's.
 const DetailScale = 3
 
 // DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
 // call differently; instances and versions on the server side are the callee's, on the client side the caller's, whose
-// latencies are not kept. Measures, causes, entries, their depths and pairs of versions are on the client side, groups on the server side.
+// latencies are not kept. Measures, causes, entries, their depths and pairs of versions are on the client side, groups and producers on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side

@@ -220,7 +220,7 @@ func TestRandomTracesGiveTheSameFacts(t *testing.T) {
 		feed(t, in, epoch.Add(30*time.Second), merge(t, bodies))
 		wait(in, epoch.Add(30*time.Second), epoch.Add(45*time.Second))
 		want := everything(live)
-		for k := range details(live, graph.Measured, graph.Group, graph.Caused, graph.VersionPair) {
+		for k := range details(live, graph.Measured, graph.Group, graph.Caused, graph.VersionPair, graph.Producer) {
 			seen[k] = true
 		}
 		for range 6 {

@@ -317,6 +317,12 @@ func (d *directory) foreign(a, b graph.NodeRef) bool {
 	return a != b && d.byRef(a).unknown != d.byRef(b).unknown
 }
 
+// mayName reports whether a service may be told of on an edge of another: it is known, of its environment, and not left
+// out.
+func (d *directory) mayName(ref, on graph.NodeRef) bool {
+	return d.byRef(ref) != nil && !d.foreign(ref, on) && !d.hidden(ref)
+}
+
 // named returns the only service of from's environment that has a name and, if one is given, is of a namespace: that of
 // its service.namespace or of the cluster. Without one, of several the one of from's own namespace is meant. The rules
 // may rename it.

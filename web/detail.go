@@ -54,6 +54,7 @@ type ServiceDetail struct {
 
 	SelfShare   *float64     `json:"self_share" doc:"Share of the time of the traces that use it that passes in its own code, of those analysed"`
 	OriginShare *float64     `json:"origin_share" doc:"Share of the failed traces that use it whose failure began in it"`
+	Flows       []Flow       `json:"flows" nullable:"false" doc:"Who feeds whom through queues: through this one, or from and to this service"`
 	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for: chain.entries"`
 }
 
@@ -238,6 +239,9 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 		return k.Side == side && (sends || k.Dimension == graph.Operation) || k.Dimension == graph.Measured
 	})
 	if err != nil {
+		return nil, err
+	}
+	if detail.Flows, err = s.flowsAround(ctx, sp, in.ID, &m); err != nil {
 		return nil, err
 	}
 	own := finding.ShapeOf(&finding.Sum{Details: details})

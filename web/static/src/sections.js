@@ -200,6 +200,17 @@ export function versions(edge) {
   ];
 }
 
+/** Who feeds whom through queues: who sent what the consumers took. */
+export function flows(service, node) {
+  const list = service.flows ?? [];
+  if (!list.length) return '';
+  const queue = service.kind === 'queue';
+  const way = (x) => [node(x.producer), h('span', { class: 'arrow' }, ' ⇢ '), node(x.consumer), queue ? null : h('div', { class: 'quiet' }, 'through ', node(x.queue))];
+  return h('section', null, h('h3', { title: 'From the producers of the messages, as far as the consumers’ spans name them' }, queue ? 'Who feeds whom' : 'Fed through queues', h('span', { class: 'quiet' }, String(list.length))),
+    table(['Producer and consumer', 'Messages', 'Failed'], list.slice(0, first).map((x) => [way(x), h('span', { title: `n = ${x.n}` }, f.count(x.messages)), f.share(x.error_rate)])),
+    list.length > first ? h('p', { class: 'quiet' }, `And ${list.length - first} more, all in the JSON.`) : '');
+}
+
 /** What users ask a service for, how deep that goes, and how available it can be at best. */
 export function entryPoints(service) {
   const list = service.entry_points ?? [];
