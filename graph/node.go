@@ -87,7 +87,7 @@ type Node struct {
 	// Namespace is the service.namespace of a service, or "".
 	Namespace string
 	// Name is what the node is called: the service.name; for the other kinds the id without its prefix,
-	// such as "postgresql/orders@db1" or "kafka/orders".
+	// such as "postgresql/orders@db1", "kafka/orders" or, in a cluster that is named, "kafka/orders@MkU3".
 	Name string
 }
 
@@ -99,7 +99,7 @@ const (
 )
 
 // ID returns the node's id as the API shows it: "namespace/name" or "name" for services and gateways,
-// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>", "ext:<host>", "user", "unknown".
+// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>[@<cluster>]", "ext:<host>", "user", "unknown".
 func (n Node) ID() string {
 	switch n.Kind {
 	case Service, Gateway:

@@ -93,6 +93,7 @@ type directory struct {
 	refs       atomic.Pointer[[]atomic.Pointer[service]]
 
 	versions  versionBook
+	topics    topicBook
 	peers     peerTable
 	aliases   aliasBook
 	externals externals
