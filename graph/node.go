@@ -63,7 +63,7 @@ const (
 	RPC
 	DB
 	Messaging
-	Internal
+	Internal // no call: see LinksTo
 	numProtocols
 )
 
@@ -173,6 +173,17 @@ func (k EdgeKey) ID() string {
 	}
 	h := sha256.Sum256(b)
 	return edgeEncoding.EncodeToString(h[:10])
+}
+
+// LinksTo returns the edge that has, as details and without calls, whose spans the spans of a service link to, and
+// LinksFrom the one that has whose spans link to its own: its other end stands for all of them.
+func LinksTo(n Node) EdgeKey {
+	return EdgeKey{Source: Node{Env: n.Env, Kind: Unknown}, Target: n.Identity(), Protocol: Internal}
+}
+
+// LinksFrom is described at LinksTo.
+func LinksFrom(n Node) EdgeKey {
+	return EdgeKey{Source: n.Identity(), Target: Node{Env: n.Env, Kind: Unknown}, Protocol: Internal}
 }
 
 // Env returns the environment that the edge belongs to.

@@ -70,13 +70,15 @@ const (
 	Operation Dimension = iota
 	Instance
 	Version
-	Measured      // by the name of a Measure
-	Caused        // by the name of a Cause: calls that failed
-	Group         // consumer groups of a queue
-	Entry         // what users asked for: traces that use the edge, by the entry service's id and its operation
-	VersionPair   // calls by the caller's version and that of the callee that answered
-	EntryDepth    // how deep traces are, by what users asked for, like Depth; of edges that enter
-	Producer      // messages by the id of the service that sent them, without a latency; failed: processing them; of edges from a queue
+	Measured    // by the name of a Measure
+	Caused      // by the name of a Cause: calls that failed
+	Group       // consumer groups of a queue
+	Entry       // what users asked for: traces that use the edge, by the entry service's id and its operation
+	VersionPair // calls by the caller's version and that of the callee that answered
+	EntryDepth  // how deep traces are, by what users asked for, like Depth; of edges that enter
+	// Producer is the messages of an edge from a queue by the id of the service that sent them, without a latency; failed
+	// are those whose processing failed. On an edge of LinksTo and LinksFrom it is links, by the service at the other end.
+	Producer
 	NumDimensions = iota
 )
 

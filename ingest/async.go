@@ -10,7 +10,7 @@ import (
 // note is what a half says beside its numbers; few have one.
 type note struct {
 	group      graph.Label // of a consumer
-	refs       uint32      // the first of the spans that a consumer links to
+	refs       uint32      // the first of the spans that it links to
 	booked     uint32      // the first of the facts that were emitted and may be moved
 	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
 	dated      bool        // the answer asked to wait until a moment, by its own clock
@@ -26,7 +26,7 @@ type reference struct {
 
 func (r reference) hash() uint64 { return fold(r.traceLo^mix(r.traceHi), r.span) }
 
-// What a shard remembers of messages, and how many links of consumers that wait.
+// What a shard remembers of messages, and how many links of halves that wait.
 const (
 	maxMessages = 128 << 10 // of an Intake, in each of two generations
 	maxRefs     = 256 << 10 // of an Intake

@@ -257,6 +257,7 @@ func implausible(h *half, at int64) (dropReason, bool) {
 func (in *Intake) settle(b *batch) {
 	in.consume(b)
 	in.mend(b)
+	in.link(b)
 	in.live.Observe(b.calls)
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)

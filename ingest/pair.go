@@ -32,7 +32,9 @@ type batch struct {
 	producers []reference
 	missing   []reference
 	met       []meeting
-	dropped   [numDrops]int64
+	// linking are halves that have waited and link to another, outside of messaging.
+	linking []linking
+	dropped [numDrops]int64
 	// analysis looks at what is below those consumers, at the time now; nil when halves are let go before their time.
 	analysis *analysis
 	now      int64
@@ -45,6 +47,7 @@ func (b *batch) reset() {
 	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
 	b.remarks, b.lessons = b.remarks[:0], b.lessons[:0]
 	b.notes, b.refs, b.consumed, b.producers, b.met = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0], b.met[:0]
+	b.linking = b.linking[:0]
 	b.dropped = [numDrops]int64{}
 }
 

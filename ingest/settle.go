@@ -52,6 +52,8 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	}
 	if h.role == processes || h.role == receives {
 		s.consumed(h, b)
+	} else if h.note != 0 {
+		s.links(h, b)
 	}
 }
 

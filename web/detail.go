@@ -55,6 +55,7 @@ type ServiceDetail struct {
 	SelfShare   *float64     `json:"self_share" doc:"Share of the time of the traces that use it that passes in its own code, of those analysed"`
 	OriginShare *float64     `json:"origin_share" doc:"Share of the failed traces that use it whose failure began in it"`
 	Flows       []Flow       `json:"flows" nullable:"false" doc:"Who feeds whom through queues: through this one, or from and to this service"`
+	Links       []Link       `json:"links" nullable:"false" doc:"Whom its spans link to, and whose link to its own, outside of messaging"`
 	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for: chain.entries"`
 }
 
@@ -242,6 +243,9 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 		return nil, err
 	}
 	if detail.Flows, err = s.flowsAround(ctx, sp, in.ID, &m); err != nil {
+		return nil, err
+	}
+	if detail.Links, err = s.linksAround(ctx, sp, m.Nodes[at].Node); err != nil {
 		return nil, err
 	}
 	own := finding.ShapeOf(&finding.Sum{Details: details})

@@ -217,6 +217,8 @@ func shopDetails(start time.Time) graph.Window {
 			measured(userFront, graph.DetailKey{Dimension: graph.EntryDepth, Side: graph.ClientSide, Name: entry.Name}, 50, 0, 3),
 			measured(mailsMailer, graph.Lag.Key(), 40, 0, 2000*ms),
 			measured(mailsMailer, graph.LagWithin.Key(), 40, 0, 8*ms),
+			detail(graph.LinksTo(payment), graph.Producer, graph.ServerSide, "shop/front", 12, 0),
+			detail(graph.LinksFrom(payment), graph.Producer, graph.ServerSide, "mailer", 3, 0),
 			detail(mailsMailer, graph.Producer, graph.ServerSide, "shop/checkout", 40, 2),
 			detail(checkoutPayment, graph.Operation, graph.ClientSide, "shop.Payment/Charge", 240, 30),
 			detail(checkoutPayment, graph.Operation, graph.ServerSide, "shop.Payment/Charge", 230, 30),

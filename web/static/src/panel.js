@@ -5,7 +5,7 @@ import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
+import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, links, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, weight, wrong } from './view.js';
 
@@ -201,6 +201,7 @@ export class Panel {
       list('Called by', s.inbound, 'source'),
       list('Calls', s.outbound, 'target'),
       flows(s, (id) => this.#node(id)),
+      links(s, (id) => this.#node(id)),
       entryPoints(s),
       timeShare(s),
       shares('Operations', s.operations),

@@ -211,6 +211,15 @@ export function flows(service, node) {
     list.length > first ? h('p', { class: 'quiet' }, `And ${list.length - first} more, all in the JSON.`) : '');
 }
 
+/** Whose spans link to whose, outside of messaging: dotted, because it is no call. */
+export function links(service, node) {
+  const list = service.links ?? [];
+  if (!list.length) return '';
+  return h('section', null, h('h3', { title: 'Spans that link to a span of another service: they join its work, do it in a batch, or go on with it in a trace of their own' }, 'Linked, not called', h('span', { class: 'quiet' }, String(list.length))),
+    table(['From and to', 'Spans'], list.slice(0, first).map((x) => [[node(x.source), h('span', { class: 'arrow' }, ' ⋯▸ '), node(x.target)], h('span', { title: `n = ${x.n}` }, f.count(x.spans))])),
+    list.length > first ? h('p', { class: 'quiet' }, `And ${list.length - first} more, all in the JSON.`) : '');
+}
+
 /** What users ask a service for, how deep that goes, and how available it can be at best. */
 export function entryPoints(service) {
   const list = service.entry_points ?? [];
