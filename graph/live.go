@@ -148,8 +148,11 @@ type edgeWindow struct {
 }
 
 type edgeMinute struct {
-	start   int64 // in units of DetailLength
-	dirty   bool
+	start int64 // in units of DetailLength
+	dirty bool
+	// pair is the first pair of versions that was seen. Hardly ever there is another one, so it is not counted: it is
+	// what the caller's operations have and other pairs have not, see firstPair.
+	pair    listKey
 	details [numDetailLists]detailList
 }
 
@@ -189,7 +192,11 @@ var detailKeys = [numDetailLists]DetailKey{
 // Zero is "(other)".
 type listKey uint64
 
-func pairOf(caller, callee Label) listKey { return listKey(caller)<<32 | listKey(callee) }
+// pairOf returns the key of a pair of versions, which is never zero.
+func pairOf(caller, callee Label) listKey { return 1<<63 | listKey(caller)<<32 | listKey(callee) }
+
+// versions are what a pair is made of.
+func (k listKey) versions() (caller, callee Label) { return Label(k >> 32 &^ (1 << 31)), Label(k) }
 
 // detailName returns the name that a key stands for in a list.
 func (l *Live) detailName(list int, key listKey) string {
@@ -203,7 +210,8 @@ func (l *Live) detailName(list int, key listKey) string {
 	case list == producers:
 		return l.names.LookupNode(NodeRef(key)).ID()
 	case list == versionPairs:
-		return PairName(l.names.Label(Label(key>>32)), l.names.Label(Label(key)))
+		caller, callee := key.versions()
+		return PairName(l.names.Label(caller), l.names.Label(callee))
 	}
 	return l.names.Label(Label(key))
 }
@@ -220,6 +228,9 @@ func detailScale(list int) int {
 func (m *edgeMinute) rows() (n int) {
 	for i := range m.details {
 		n += len(m.details[i].keys)
+	}
+	if m.pair != 0 {
+		n++
 	}
 	return n
 }
@@ -468,7 +479,9 @@ func (e *liveEdge) touch(c *Call) (sum int64) {
 		if c.Side == ClientSide {
 			sum += m.details[clientOperations].touch(listKey(c.Operation), bucket)
 			sum += m.details[clientInstances].touch(listKey(c.Instance), bucket)
-			sum += m.details[versionPairs].touch(pairOf(c.Version, c.PeerVersion), bucket)
+			if key := pairOf(c.Version, c.PeerVersion); key != m.pair {
+				sum += m.details[versionPairs].touch(key, bucket)
+			}
 		} else {
 			sum += m.details[serverOperations].touch(listKey(c.Operation), bucket)
 			sum += m.details[serverInstances].touch(listKey(c.Instance), bucket)
@@ -559,7 +572,14 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		if c.Instance != 0 {
 			l.count(m, clientInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed)
 		}
-		l.detail(m, versionPairs, pairOf(c.Version, c.PeerVersion), pairsPerVersion*l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
+		if key := pairOf(c.Version, c.PeerVersion); c.Operation != 0 {
+			if m.pair == 0 {
+				m.pair = key
+			}
+			if key != m.pair {
+				l.detail(m, versionPairs, key, pairsPerVersion*l.cfg.MaxVersions-1, weight, sign, failed, c.Duration, bucket)
+			}
+		}
 		return
 	}
 	l.detail(m, serverOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)

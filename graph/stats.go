@@ -130,6 +130,15 @@ func (d *Detail) Add(o *Detail) {
 	d.Latency.Merge(&o.Latency)
 }
 
+// sub takes back o, except for its smallest and largest latency.
+func (d *Detail) sub(o *Detail) {
+	d.Calls -= o.Calls
+	d.Errors -= o.Errors
+	d.Raw -= o.Raw
+	d.RawErrors -= o.RawErrors
+	d.Latency.Unmerge(&o.Latency)
+}
+
 // The lengths of windows.
 const (
 	// WindowLength is the length of the windows that calls are kept in, aligned to the Unix epoch.

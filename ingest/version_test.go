@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -116,7 +117,7 @@ func TestCriticality(t *testing.T) {
 		t.Errorf("before any span: %v", got)
 	}
 	for i, tt := range []struct{ says, want string }{{"high", "high"}, {"Critical", "critical"}, {"vital", "critical"}, {"", "critical"}, {"low", "low"}} {
-		process := map[string]any{"service.criticality": tt.says, "service.instance.id": fmt.Sprint(i)}
+		process := map[string]any{"service.criticality": tt.says, "service.instance.id": strconv.Itoa(i)}
 		feed(t, in, epoch.Add(time.Second), each(t, tspan{service: "shop/a", trace: byte(i), id: 1, kind: kindServer, ms: 1, attrs: serve, resource: process})...)
 		if got := in.Criticality(node).String(); got != tt.want {
 			t.Errorf("after %q it is %q, want %q", tt.says, got, tt.want)
