@@ -67,8 +67,11 @@ func TestCutGivesUpTheOldest(t *testing.T) {
 		end := noon.Add(time.Duration(i)*WindowLength + time.Second)
 		live.Observe([]Call{{Edge: e, End: end.UnixNano(), Duration: 1e6, Weight: 1, Calls: 1, Logical: 1}})
 	}
-	parts := live.Cut(noon.Add(windows*WindowLength + time.Hour))
-	if parts = live.Cut(noon.Add(windows*WindowLength + time.Hour)); len(parts) != maxClosing {
+	now := noon.Add(windows*WindowLength + time.Hour)
+	if parts := live.Cut(now); len(parts) != windows {
+		t.Errorf("%d parts, want all %d to have a try at the store", len(parts), windows)
+	}
+	if parts := live.Cut(now); len(parts) != maxClosing {
 		t.Errorf("%d parts wait, want %d", len(parts), maxClosing)
 	}
 	if n := live.Dropped()["store_unavailable"]; n != 40 {

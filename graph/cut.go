@@ -165,6 +165,14 @@ func (l *Live) collect(parts map[partID]*Part) {
 	l.nodes.Unlock()
 }
 
+// touchWindows reads what adding the open windows up will read.
+func (e *liveEdge) touchWindows() (sum int64) {
+	for _, w := range e.windows {
+		sum += w.stats.Client.Touch() + w.stats.Server.Touch()
+	}
+	return sum
+}
+
 // take returns the stats, as a copy when they may still change.
 func (s *EdgeStats) take(shared bool, arena *sketch.Arena) EdgeStats {
 	c := *s
@@ -269,12 +277,14 @@ type LiveQuery struct {
 
 // Windows returns the edges, or with details set the details and nodes, of the parts that start in [from, to).
 func (l *Live) Windows(from, to time.Time, details bool) (windows []Window, keys []PartKey) {
-	return l.Ask(LiveQuery{From: from, To: to, Edges: !details, Details: details, Nodes: details})
+	closed, open, keys := l.Ask(LiveQuery{From: from, To: to, Edges: !details, Details: details, Nodes: details})
+	return append(closed, open...), keys
 }
 
 // Ask returns the parts that are not yet, or not as they are now, in the store, and the names of all such parts of the
-// lengths that are asked for, so that an answer from the store can leave its older copies out.
-func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
+// lengths that are asked for, so that an answer from the store can leave its older copies out. Closed parts share their
+// memory with those that are on their way to the store; that of open ones is the caller's.
+func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 	l.settle()
 	l.cut.Lock()
 	defer l.cut.Unlock()
@@ -285,19 +295,19 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 	}
 	for i := range l.cut.closing.parts {
 		if p := &l.cut.closing.parts[i]; asked(p.Length) && in(p.Start.UnixNano()) {
-			windows = append(windows, p.Window)
+			closed = append(closed, p.Window)
 			keys = append(keys, p.Key())
 		}
 	}
 	var arena sketch.Arena
-	open := map[partID]*Window{}
+	parts := map[partID]*Window{}
 	// at returns the window of an open part, which has a number from then on: it may be written as soon as cut is free.
 	at := func(start int64, length time.Duration) *Window {
 		id := partID{start, length}
-		w := open[id]
+		w := parts[id]
 		if w == nil {
 			w = &Window{Start: time.Unix(0, start).UTC(), Length: length, Part: l.part(id)}
-			open[id] = w
+			parts[id] = w
 		}
 		return w
 	}
@@ -318,6 +328,9 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 				continue
 			}
 			added := false
+			if q.Sum && q.Edges {
+				sh.touched += e.touchWindows()
+			}
 			for _, w := range e.windows {
 				start := w.start * windowNanos
 				if !q.Edges || !in(start) {
@@ -359,20 +372,20 @@ func (l *Live) Ask(q LiveQuery) (windows []Window, keys []PartKey) {
 		}
 		l.nodes.Unlock()
 	}
-	for _, w := range open {
+	for _, w := range parts {
 		if len(w.Edges)+len(w.Details)+len(w.Nodes) > 0 {
-			windows = append(windows, *w)
+			open = append(open, *w)
 		}
 	}
 	if len(total.Edges) > 0 {
-		windows = append(windows, total)
+		open = append(open, total)
 	}
 	for id, number := range l.cut.numbers {
 		if asked(id.length) && in(id.start) {
 			keys = append(keys, PartKey{time.Unix(0, id.start).UTC(), id.length, number})
 		}
 	}
-	return windows, keys
+	return closed, open, keys
 }
 
 func comparePart(a, b Part) int {

@@ -88,8 +88,20 @@ func (l Level) Health() Health {
 // OpenFor is how far back a finding was last found, at most, that is still open.
 const OpenFor = 90 * time.Second
 
+// callersOwn are the rules about edges that say nothing of the callee.
+var callersOwn = map[string]bool{"breaker_open": true, "bad_caller": true}
+
+// Concerns returns the node that a finding says something of: an edge's callee, unless the fault is its caller's own.
+func (f *Finding) Concerns() (n Node, ok bool) {
+	if f.Edge != (EdgeKey{}) {
+		return f.Edge.Target, !callersOwn[f.Rule]
+	}
+	return f.Node, true
+}
+
 // Attach puts findings on the edges and nodes of the map that they are about, loudest first. Those that are open at its
-// end make the health at least as bad as they are loud. The map keeps pointers into findings.
+// end make the health at least as bad as they are loud, that of an edge's callee as well unless the fault is the caller's
+// own. The map keeps pointers into findings.
 func (m *Map) Attach(findings []Finding) {
 	edges := make(map[EdgeKey]*MapEdge, len(m.Edges))
 	nodes := make(map[Node]*MapNode, len(m.Nodes))
@@ -116,8 +128,8 @@ func (m *Map) Attach(findings []Finding) {
 			if health != HealthUnknown {
 				e.Health, e.Reasons = max(e.Health, health), append(e.Reasons, f.Sentence)
 			}
-			if target := nodes[f.Edge.Target]; target != nil {
-				target.Health = max(target.Health, health)
+			if target, ok := f.Concerns(); ok && nodes[target] != nil {
+				nodes[target].Health = max(nodes[target].Health, health)
 			}
 			continue
 		}

@@ -45,8 +45,8 @@ func Judge(now, before *EdgeStats) (Health, []string) {
 		}
 	}
 	if now.LogicalCalls > 0 && now.Raw >= minRaw {
-		if r := float64(now.Calls-now.LogicalCalls) / float64(now.LogicalCalls); r > retryBudget {
-			raise(HealthWarn, "retries %.3gx", float64(now.Calls)/float64(now.LogicalCalls))
+		if r := float64(now.Retries()) / float64(now.LogicalCalls); r > retryBudget {
+			raise(HealthWarn, "retries %.3gx", 1+r)
 		}
 	}
 	if before != nil {
@@ -55,7 +55,10 @@ func Judge(now, before *EdgeStats) (Health, []string) {
 			a, b = &now.Server, &before.Server
 		}
 		if a.Count() >= minSlowSamples && b.Count() >= minSlowSamples {
-			p, q := a.Quantile(.95), b.Quantile(.95)
+			p, q := a.Quantile(.95), 0.0
+			if p >= float64(slowAtLeast) {
+				q = b.Quantile(.95)
+			}
 			if p-q >= float64(slowAtLeast) {
 				switch {
 				case p >= slowCritical*q:

@@ -49,8 +49,8 @@ type Call struct {
 	End, Duration int64
 	// Weight is how many calls the observation stands for, negative to take it back. It multiplies everything below.
 	Weight int32
-	// Calls, Logical, Errors and LogicalErrors are what the observation adds to the sums of the same names.
-	Calls, Logical, Errors, LogicalErrors int16
+	// Calls, Logical, Hedges, Errors and LogicalErrors are what the observation adds to the sums of the same names.
+	Calls, Logical, Hedges, Errors, LogicalErrors int16
 	// Messages are the messages in the operation of a messaging edge.
 	Messages int32
 	Outcome  Outcome
@@ -63,6 +63,10 @@ type Call struct {
 	ServerMissing, ClientMissing bool
 	Operation, Instance, Version Label // the side's own
 	PeerVersion                  Label // on the client side, that of the callee that answered
+	// Awaited says that a callee may still answer, whose version is not known. Moved says that one did: the call has been
+	// counted before, with WasPeer as PeerVersion, and nothing else changes.
+	Awaited, Moved bool
+	WasPeer        Label
 }
 
 // Fact is one more thing that is observed on an edge: a value of a measure, or one of a group or an entry.
@@ -503,12 +507,17 @@ func (d *detailList) touch(key listKey, bucket int) int64 {
 
 // add adds a call to its edge, whose shard is locked.
 func (l *Live) add(e *liveEdge, c *Call) {
+	if c.Moved {
+		l.versionKnown(e, c)
+		return
+	}
 	w := e.window(floorDiv(c.End, windowNanos))
 	s := &w.stats
 	weight := int64(c.Weight)
 	s.Calls += int64(c.Calls) * weight
 	s.LogicalCalls += int64(c.Logical) * weight
 	s.LogicalErrors += int64(c.LogicalErrors) * weight
+	s.Hedges += int64(c.Hedges) * weight
 	s.Messages += int64(c.Messages) * weight
 	sign := int64(1)
 	if weight < 0 {
@@ -570,21 +579,39 @@ func (l *Live) add(e *liveEdge, c *Call) {
 	if c.Side == ClientSide {
 		l.detail(m, clientOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
-			l.count(m, clientInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed)
+			l.detail(m, clientInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
 		}
-		if key := pairOf(c.Version, c.PeerVersion); c.Operation != 0 {
-			if m.pair == 0 {
-				m.pair = key
-			}
-			if key != m.pair {
-				l.detail(m, versionPairs, key, pairsPerVersion*l.cfg.MaxVersions-1, weight, sign, failed, c.Duration, bucket)
-			}
+		if c.Operation != 0 {
+			l.pair(m, c, c.PeerVersion, weight, sign, failed, bucket)
 		}
 		return
 	}
 	l.detail(m, serverOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 	l.detail(m, serverInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
 	l.detail(m, serverVersions, listKey(c.Version), l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
+}
+
+// pair counts a call by the versions of its caller and its callee, unless they are the first that the minute saw: not
+// counting the calls that still wait for their callee, whose pair is likely to be another.
+func (l *Live) pair(m *edgeMinute, c *Call, callee Label, weight, sign int64, failed bool, bucket int) {
+	key := pairOf(c.Version, callee)
+	if m.pair == 0 && (callee != 0 || !c.Awaited) && !slices.Contains(m.details[versionPairs].keys, key) {
+		m.pair = key
+	}
+	if key != m.pair {
+		l.detail(m, versionPairs, key, pairsPerVersion*l.cfg.MaxVersions-1, weight, sign, failed, c.Duration, bucket)
+	}
+}
+
+// versionKnown counts a call that was counted before as one of another pair of versions.
+func (l *Live) versionKnown(e *liveEdge, c *Call) {
+	if c.Operation == 0 {
+		return
+	}
+	m, bucket := e.minute(floorDiv(c.End, minuteNanos)), sketch.Bucket(c.Duration)
+	weight, failed := int64(c.Weight), c.Outcome == Error
+	l.pair(m, c, c.PeerVersion, weight, 1, failed, bucket)
+	l.pair(m, c, c.WasPeer, -weight, -1, failed, bucket)
 }
 
 // ObserveFacts adds facts to their minutes. It does not keep the slice. A fact of an edge without calls in its minute

@@ -335,7 +335,7 @@ func TestLiveKeepsFacts(t *testing.T) {
 		}
 	}
 	want := map[DetailKey][3]int64{
-		{Instance, ClientSide, "a-1"}:                    {3, 3, 0},
+		{Instance, ClientSide, "a-1"}:                    {3, 3, 3},
 		{Caused, ClientSide, "tls: expired certificate"}: {3, 0, 3},
 		{Measured, ClientSide, "retry_gap"}:              {3, 3, 3},
 		{Group, ServerSide, "g"}:                         {1, 0, 1},
@@ -364,5 +364,26 @@ func TestNamesOfCausesAndMeasures(t *testing.T) {
 		} else {
 			seen[name] = true
 		}
+	}
+}
+
+// A shared label is one number as long as anybody holds it, and is given again when nobody does.
+func TestSharedLabels(t *testing.T) {
+	names := NewNames(10)
+	own := names.NewLabel("1.0")
+	a, b, other := names.SharedLabel("1.0"), names.SharedLabel("1.0"), names.SharedLabel("2.0")
+	if a != b || a == own || a == other || names.Label(a) != "1.0" {
+		t.Fatalf("labels %d, %d, beside %d and %d", a, b, own, other)
+	}
+	names.FreeLabel(a)
+	names.FreeLabel(own)
+	if again := names.SharedLabel("1.0"); again != b {
+		t.Errorf("one holder is left, and the label is %d, not %d", again, b)
+	}
+	names.FreeLabel(b)
+	names.FreeLabel(b)
+	free := map[Label]bool{names.NewLabel("x"): true, names.NewLabel("y"): true}
+	if !free[a] || !free[own] || names.Label(other) != "2.0" {
+		t.Errorf("given again: %v, want %d and %d", free, a, own)
 	}
 }

@@ -45,8 +45,8 @@ type MapEdge struct {
 type MapNode struct {
 	ID        string
 	Node      Node
-	Inbound   EdgeStats // sums the edges that end here
-	Health    Health    // the worst of the node's own inbound edges
+	Inbound   EdgeStats // sums the calls of the edges that end here which reached the node
+	Health    Health    // the worst of the node's own inbound edges, as far as that is the node's
 	Instances []string
 	Versions  []string
 	Spans     int64
@@ -199,8 +199,14 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		e := MapEdge{ID: r.key.ID(), Key: r.key, Stats: *r.stats, Duration: to.Sub(from)}
 		e.Health, e.Reasons = Judge(r.stats, before[e.ID])
 		m.Edges = append(m.Edges, e)
-		r.target.Inbound.Add(r.stats)
-		r.target.Health = max(r.target.Health, e.Health)
+		reached, health := r.stats, e.Health
+		if r.stats.Failures[BreakerOpen] > 0 {
+			passed := r.stats.Reached()
+			reached = &passed
+			health, _ = Judge(reached, before[e.ID])
+		}
+		r.target.Inbound.Add(reached)
+		r.target.Health = max(r.target.Health, health)
 	}
 	services := map[*MapNode]bool{} // that have processes which are no proxies
 	for wi := range windows {

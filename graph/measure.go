@@ -45,6 +45,10 @@ const (
 	// LagWithin is by how much a Lag may be off that lies between two clocks which are known to be so far apart, of a
 	// share of the messages. Lags without it are as the clocks say.
 	LagWithin
+	// TurnedDown is a message that its consumer gave back to the queue, and GivenUp one that it sent to the dead letters;
+	// the value is how long that took.
+	TurnedDown
+	GivenUp
 
 	firstOfTraces
 )
@@ -72,8 +76,8 @@ const (
 	// Repeated is an operation that made ten or more calls of one kind one after the other; the value is what calling
 	// once, or at once, would save.
 	Repeated
-	// Parallel and Sequential are calls of an operation that makes several kinds, and how long they took: those that
-	// ran beside another one, and those that did not.
+	// Parallel are calls of an operation that ran beside another one of it, and Sequential those that did not, of an
+	// operation that makes several kinds; and how long they took.
 	Parallel
 	Sequential
 	// Depth is how many calls that were answered lie one below the other in a trace; of edges that enter.
@@ -81,6 +85,9 @@ const (
 	// NestedRetries is a trace with a failed call that was retried at two layers or more, the last of which is the edge;
 	// the value is the product of the attempts.
 	NestedRetries
+	// PassedOn is a call that failed because its callee did, and how long it took; failed are those whose callee failed
+	// because a call that it made had failed.
+	PassedOn
 
 	numMeasures
 )
@@ -89,10 +96,11 @@ var measureNames = [numMeasures]string{
 	RetryGap: "retry_gap", RetryGrowth: "retry_growth", RetryPushback: "retry_pushback", Resend: "resend", Hedge: "hedge",
 	UnsafeRetry: "unsafe_retry", Redelivery: "redelivery", Wasted: "wasted", Lag: "lag", LagSkewed: "lag_skewed",
 	ProxyOut: "proxy_out", Network: "network", ProxyIn: "proxy_in", Skew: "skew", SkewBehind: "skew_behind",
-	LagWithin: "lag_within",
-	Traces:    "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
+	LagWithin: "lag_within", TurnedDown: "turned_down", GivenUp: "given_up",
+	Traces: "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
 	OriginEdge: "origin_edge", OriginSelf: "origin_self", Absorbed: "absorbed", Repeated: "repeated", Parallel: "parallel",
 	Sequential: "sequential", Depth: "depth", NestedRetries: "nested_retries",
+	PassedOn: "passed_on",
 }
 
 // String returns the measure's name: that of its detail.

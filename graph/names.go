@@ -32,11 +32,18 @@ type Names struct {
 	nodeTable  table[Node]
 	labelTable table[string]
 	freeLabels []Label
+	shared     map[string]*sharedLabel
+}
+
+// sharedLabel is a label that several hold.
+type sharedLabel struct {
+	label   Label
+	holders int
 }
 
 // NewNames returns an empty Names for at most limit nodes.
 func NewNames(limit int) *Names {
-	n := &Names{nodes: map[Node]NodeRef{}, unheld: map[NodeRef]int64{}, limit: limit}
+	n := &Names{nodes: map[Node]NodeRef{}, unheld: map[NodeRef]int64{}, limit: limit, shared: map[string]*sharedLabel{}}
 	n.nodeTable.add(Node{})
 	n.labelTable.add("")
 	return n
@@ -108,6 +115,10 @@ func (n *Names) NewLabel(s string) Label {
 	s = CleanName(s)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.newLabel(s)
+}
+
+func (n *Names) newLabel(s string) Label {
 	if k := len(n.freeLabels); k > 0 {
 		l := n.freeLabels[k-1]
 		n.freeLabels = n.freeLabels[:k-1]
@@ -117,10 +128,31 @@ func (n *Names) NewLabel(s string) Label {
 	return Label(n.labelTable.add(s))
 }
 
+// SharedLabel gives a string the number that all have who ask for it here, until each of them has freed it.
+func (n *Names) SharedLabel(s string) Label {
+	s = CleanName(s)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	shared := n.shared[s]
+	if shared == nil {
+		shared = &sharedLabel{label: n.newLabel(s)}
+		n.shared[s] = shared
+	}
+	shared.holders++
+	return shared.label
+}
+
 // FreeLabel lets a number be given again. The caller knows that no open window holds it any more.
 func (n *Names) FreeLabel(l Label) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	s := *n.labelTable.at(uint32(l))
+	if shared := n.shared[s]; shared != nil && shared.label == l {
+		if shared.holders--; shared.holders > 0 {
+			return
+		}
+		delete(n.shared, s)
+	}
 	n.freeLabels = append(n.freeLabels, l)
 }
 

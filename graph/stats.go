@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"math"
 	"time"
 
 	"faultline/internal/sketch"
@@ -12,8 +13,9 @@ type EdgeStats struct {
 	// Calls are attempts: a client span each; the server spans under it where one client span covers its own
 	// retries; server spans where the client is not seen. Errors are the failed ones.
 	Calls, Errors int64
-	// LogicalCalls and LogicalErrors count after retries. Retries = Calls − LogicalCalls.
-	LogicalCalls, LogicalErrors int64
+	// LogicalCalls and LogicalErrors count after further attempts, each of which is a hedge, made beside an attempt that
+	// was going well, or a retry: see Retries.
+	LogicalCalls, LogicalErrors, Hedges int64
 	// ClientErrors and Cancelled are calls that count in traffic and not in errors.
 	ClientErrors, Cancelled int64
 	// Raw and RawErrors are the unweighted Calls and Errors: what intervals and significance are computed from.
@@ -22,7 +24,7 @@ type EdgeStats struct {
 	Failures [NumFailures]int64
 	// ServerCalls and ServerErrors are what the callee saw of it.
 	ServerCalls, ServerErrors int64
-	// ServerMissing are calls of which only the caller's half was seen where the callee usually sends one;
+	// ServerMissing are calls of which only the caller's half was seen, after a wait, where the callee usually sends one;
 	// ClientMissing those of which only the callee's half was seen.
 	ServerMissing, ClientMissing int64
 	// Messages are the messages in the operations of a messaging edge.
@@ -39,6 +41,7 @@ func (s *EdgeStats) Add(o *EdgeStats) {
 	s.Errors += o.Errors
 	s.LogicalCalls += o.LogicalCalls
 	s.LogicalErrors += o.LogicalErrors
+	s.Hedges += o.Hedges
 	s.ClientErrors += o.ClientErrors
 	s.Cancelled += o.Cancelled
 	s.Raw += o.Raw
@@ -54,6 +57,30 @@ func (s *EdgeStats) Add(o *EdgeStats) {
 	s.Busy += o.Busy
 	s.Client.Merge(&o.Client)
 	s.Server.Merge(&o.Server)
+}
+
+// Retries returns the calls that were made because another attempt had failed.
+func (s *EdgeStats) Retries() int64 { return max(s.Calls-s.LogicalCalls-s.Hedges, 0) }
+
+// Reached returns what of the stats says something of the callee: without the calls that the caller's breaker kept from
+// it. Of counts that are not kept by class, such as raw ones, those calls are taken to have their share. The latencies
+// stay, and share s's memory.
+func (s *EdgeStats) Reached() EdgeStats {
+	r := *s
+	kept := min(s.Failures[BreakerOpen], s.Calls, s.Errors)
+	if kept <= 0 {
+		return r
+	}
+	part := func(n, of int64) int64 { return int64(math.Round(float64(n) * float64(kept) / float64(of))) }
+	r.Calls -= kept
+	r.Errors -= kept
+	r.Raw -= part(s.Raw, s.Calls)
+	r.RawErrors -= min(part(s.RawErrors, s.Errors), s.Raw-r.Raw)
+	r.LogicalCalls -= part(s.LogicalCalls, s.Calls)
+	r.LogicalErrors -= part(s.LogicalErrors, s.Errors)
+	r.Hedges -= part(s.Hedges, s.Calls)
+	r.Failures[BreakerOpen] = 0
+	return r
 }
 
 // Zero reports whether everything that was counted has been taken back, or nothing was ever counted.
@@ -107,8 +134,8 @@ const Other = "(other)"
 const DetailScale = 3
 
 // DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
-// call differently; instances and versions on the server side are the callee's, on the client side the caller's, whose
-// latencies are not kept. Measures, causes, entries, their depths and pairs of versions are on the client side, groups and producers on the server side.
+// call differently; instances and versions on the server side are the callee's, on the client side the caller's. Measures,
+// causes, entries, their depths and pairs of versions are on the client side, groups and producers on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side

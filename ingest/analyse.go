@@ -70,7 +70,7 @@ func (a *analysis) adapt(now, accepted int64) {
 // begins reports whether h is a root: nobody is known to wait for it but a user, an unknown caller or a queue.
 func (p *pairer) begins(s *shard, h *half) bool {
 	switch {
-	case h.flags&mute != 0 || h.role == receives || h.role == settles || s.queueUnknown(h):
+	case h.flags&mute != 0 || h.role == receives || h.role.settling() || s.queueUnknown(h):
 		return false
 	case h.fromQueue():
 		return true
@@ -136,6 +136,9 @@ func (r report) calls() {
 			if gap, ok := t.gap(int32(i)); ok {
 				r.add(n.edge, graph.Gap, gap, n.failed())
 			}
+		}
+		if passes, ok := t.passesOn(int32(i)); ok {
+			r.add(n.edge, graph.PassedOn, n.h.duration, passes)
 		}
 		if !t.lost(int32(i)) {
 			continue

@@ -175,9 +175,10 @@ var vectors = []struct {
 	}, []string{
 		"shop/gw → b absorbed: 1× 80, failed 1", "shop/gw → b critical: 1× 80", "shop/gw → b critical_edge: 1× 20",
 		"shop/gw → b critical_self: 1× 60", "shop/gw → b entry shop/gw GET /buy: 1× 100, failed 1",
-		"shop/gw → b gap: 1× 20, failed 1", "shop/gw → b origin_self: 1× 1000", "shop/gw → b traces: 1× 100, failed 1",
+		"shop/gw → b gap: 1× 20, failed 1", "shop/gw → b origin_self: 1× 1000", "shop/gw → b passed_on: 1× 80", "shop/gw → b traces: 1× 100, failed 1",
 		"user → shop/gw critical: 1× 100", "user → shop/gw critical_self: 1× 20", "user → shop/gw depth: 1× 1",
-		"user → shop/gw entry shop/gw GET /buy: 1× 100, failed 1", "user → shop/gw traces: 1× 100, failed 1",
+		"user → shop/gw entry shop/gw GET /buy: 1× 100, failed 1", "user → shop/gw passed_on: 1× 100, failed 1",
+		"user → shop/gw traces: 1× 100, failed 1",
 	}},
 	{"an entry counts failures of the edge, a trace those of the root; weights are the root's", []graph.Measure{}, []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 100, attrs: route("/", 200), state: "ot=th:c"},
@@ -252,6 +253,20 @@ var vectors = []struct {
 		{service: "a", trace: 1, id: 5, parent: 4, kind: kindClient, at: 30, ms: 10, attrs: query("GET"), failed: true},
 		{service: "a", trace: 1, id: 6, parent: 4, kind: kindClient, at: 60, ms: 10, attrs: query("GET"), failed: true},
 	}, []string{"a → db:redis absorbed: 1× 10, failed 1", "gw → a absorbed: 1× 250"}},
+	{"failures that are passed on, and those that begin there", []graph.Measure{graph.PassedOn}, []tspan{
+		{service: "gw", trace: 1, id: 1, kind: kindServer, at: 0, ms: 300, attrs: route("/", 500), failed: true},
+		{service: "gw", trace: 1, id: 2, parent: 1, kind: kindClient, at: 10, ms: 250, attrs: to("a", 500), failed: true},
+		{service: "a", trace: 1, id: 3, parent: 2, kind: kindServer, at: 20, ms: 200, attrs: route("/a", 500), failed: true},
+		{service: "a", trace: 1, id: 4, parent: 3, kind: kindInternal, at: 25, ms: 100},
+		{service: "a", trace: 1, id: 5, parent: 4, kind: kindClient, at: 30, ms: 10, attrs: query("GET"), failed: true},
+		{service: "gw", trace: 2, id: 1, kind: kindServer, at: 0, ms: 100, attrs: route("/", 500), failed: true},
+		{service: "gw", trace: 2, id: 2, parent: 1, kind: kindClient, at: 10, ms: 50, attrs: to("a", 500), failed: true},
+		{service: "a", trace: 2, id: 3, parent: 2, kind: kindServer, at: 20, ms: 30, attrs: route("/a", 500), failed: true},
+		{service: "gw", trace: 3, id: 1, kind: kindServer, at: 0, ms: 50, attrs: route("/", 500), failed: true},
+		{service: "gw", trace: 3, id: 2, parent: 1, kind: kindClient, at: 10, ms: 30, attrs: with(to("a", 0), "error.type", "timeout"), failed: true},
+		{service: "a", trace: 3, id: 3, parent: 2, kind: kindServer, at: 20, ms: 90, attrs: route("/a", 200)},
+		{service: "a", trace: 3, id: 4, parent: 3, kind: kindClient, at: 30, ms: 10, attrs: query("GET"), failed: true},
+	}, []string{"gw → a passed_on: 2× 300, failed 1", "user → gw passed_on: 3× 450, failed 3"}},
 	{"depth", []graph.Measure{graph.Depth}, []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 300, attrs: route("/", 200)},
 		{service: "a", trace: 1, id: 2, parent: 1, kind: kindClient, at: 10, ms: 250, attrs: to("b", 200)},
@@ -290,6 +305,9 @@ var vectors = []struct {
 	{"nine calls are no N+1, and alone they say nothing of their order", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
 		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(9, 200, 10, 4),
 	), nil},
+	{"calls of one kind that are made together", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
+		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 200, 1, 14),
+	), []string{"a → db:redis parallel: 20× 280"}},
 	{"calls that overlap are no N+1", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
 		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 200, 10, 14),
 	), nil},

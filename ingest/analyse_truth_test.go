@@ -29,7 +29,7 @@ type toldKey struct {
 // toldMeasures are those that plain computes as well.
 var toldMeasures = []graph.Measure{
 	graph.Traces, graph.Gap, graph.Critical, graph.CriticalEdge, graph.CriticalSelf, graph.OriginEdge, graph.OriginSelf,
-	graph.Absorbed, graph.Depth,
+	graph.Absorbed, graph.Depth, graph.PassedOn,
 }
 
 // playShop plays the demo's shop into an Intake, and returns what that says of its edges, and every span as the official
@@ -276,6 +276,11 @@ func (p *plain) root(root *plainSpan) {
 			}
 			p.add(e, graph.Absorbed, s.end-s.start, up.failed)
 		}
+		for _, c := range s.down {
+			if s.failed && c.failed && !s.timedOut {
+				p.add(e, graph.PassedOn, s.end-s.start, p.passesOn(c))
+			}
+		}
 	}
 	visit(root, 0)
 	p.add(p.entry(root), graph.Depth, deepest, false)
@@ -297,6 +302,7 @@ func (p *plain) root(root *plainSpan) {
 	if !root.failed {
 		return
 	}
+	p.add(p.entry(root), graph.PassedOn, root.end-root.start, p.passesOn(root))
 	origins := p.origins(root)
 	for _, m := range []graph.Measure{graph.OriginEdge, graph.OriginSelf} {
 		count, late := map[sim.Edge]int64{}, map[sim.Edge]bool{}
@@ -374,6 +380,14 @@ func (p *plain) attempts(s *plainSpan) []*plainSpan {
 	}
 	slices.SortFunc(list, func(a, b *plainSpan) int { return cmp.Compare(a.start, b.start) })
 	return list
+}
+
+// passesOn reports whether a span failed because a call below it did.
+func (p *plain) passesOn(s *plainSpan) bool {
+	return slices.ContainsFunc(s.down, func(c *plainSpan) bool {
+		attempts := p.attempts(c)
+		return attempts[len(attempts)-1].failed
+	})
 }
 
 type plainOrigin struct {

@@ -149,16 +149,19 @@ type consumed struct {
 	node     graph.NodeRef
 	instance graph.Label
 	edge     graph.EdgeRef
-	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message.
-	taken, end, duration int64
-	arrived              int64 // by the receiving clock
-	weight               int32
-	failed               bool
-	processes            bool // rather than receives
-	queueless            bool // its queue is not known
-	note                 note
+	weight   int32
+	// Of the consuming span: nanoseconds since the epoch, and nanoseconds. taken is when it had the message, arrived is by
+	// the receiving clock.
+	taken, end, duration, arrived int64
+	// What its note says.
+	enqueued int64
+	group    graph.Label
 	// from and to are the producers in the batch.
-	from, to int
+	from, to   int32
+	deliveries uint8
+	failed     bool
+	processes  bool // rather than receives
+	queueless  bool // its queue is not known
 }
 
 // consumed gathers what a consumer that has waited says, to be looked at when the shard is not locked: its producers may
@@ -173,7 +176,7 @@ func (s *shard) consumed(h *half, b *batch) {
 	c := consumed{
 		consumer: reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.id}, node: h.node, instance: h.instance, edge: h.serves(),
 		taken: h.start, end: h.end(), duration: h.duration, arrived: h.arrived, weight: h.weight, failed: h.verdict.outcome == graph.Error,
-		processes: h.role == processes, queueless: s.queueUnknown(h), from: len(b.producers),
+		processes: h.role == processes, queueless: s.queueUnknown(h), from: int32(len(b.producers)),
 	}
 	if h.role == receives {
 		c.taken = h.end() // before, it waited for the message
@@ -182,8 +185,9 @@ func (s *shard) consumed(h *half, b *batch) {
 		b.producers = append(b.producers, reference{traceHi: h.traceHi, traceLo: h.traceLo, span: h.parent})
 	}
 	if h.note != 0 {
-		c.note = *s.notes.at(h.note)
-		for i := c.note.refs; i != 0; {
+		n := s.notes.at(h.note)
+		c.group, c.deliveries, c.enqueued = n.group, n.deliveries, n.enqueued
+		for i := n.refs; i != 0; {
 			r := *s.refs.at(i)
 			i, r.next = r.next, 0
 			if !slices.Contains(b.producers[c.from:], r) {
@@ -191,7 +195,7 @@ func (s *shard) consumed(h *half, b *batch) {
 			}
 		}
 	}
-	c.to = len(b.producers)
+	c.to = int32(len(b.producers))
 	b.consumed = append(b.consumed, c)
 }
 
@@ -223,9 +227,9 @@ func (in *Intake) consume(b *batch) {
 			in.consumesFrom(c, 0, b)
 		}
 		switch {
-		case len(b.missing) < c.to-c.from:
-		case c.note.enqueued != 0:
-			b.lag(c, c.taken-c.note.enqueued, 0)
+		case len(b.missing) < int(c.to-c.from):
+		case c.enqueued != 0:
+			b.lag(c, c.taken-c.enqueued, 0)
 		case c.from == c.to:
 			b.alone[aloneNoContext]++
 		default:
@@ -255,12 +259,12 @@ func (in *Intake) consume(b *batch) {
 
 // consumer emits what a consumer says by itself.
 func (b *batch) consumer(c *consumed) {
-	if c.note.deliveries > 1 {
+	if c.deliveries > 1 {
 		b.fact(c.edge, c.end, graph.Redelivery, 0, c.weight, c.failed)
 	}
-	if c.note.group != 0 {
+	if c.group != 0 {
 		b.facts = append(b.facts, graph.Fact{
-			Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.note.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
+			Edge: c.edge, End: c.end, Dimension: graph.Group, Label: c.group, Value: c.duration, Weight: c.weight, Failed: c.failed,
 		})
 	}
 }
@@ -358,12 +362,12 @@ const maxDeliveries = 8
 
 // deliveryKey returns the key of the deliveries of a message to c's group of its service.
 func deliveryKey(r reference, c *consumed) uint64 {
-	return fold(r.hash(), uint64(c.node)<<32|uint64(c.note.group))
+	return fold(r.hash(), uint64(c.node)<<32|uint64(c.group))
 }
 
 // deliver looks for deliveries of a message before and after c, unless something else tells of them.
 func (in *Intake) deliver(r reference, c *consumed, b *batch) {
-	if !c.processes || c.note.deliveries != 0 {
+	if !c.processes || c.deliveries != 0 {
 		return
 	}
 	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})

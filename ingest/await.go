@@ -13,7 +13,7 @@ import (
 
 // maxAwaiting is how many consumers are remembered, of an Intake, in each of two generations; awaitingSize is the memory
 // that one takes.
-const maxAwaiting, awaitingSize = 32 << 10, 192
+const maxAwaiting, awaitingSize = 64 << 10, 144
 
 // meeting is a consumer and the producer that came late to it.
 type meeting struct {
@@ -24,7 +24,7 @@ type meeting struct {
 
 // await remembers a consumer by a producer that was not there, at most maxDeliveries of one message.
 func (in *Intake) await(r reference, c *consumed, b *batch) {
-	if c.note.enqueued != 0 && c.to-c.from > 1 {
+	if c.enqueued != 0 && c.to-c.from > 1 {
 		return // the broker said of the whole batch how long it lay
 	}
 	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})
@@ -71,9 +71,9 @@ func (in *Intake) mend(b *batch) {
 		if placed {
 			b.consumer(c)
 		}
-		if c.note.enqueued != 0 && !nowhere {
+		if c.enqueued != 0 && !nowhere {
 			from := len(b.facts)
-			b.lag(c, c.taken-c.note.enqueued, 0)
+			b.lag(c, c.taken-c.enqueued, 0)
 			b.facts[from].Weight *= -1
 		}
 		in.sentBy(c, m.by, b)
@@ -88,7 +88,7 @@ func (in *Intake) mend(b *batch) {
 
 // undeliver takes back that consumers of one message came one after the other: their producer had sent several.
 func (in *Intake) undeliver(r reference, c *consumed, b *batch) {
-	if !c.processes || c.note.deliveries != 0 {
+	if !c.processes || c.deliveries != 0 {
 		return
 	}
 	sh := in.shard(&half{traceHi: r.traceHi, traceLo: r.traceLo})

@@ -41,7 +41,7 @@ type offer struct {
 func offerOf(h *half, edge graph.EdgeRef, retried bool) offer {
 	o := offer{
 		edge: edge, end: h.end(), duration: h.duration, failure: h.verdict.failure(),
-		failed: h.verdict.outcome == graph.Error, retried: retried,
+		failed: h.failed(), retried: retried,
 	}
 	binary.BigEndian.PutUint64(o.trace[:8], h.traceHi)
 	binary.BigEndian.PutUint64(o.trace[8:], h.traceLo)

@@ -33,7 +33,7 @@ func details(live *graph.Live, dimensions ...graph.Dimension) map[string]*graph.
 
 // ofTraces reports whether a measure is one of whole traces, which have tests of their own.
 func ofTraces(name string) bool {
-	for m := graph.Traces; m <= graph.NestedRetries; m++ {
+	for m := graph.Traces; m <= graph.PassedOn; m++ {
 		if m.String() == name {
 			return true
 		}

@@ -40,12 +40,12 @@ const (
 	keep                              // it stayed alone, and its other half may come late
 	retry                             // not a logical call: an attempt after a failed one, or beside one
 	resolved                          // another attempt made up for it: its error is not the logical call's
+	hedge                             // it began beside an attempt that was going well; or all below it did but the first
 	mute                              // it says who called whom, but enters no figure itself
 	remote                            // it says that its parent is in another process
 	once                              // it must not be made twice
 	transparent                       // an attempt that its library made because the one before never left
 	exhausted                         // a proxy made all the attempts that it may
-	hedge                             // it began beside an attempt that was going well
 	outside                           // its times are not within its parent's, or need not be because that one had left
 	about                             // a span below it is outside, and has waited
 	doubted                           // it was made again, and it is not known whether it had been carried out
@@ -54,7 +54,7 @@ const (
 )
 
 // attempt are the flags that say what a call is in its logical call.
-const attempt = retry | resolved
+const attempt = retry | resolved | hedge
 
 // outFact is what a caller's half has been counted as; target 0 is nothing.
 type outFact struct {
@@ -63,7 +63,7 @@ type outFact struct {
 	calls    uint8
 	errors   uint8
 	cause    graph.Cause
-	flags    uint8      // retry, resolved, and those below
+	flags    uint8      // retry, resolved, hedge, and those below
 	version  shortLabel // of the target, where it answered
 }
 
@@ -88,6 +88,13 @@ func short(l graph.Label) (s shortLabel) {
 
 func (s shortLabel) label() graph.Label {
 	return graph.Label(s[0]) | graph.Label(s[1])<<8 | graph.Label(s[2])<<16
+}
+
+// counted returns what of f enters a figure.
+func (f outFact) counted() outFact {
+	f.flags &^= outSilent | outAnswered
+	f.version = shortLabel{} // see moved
+	return f
 }
 
 // inFact is what a callee's half has been counted as; source 0 is nothing.
@@ -131,6 +138,19 @@ func (h *half) outgoing() bool {
 func (h *half) serving() bool {
 	return h.kind == graph.SpanKindServer || h.kind == graph.SpanKindConsumer
 }
+
+// turnedAway reports whether a callee over HTTP, which alone is seen of the call, answered that its caller may not have
+// what it asked for, or too much of it. That is the caller's own fault, and no error.
+func (h *half) turnedAway() bool {
+	if h.kind != graph.SpanKindServer || h.protocol != graph.HTTP || !h.in.call {
+		return false
+	}
+	f := h.verdict.failure()
+	return f == graph.Auth || f == graph.Throttled
+}
+
+// failed reports whether the call failed, as h saw it.
+func (h *half) failed() bool { return h.verdict.outcome == graph.Error && !h.turnedAway() }
 
 // retryable reports whether the call failed in a way that makes callers try again.
 func (h *half) retryable() bool {

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"maps"
+	"strconv"
 	"testing"
 	"time"
 
@@ -285,5 +286,30 @@ func TestInstancesAndVersions(t *testing.T) {
 				t.Errorf("%v: %d processes, want 1", c.resource, len(w.Nodes))
 			}
 		}
+	}
+}
+
+// The calls of a version are counted together, however many instances run it.
+func TestVersionsAreSharedByInstances(t *testing.T) {
+	in, live := newIntake()
+	most := graph.DefaultLiveConfig().MaxVersions
+	for i := range 3 * most {
+		span := root(tag{"service.name": "b", "service.version": "1." + strconv.Itoa(i%2)})[0]
+		span.resource["service.instance.id"], span.trace = strconv.Itoa(i), byte(1+i)
+		feed(t, in, epoch.Add(time.Second), each(t, span)...)
+	}
+	got := map[string]int64{}
+	windows, _ := live.Windows(time.Unix(0, 0), epoch.Add(time.Hour), true)
+	rows := 0
+	for _, w := range windows {
+		for i := range w.Details {
+			if d := &w.Details[i]; d.Key.Dimension == graph.Version {
+				got[d.Key.Name] += d.Detail.Calls
+				rows++
+			}
+		}
+	}
+	if half := int64(3 * most / 2); rows != 2 || got["1.0"] != half || got["1.1"] != half {
+		t.Errorf("versions %v in %d rows", got, rows)
 	}
 }

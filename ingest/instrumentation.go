@@ -122,6 +122,9 @@ func (r *resource) count(t *doctor.Counts) {
 	if r.lacks&lackInstance != 0 {
 		t[doctor.NoInstance] = t[doctor.Spans]
 	}
+	if p := r.service.policy.Load(); p != nil && p.biased {
+		t[doctor.Chosen] = t[doctor.Spans]
+	}
 	for c, n := range t[:doctor.UnseenParents] {
 		if n != 0 {
 			r.service.evidence.open[c].Add(n)

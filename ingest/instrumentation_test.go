@@ -99,6 +99,12 @@ var instrumentations = []struct {
 	want   []string
 }{
 	{"healthy", traces(40, entered, calling, serving), nil, nil},
+	{
+		"kept by how they ended, as the sampler says", traces(40, entered, calling, but(serving, func(s *tspan) {
+			s.scopeAttrs = map[string]any{"tailsampling.policy": "errors"}
+		})), nil,
+		[]string{"b 80: biased_sampling 1.00 of 40"},
+	},
 	{"healthy, sampled", traces(40, but(entered, sampled), but(calling, sampled), but(serving, sampled)), nil, nil},
 	{
 		"an INTERNAL span as the caller's", traces(40, entered, but(calling, func(s *tspan) { s.kind = kindInternal }), serving), nil,
@@ -468,5 +474,22 @@ func TestATraceIDThatNeverChanges(t *testing.T) {
 	r := doctor.Examine(in.Evidence(waitedFor), waitedFor)
 	if got := found(r); len(got) != 1 || !strings.Contains(got[0], "split_traces") {
 		t.Error(got)
+	}
+}
+
+// The rules file may say what spans do not: that they were kept by how their traces ended.
+func TestBiasedSamplingBySaying(t *testing.T) {
+	in, live := newIntake()
+	in.Apply(arrived, ruled(t, "{sampling: [{service: b, biased: true}, {service: a, rate: 2}]}"))
+	feed(t, in, arrived, each(t, traces(40, entered, calling, serving)...)...)
+	in.Tick(waitedFor)
+	if diff := cmp.Diff([]string{"b 80: biased_sampling 1.00 of 40"}, found(doctor.Examine(in.Evidence(waitedFor), waitedFor))); diff != "" {
+		t.Error(diff)
+	}
+	if s := sums(live)["user → a http"]; s == nil || s.Calls != 80 {
+		t.Errorf("calls of a service with a rate: %+v", s)
+	}
+	if s := sums(live)["a → b http"]; s == nil || s.ServerCalls != 40 {
+		t.Errorf("calls served without one: %+v", s)
 	}
 }

@@ -36,6 +36,7 @@ type tspan struct {
 	flags      uint32
 	resource   map[string]any // beside name, namespace, environment, instance and version, which "" leaves out
 	scope      string
+	scopeAttrs map[string]any
 }
 
 const (
@@ -94,6 +95,7 @@ func each(t testing.TB, spans ...tspan) [][]byte {
 		})
 		ss := rs.ScopeSpans().AppendEmpty()
 		ss.Scope().SetName(s.scope)
+		putAttributes(ss.Scope().Attributes(), s.scopeAttrs)
 		sp := ss.Spans().AppendEmpty()
 		sp.SetTraceID([16]byte{1, 15: s.trace + 1})
 		sp.SetSpanID([8]byte{7: s.id})
@@ -180,6 +182,7 @@ func brief(s *graph.EdgeStats) string {
 	if s.LogicalCalls != s.Calls || s.LogicalErrors != s.Errors {
 		fmt.Fprintf(&b, ", logical %d/%d", s.LogicalCalls, s.LogicalErrors)
 	}
+	add("hedges", s.Hedges)
 	add("client errors", s.ClientErrors)
 	add("cancelled", s.Cancelled)
 	for f, n := range s.Failures {
@@ -456,13 +459,13 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 			attrs: map[string]any{"http.request.method": "GET", "server.address": "b", "server.port": 8080, "error.type": "ECONNREFUSED"},
 		})...)
 	}
-	want := []string{"a → b http: calls 110, errors 10, refused 10, client 110×9ms, server 100×5ms, server missing 10"}
-	if diff := cmp.Diff(want, briefs(live)); diff != "" {
+	want := "a → b http: calls 110, errors 10, refused 10, client 110×9ms, server 100×5ms"
+	if diff := cmp.Diff([]string{want}, briefs(live)); diff != "" {
 		t.Errorf("at once: %s", diff)
 	}
 	in.Tick(now.Add(11 * time.Second))
-	if diff := cmp.Diff(want, briefs(live)); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{want + ", server missing 10"}, briefs(live)); diff != "" {
+		t.Errorf("after the wait: %s", diff)
 	}
 	// What was learned survives a restart.
 	again, live2 := newIntake()
@@ -470,7 +473,7 @@ func TestRefusedConnectionsLieOnTheCalleesEdge(t *testing.T) {
 		t.Fatal(err)
 	}
 	feed(t, again, now, each(t, tspan{service: "a", trace: 1, id: 1, kind: kindClient, at: 1000, ms: 1, attrs: get})...)
-	if diff := cmp.Diff([]string{"a → b http: calls 1, client 1×1ms, server missing 1"}, briefs(live2)); diff != "" {
+	if diff := cmp.Diff([]string{"a → b http: calls 1, client 1×1ms"}, briefs(live2)); diff != "" {
 		t.Errorf("after a restart: %s", diff)
 	}
 }

@@ -17,7 +17,7 @@ func (in *Intake) setBack(at int64) {
 	in.book.setBack(at)
 	in.before.setBack(at)
 	in.lastTick, in.lastNodes = min(in.lastTick, at), min(in.lastNodes, at)
-	in.pairer.offsets.surveyed = min(in.pairer.offsets.surveyed, at)
+	in.pairer.offsets.setBack(at)
 	in.analysis.adapted = min(in.analysis.adapted, at)
 }
 
@@ -29,7 +29,18 @@ func (s *shard) setBack(at int64) {
 			h.arrived = min(h.arrived, at)
 		}
 	}
-	s.sent.since, s.delivered.since = min(s.sent.since, at), min(s.delivered.since, at)
+	s.sent.since, s.delivered.since, s.awaiting.since = min(s.sent.since, at), min(s.delivered.since, at), min(s.awaiting.since, at)
+}
+
+func (o *offsets) setBack(at int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.surveyed, o.of.since = min(o.surveyed, at), min(o.of.since, at)
+	for _, generation := range [...]map[uint64]*offset{o.of.young, o.of.old} {
+		for _, k := range generation {
+			k.since = min(k.since, at)
+		}
+	}
 }
 
 func (b *book) setBack(at int64) {

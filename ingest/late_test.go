@@ -291,7 +291,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 	wait(in, epoch, epoch.Add(time.Minute))
 	for i := range in.shards {
-		if s := &in.shards[i]; s.n != 0 || s.notes.n != 0 || s.refs.n != 0 {
+		if s := &in.shards[i]; s.n != 0 || s.notes.n != 0 || s.refs.n != 0 || s.booked.n != 0 {
 			t.Errorf("shard %d holds %d halves, %d notes, %d links after their time", i, s.n, s.notes.n, s.refs.n)
 		}
 	}

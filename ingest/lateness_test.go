@@ -191,3 +191,29 @@ func TestRandomTracesThatAreLateGiveTheSameFacts(t *testing.T) {
 		}
 	}
 }
+
+// What is remembered to be mended is bounded, and what had to be forgotten, or could not be remembered, is counted.
+func TestWhatMayBeMendedIsBounded(t *testing.T) {
+	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
+	in := NewIntake(DefaultConfig(), live)
+	for i := range in.shards {
+		in.shards[i].maxBooked, in.shards[i].awaiting.limit = 2, 1
+	}
+	var spans []tspan
+	for i := range 4 { // three retries, one more wait to compare, and four messages that nobody sent, of one trace
+		spans = append(spans, client(byte(10+i), 9, 100*i, 50, with(get5, "server.address", "elsewhere")),
+			tspan{service: "b", trace: 1, id: byte(20 + i), parent: byte(30 + i), kind: kindConsumer, at: i, ms: 5, attrs: takeOrder})
+	}
+	now := epoch.Add(2 * time.Second)
+	feed(t, in, now, each(t, spans...)...)
+	wait(in, now, now.Add(11*time.Second))
+	if c := in.Counters(); c.Dropped["fact_limit"] != 2 || c.Dropped["message_limit"] != 2 {
+		t.Errorf("dropped %v, want 2 of 4 facts and 2 of 4 messages", c.Dropped)
+	}
+	wait(in, now, now.Add(20*time.Minute))
+	for i := range in.shards {
+		if s := &in.shards[i]; s.n != 0 || s.notes.n != 0 || s.booked.n != 0 {
+			t.Errorf("shard %d holds %d halves, %d notes, %d facts after their time", i, s.n, s.notes.n, s.booked.n)
+		}
+	}
+}

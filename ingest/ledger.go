@@ -16,13 +16,14 @@ type booked struct {
 // maxBooked is how many facts are remembered, of an Intake.
 const maxBooked = 64 << 10
 
-// movable reports whether it may still be found out that h, which has waited, lies on another edge.
+// movable reports whether it may still be found out that h, which has waited, lies on another edge. Where it is known who
+// usually answers, it lies there already.
 func (p *pairer) movable(h *half) bool {
 	if !h.outgoing() {
 		return h.in.missing || h.proxied()
 	}
 	pe := p.dir.peers.at(h.peer)
-	return !h.out.is(outAnswered) && !h.guarded() && (pe == nil || !pe.kind.telling())
+	return !h.out.is(outAnswered) && !h.out.is(outSilent) && !h.guarded() && (pe == nil || !pe.kind.telling())
 }
 
 // lies returns the edge on which the facts of h lie, the zero one when it counts on none.

@@ -117,22 +117,14 @@ func (k *offset) learn(t bounds, at int64) {
 		k.young, k.old = k.old[:0], k.young
 		k.since = at
 	}
-	i := slices.IndexFunc(k.young, func(o bounds) bool { return o.call == t.call })
-	if i < 0 && len(k.young) < maxBounds {
-		k.young = append(k.young, t)
-	} else {
-		if i < 0 {
-			i = 0
-			for j := range k.young {
-				if k.young[j].call > k.young[i].call {
-					i = j
-				}
-			}
-			if k.young[i].call < t.call {
-				return
-			}
-		}
+	i, found := slices.BinarySearchFunc(k.young, t.call, func(o bounds, call uint64) int { return cmp.Compare(o.call, call) })
+	switch {
+	case found && k.young[i] == t, i == maxBounds:
+		return
+	case found:
 		k.young[i] = t
+	default:
+		k.young = slices.Insert(k.young[:min(len(k.young), maxBounds-1)], i, t)
 	}
 	k.judge()
 }

@@ -15,10 +15,10 @@ import (
 	"faultline/graph/doctor"
 )
 
-// usual are calls of b by a that go well, by the clocks of both, in traces of their own: what teaches how far b's clock is
-// ahead, in milliseconds.
-func usual(n, ahead int) (spans []tspan) {
-	for i := range n {
+// usual are ten calls of b by a that go well, by the clocks of both, in traces of their own: what teaches how far b's clock
+// is ahead, in milliseconds.
+func usual(ahead int) (spans []tspan) {
+	for i := range 10 {
 		spans = append(spans,
 			tspan{service: "a", trace: byte(100 + i), id: 1, kind: kindClient, at: 200 * i, ms: 100, attrs: get},
 			tspan{service: "b", trace: byte(100 + i), id: 2, parent: 1, kind: kindServer, at: 200*i + 10 + ahead, ms: 80, attrs: serve})
@@ -26,11 +26,11 @@ func usual(n, ahead int) (spans []tspan) {
 	return spans
 }
 
-// ahead moves spans of a service to a clock that is so many milliseconds ahead.
-func ahead(ms int, service string, spans ...tspan) []tspan {
+// ahead moves the spans of b to a clock that is so many milliseconds ahead.
+func ahead(ms int, spans ...tspan) []tspan {
 	spans = slices.Clone(spans)
 	for i := range spans {
-		if spans[i].service == service {
+		if spans[i].service == "b" {
 			spans[i].at += ms
 		}
 	}
@@ -88,7 +88,7 @@ func TestTVClockSkew(t *testing.T) {
 func TestTVWastedWorkByClocksThatDiffer(t *testing.T) {
 	for _, skew := range []int{0, 2000, -2000, 350, -350} {
 		t.Run(fmt.Sprint(skew, " ms ahead"), func(t *testing.T) {
-			spans := append(usual(10, skew), ahead(skew, "b", client(1, 0, 0, 1000, getSlow), server(2, 1, 5, 4000, serve))...)
+			spans := append(usual(skew), ahead(skew, client(1, 0, 0, 1000, getSlow), server(2, 1, 5, 4000, serve))...)
 			bodies := each(t, spans...)
 			r := rand.New(rand.NewPCG(uint64(skew+3000), 1))
 			for range 10 {
@@ -114,13 +114,13 @@ func TestTVWastedWorkByClocksThatDiffer(t *testing.T) {
 
 // Work for nobody that the callee's clock hides: it seems to lie within the call.
 func TestWastedWorkWithinTheCall(t *testing.T) {
-	spans := append(usual(10, -350), ahead(-350, "b", client(1, 0, 0, 1000, getSlow), server(2, 1, 400, 900, serve))...)
+	spans := append(usual(-350), ahead(-350, client(1, 0, 0, 1000, getSlow), server(2, 1, 400, 900, serve))...)
 	want := []string{"a → b: measure wasted: 1, 300ms"}
 	if diff := cmp.Diff(want, linesOf(factLines(settled(t, spans), graph.Measured), graph.Wasted)); diff != "" {
 		t.Error(diff)
 	}
 	// And work that only seems to have been for nobody.
-	spans = append(usual(10, 350), ahead(350, "b", client(1, 0, 0, 1000, getSlow), server(2, 1, 100, 850, serve))...)
+	spans = append(usual(350), ahead(350, client(1, 0, 0, 1000, getSlow), server(2, 1, 100, 850, serve))...)
 	if diff := cmp.Diff([]string{}, linesOf(factLines(settled(t, spans), graph.Measured), graph.Wasted)); diff != "" {
 		t.Error(diff)
 	}
@@ -144,8 +144,8 @@ func TestWhatDoesNotWaitTeachesNoClock(t *testing.T) {
 // Two attempts below one client span, at processes whose clocks differ: what the second waited is told by the caller's.
 func TestAttemptsAtProcessesWhoseClocksDiffer(t *testing.T) {
 	second := map[string]any{"service.instance.id": "b-2"}
-	spans := usual(10, -40)
-	for _, s := range usual(10, 70) {
+	spans := usual(-40)
+	for _, s := range usual(70) {
 		s.trace += 50
 		if s.service == "b" {
 			s.resource = second
@@ -168,7 +168,7 @@ func TestRetryAfterADateByAnotherClock(t *testing.T) {
 		ahead, next int // ms
 		ignored     bool
 	}{{0, 3900, true}, {0, 4000, false}, {2000, 1900, true}, {2000, 2000, false}, {-2000, 5900, true}, {-2000, 6000, false}} {
-		spans := append(usual(10, tt.ahead), ahead(tt.ahead, "b",
+		spans := append(usual(tt.ahead), ahead(tt.ahead,
 			client(1, 9, 0, 100, busy), server(2, 1, 10, 80, with(serve, "http.response.status_code", 429)), client(3, 9, tt.next, 100, get),
 			server(4, 3, tt.next+10, 80, serve))...)
 		want := fmt.Sprintf("a → b: measure retry_pushback: 1, %dms", tt.next-100)
@@ -184,7 +184,7 @@ func TestRetryAfterADateByAnotherClock(t *testing.T) {
 // What was waited for one after the other, by a clock that makes it look as if it had been side by side.
 func TestOrderByClocksThatDiffer(t *testing.T) {
 	gw := func(ahead int) []tspan {
-		return append(usual(10, ahead),
+		return append(usual(ahead),
 			tspan{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 100, attrs: route("/", 200)},
 			tspan{service: "c", trace: 1, id: 2, parent: 1, kind: kindServer, at: 10, ms: 30, attrs: route("/c", 200), flags: 0x300},
 			tspan{service: "b", trace: 1, id: 3, parent: 1, kind: kindServer, at: 50 + ahead, ms: 40, attrs: route("/b", 200), flags: 0x300})
@@ -231,7 +231,9 @@ func TestOffsetsChangeAndAreBounded(t *testing.T) {
 	if held := bytes / offsetSize; held > 2*maxOffsets || held+forgotten != 3*maxOffsets+1 {
 		t.Errorf("%d pairs held, %d forgotten", held, forgotten)
 	}
-	at += 2 * int64(lateFor)
+	at -= int64(time.Hour) // the receiving clock was set back
+	o.setBack(at)
+	at += int64(lateFor)
 	tell(1, 3, 0, at)
 	at += int64(lateFor)
 	tell(1, 3, 0, at)
@@ -263,7 +265,7 @@ func through(spans []tspan) (out []tspan) {
 func TestClocksThroughSidecars(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	for _, skew := range []int{0, 2000, -2000} {
-		spans := through(append(usual(10, skew), ahead(skew, "b", client(1, 0, 0, 1000, getSlow), server(2, 1, 5, 4000, serve))...))
+		spans := through(append(usual(skew), ahead(skew, client(1, 0, 0, 1000, getSlow), server(2, 1, 5, 4000, serve))...))
 		bodies := each(t, spans...)
 		for range 10 {
 			in, live := newIntake()
@@ -296,7 +298,7 @@ func TestClocksThroughSidecars(t *testing.T) {
 func skewedCalls(in *Intake, now time.Time) (n int64) {
 	for _, slot := range in.Evidence(now) {
 		for _, e := range slot.Services {
-			n += int64(e.Counts[doctor.Skewed])
+			n += e.Counts[doctor.Skewed]
 		}
 	}
 	return n

@@ -53,6 +53,32 @@ func (t *tree) failedChildren(i int32) {
 	}
 }
 
+// passesOn reports whether span i is a call that failed because its callee did, ok, and whether that failed because a
+// call that it made did.
+func (t *tree) passesOn(i int32) (passes, ok bool) {
+	n := &t.spans[i]
+	if !t.failedCall(i) || n.h.verdict.failure() != graph.ServerError {
+		return false, false
+	}
+	if n.h.outgoing() {
+		k := n.first
+		for ; k < n.first+n.n; k++ {
+			if c := &t.spans[k]; c.failed() && t.answers(c) {
+				break
+			}
+		}
+		if k == n.first+n.n {
+			return false, false
+		}
+		i = k
+	}
+	base := len(t.failing)
+	t.failedChildren(i)
+	passes = len(t.failing) > base
+	t.failing = t.failing[:base]
+	return passes, true
+}
+
 // originAt counts span i as where a failure began.
 func (t *tree) originAt(i int32) {
 	n := &t.spans[i]
@@ -76,9 +102,12 @@ func (t *tree) originAt(i int32) {
 }
 
 // lost reports whether span i is a logical call that failed: the last attempt at it, as its caller saw it.
-func (t *tree) lost(i int32) bool {
+func (t *tree) lost(i int32) bool { return t.failedCall(i) && t.spans[i].last == i }
+
+// failedCall reports whether span i is a call, an attempt at one, that failed.
+func (t *tree) failedCall(i int32) bool {
 	n := &t.spans[i]
-	return n.edge != none && n.failed() && n.last == i && (n.h.outgoing() || n.h.in.call)
+	return n.edge != none && n.failed() && (n.h.outgoing() || n.h.in.call)
 }
 
 // caller returns the span that serves what span i is called for, none for a root.

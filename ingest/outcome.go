@@ -31,7 +31,7 @@ func ended(c graph.Cause) verdict {
 // judge tells how a call ended. An explicit OK of the instrumented program comes first; then what a proxy says; then the
 // protocol's status; then the span's status and what it says of the error. Sources: OpenTelemetry semantic conventions
 // for HTTP, RPC and exceptions; 4xx is the caller's own fault on either side, except for 408, 429, and those about
-// authentication.
+// authentication, which are where the callee alone is seen: see turnedAway.
 func judge(sp *otlpwire.Span, protocol graph.Protocol) verdict {
 	if sp.Status == uint8(graph.StatusOK) {
 		return fine
@@ -81,7 +81,12 @@ func judge(sp *otlpwire.Span, protocol graph.Protocol) verdict {
 
 func judgeHTTP(status int64, sp *otlpwire.Span) verdict {
 	switch status {
-	case 408, 504:
+	case 408:
+		if sp.Kind == uint8(graph.SpanKindServer) {
+			return verdict{graph.ClientError, 0} // the caller was too slow to say what it wants
+		}
+		return ended(class(graph.Timeout))
+	case 504:
 		return ended(class(graph.Timeout))
 	case 429:
 		return ended(kindOf(sp, graph.Throttled, graph.RateLimited))

@@ -214,7 +214,7 @@ func (p *pairer) incoming(s *shard, h *half, b *batch) {
 func (p *pairer) deriveIn(s *shard, h *half) inFact {
 	none := inFact{}
 	if h.kind == graph.SpanKindConsumer || h.role == processes {
-		if h.role == settles || h.role == receives && s.processed(h) {
+		if h.role.settling() || h.role == receives && s.processed(h) {
 			return none
 		}
 		if pe := p.dir.peers.at(h.peer); pe != nil && pe.kind == peerQueue {
@@ -314,16 +314,21 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 		}
 		return
 	}
+	again := fact.counted() != was.counted() // most often its callee's half came, and says what was expected
 	if was.target != 0 {
-		b.out(h, was, -1)
+		if again {
+			b.out(h, was, -1)
+		}
 		if h.flags&waited != 0 && fact.target != was.target {
 			b.late++
 		}
 		p.mendOut(h, fact, b)
 	}
 	h.out = fact
-	if fact.target != 0 {
+	if fact.target != 0 && again {
 		b.out(h, fact, 1)
+	} else if fact.version != was.version {
+		b.moved(h, was, fact)
 	}
 	if h.flags&waited != 0 {
 		p.corrected(s, h, was, b)
@@ -334,7 +339,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	none := outFact{}
 	pe := p.dir.peers.at(h.peer)
-	if h.role == settles || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
+	if h.role.settling() || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
 		return none
 	}
 	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: uint8(h.flags & attempt)}
@@ -405,6 +410,9 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 			if fact.cause == 0 && fact.errors > 0 {
 				fact.cause = class(graph.Unclassified)
 			}
+			if unseen == 0 && p.hedgedBelow(s, h, first.node) {
+				fact.flags |= uint8(hedge)
+			}
 		}
 		switch f := fact.cause.Failure(); {
 		case fact.errors == 0:
@@ -467,17 +475,25 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
 		fact.target, fact.protocol, fact.version = h.out.target, h.out.protocol, h.out.version
 		fact.flags |= h.out.flags & (outSilent | outMissing | outAnswered)
+		if p.misses(h, fact) {
+			fact.flags |= outMissing
+		}
 		return fact
 	}
 	target, service := p.dir.fallback(pe)
 	fact.target = target
 	if service {
 		fact.flags |= outSilent
-		if !h.guarded() && !p.dir.sampledOut(target, h.weight) {
-			fact.flags |= outMissing
-		}
+	}
+	if p.misses(h, fact) {
+		fact.flags |= outMissing
 	}
 	return fact
+}
+
+// misses reports whether a callee's half is not there and should be: not before h has waited for it.
+func (p *pairer) misses(h *half, f outFact) bool {
+	return f.is(outSilent) && h.flags&waited != 0 && !h.guarded() && !p.dir.sampledOut(f.target, h.weight)
 }
 
 // out appends what a caller's half counts, sign times.
@@ -489,10 +505,13 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
 		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.is(outMissing),
-		Operation: h.operation, Instance: h.instance, Version: h.version, PeerVersion: f.version.label(),
+		Operation: h.operation, Instance: h.instance, Version: h.version, PeerVersion: f.version.label(), Awaited: f.is(outSilent),
 	}
 	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0
+	}
+	if f.flags&uint8(hedge) != 0 {
+		c.Hedges = c.Calls - c.Logical
 	}
 	if h.verdict.outcome == graph.Error && f.flags&uint8(resolved) == 0 {
 		c.LogicalErrors = 1
@@ -503,7 +522,19 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	}
 }
 
-// in appends what a callee's half counts, sign times.
+// moved appends that a call is of another pair of versions than it was counted as, now that its callee's half came.
+func (b *batch) moved(h *half, was, now outFact) {
+	if h.flags&mute != 0 {
+		return
+	}
+	b.calls = append(b.calls, graph.Call{
+		Edge: graph.EdgeRef{Source: h.node, Target: now.target, Protocol: now.protocol}, End: h.end(), Duration: h.duration, Weight: h.weight,
+		Outcome: h.verdict.outcome, Side: graph.ClientSide, Timed: true, Operation: h.operation, Version: h.version,
+		PeerVersion: now.version.label(), WasPeer: was.version.label(), Moved: true,
+	})
+}
+
+// in appends what a callee's half counts, sign times. f is h.in.
 func (b *batch) in(h *half, f inFact, sign int32) {
 	if h.flags&mute != 0 {
 		return
@@ -513,12 +544,15 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 		Weight: sign * h.weight, Outcome: h.verdict.outcome, Failure: h.verdict.failure(), Cause: h.verdict.cause, Side: graph.ServerSide,
 		Timed: h.role != receives, ClientMissing: f.missing, Operation: h.operation, Instance: h.instance, Version: h.version,
 	}
+	if h.turnedAway() {
+		c.Outcome, c.Failure, c.Cause = graph.ClientError, 0, 0
+	}
 	if f.call {
 		c.Calls, c.Logical, c.Messages = 1, 1, h.messages
 		if f.flags&uint8(retry) != 0 {
 			c.Logical = 0
 		}
-		if h.verdict.outcome == graph.Error {
+		if c.Outcome == graph.Error {
 			c.Errors = 1
 			if f.flags&uint8(resolved) == 0 {
 				c.LogicalErrors = 1

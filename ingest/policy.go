@@ -1,9 +1,12 @@
 package ingest
 
 import (
+	"cmp"
+	"strconv"
 	"time"
 
 	"faultline/graph"
+	"faultline/ingest/otlpwire"
 	"faultline/internal/rules"
 )
 
@@ -11,15 +14,43 @@ import (
 type policy struct {
 	ignored bool
 	rate    float64 // how many spans one stands for that says nothing of sampling
+	biased  bool    // what is kept is chosen by how it ended
+	// outcomes are what the rules say of how its spans ended; nil when they say nothing.
+	outcomes *rules.Outcomes
 }
 
 // policyOf returns nil where the rules say nothing.
 func policyOf(set *rules.Set, n graph.Node) *policy {
-	p := policy{ignored: set.IgnoresService(n), rate: set.Rate(n)}
+	p := policy{ignored: set.IgnoresService(n), rate: set.Rate(n), biased: set.Biased(n), outcomes: set.Outcomes(n)}
 	if p == (policy{rate: 1}) {
 		return nil
 	}
 	return &p
+}
+
+// reconsider returns how a span ended by the rules, and v where they say nothing.
+func (p *policy) reconsider(v verdict, sp *otlpwire.Span, protocol graph.Protocol, operation []byte) verdict {
+	if p == nil || p.outcomes == nil {
+		return v
+	}
+	status := ""
+	if code, ok := rpcStatus(sp); ok && (protocol == graph.GRPC || protocol == graph.RPC) {
+		status = cmp.Or(code, "OK")
+	} else if code := httpStatus(sp); code != 0 {
+		status = strconv.FormatInt(code, 10)
+	} else {
+		return v
+	}
+	is, ok := p.outcomes.Of(status, string(operation))
+	switch {
+	case !ok, is == v.outcome && is != graph.Error:
+		return v
+	case is != graph.Error:
+		return verdict{outcome: is}
+	case v.outcome != graph.Error || sp.Kind == uint8(graph.SpanKindServer):
+		return ended(class(graph.ServerError))
+	}
+	return v
 }
 
 // leaveOut makes a half one that the rules ignore: it says who called whom to the halves around it, and neither it nor

@@ -116,3 +116,49 @@ func TestRulesChange(t *testing.T) {
 		t.Errorf("%d sets of former names are kept", n)
 	}
 }
+
+// What a status means is a choice, which the rules file may make otherwise: for all, or for an operation of one service.
+func TestRulesSayWhatAnErrorIs(t *testing.T) {
+	serve4 := func(status int) map[string]any { return with(serve, "http.response.status_code", status) }
+	spans := []tspan{
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 10, failed: true, attrs: with(get, "http.response.status_code", 404)},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 1, ms: 5, attrs: serve4(404)},
+		{service: "a", trace: 2, id: 1, kind: kindClient, at: 0, ms: 10, failed: true, attrs: get429},
+		{service: "b", trace: 2, id: 2, parent: 1, kind: kindServer, at: 1, ms: 5, attrs: serve4(429)},
+		{service: "b", trace: 3, id: 1, kind: kindServer, at: 0, ms: 5, attrs: serve4(401)},
+		{service: "b", trace: 4, id: 1, kind: kindServer, at: 0, ms: 5, attrs: rpc(5)},
+	}
+	const users = "user → b grpc: calls 1, client errors 1, server 1×5ms"
+	for _, tt := range []struct {
+		name, rules string
+		want        []string
+	}{
+		{"as it is", "", []string{
+			"a → b http: calls 2, errors 1, client errors 1, throttled 1, client 2×10ms, server 2×5ms, server errors 1",
+			users, "user → b http: calls 1, client errors 1, server 1×5ms",
+		}},
+		{"not found is an error", `{outcomes: [{status: 404, outcome: error}]}`, []string{
+			"a → b http: calls 2, errors 2, throttled 1, server_error 1, client 2×10ms, server 2×5ms, server errors 2",
+			users, "user → b http: calls 1, client errors 1, server 1×5ms",
+		}},
+		{"being throttled is none", `{outcomes: [{status: 429, outcome: client_error}, {status: "4..", outcome: ok, service: nobody}]}`, []string{
+			"a → b http: calls 2, client errors 2, client 2×10ms, server 2×5ms", users, "user → b http: calls 1, client errors 1, server 1×5ms",
+		}},
+		{"users must be let in", `{outcomes: [{status: "40[13]", outcome: error, service: b, operation: "GET /x/.*"}]}`, []string{
+			"a → b http: calls 2, errors 1, client errors 1, throttled 1, client 2×10ms, server 2×5ms, server errors 1",
+			users, "user → b http: calls 1, errors 1, server_error 1, server 1×5ms, server errors 1",
+		}},
+		{"RPC by name", `{outcomes: [{status: NOT_FOUND, outcome: ok}]}`, []string{
+			"a → b http: calls 2, errors 1, client errors 1, throttled 1, client 2×10ms, server 2×5ms, server errors 1",
+			"user → b grpc: calls 1, server 1×5ms", "user → b http: calls 1, client errors 1, server 1×5ms",
+		}},
+	} {
+		in, live := newIntake()
+		in.Apply(epoch, ruled(t, tt.rules))
+		feed(t, in, epoch.Add(time.Second), each(t, spans...)...)
+		in.Tick(epoch.Add(12 * time.Second))
+		if diff := cmp.Diff(tt.want, briefs(live)); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+	}
+}

@@ -94,6 +94,7 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 				return err
 			}
 			sc.envoy = res.envoy || isEnvoy(string(scopeName))
+			before := sc.tally[doctor.Spans]
 			spans := otlpwire.Spans(ss)
 			for {
 				b, ok := spans.Next()
@@ -108,6 +109,9 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 			if err := spans.Err(); err != nil {
 				return err
 			}
+			if bytes.Contains(scope, tailSampled) {
+				sc.tally[doctor.Chosen] += sc.tally[doctor.Spans] - before
+			}
 		}
 		if err := scopes.Err(); err != nil {
 			return err
@@ -118,6 +122,10 @@ func (in *Intake) decode(sc *scratch, body []byte, at int64, refused *[numFaults
 	}
 	return resources.Err()
 }
+
+// tailSampled is the attribute of scopes in which the Collector's tail sampling processor says by which policy it kept a
+// trace, if it is told to (processor.tailsamplingprocessor.recordpolicy).
+var tailSampled = []byte("tailsampling.policy")
 
 // read turns the decoded span into a half.
 func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, minute uint32, refused *[numFaults]int) {
@@ -167,6 +175,10 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 		in.resolve(sc, h, res, minute)
 	} else if sp.Status == uint8(graph.StatusError) {
 		h.verdict = judge(sp, graph.ProtocolUnknown)
+		if h.guarded() && len(sp.Text(guardedPeerKeys...)) > 0 {
+			h.kind = graph.SpanKindClient // a call that was not made, told by the guard
+			in.resolve(sc, h, res, minute)
+		}
 	}
 	if sp.NumLinks > 0 && h.role == ordinary && h.protocol != graph.Messaging {
 		annotateLink(h, sp, &sc.batch)
@@ -182,6 +194,12 @@ const (
 	hasIsRemote = 0x100
 	isRemote    = 0x200
 )
+
+// breakerTakes is how long a call takes at the least, in nanoseconds, which did not fail at the caller's own breaker.
+const breakerTakes = int64(5e6)
+
+// guardedPeerKeys are the attributes by which an INTERNAL span says before whom its breaker or pool stands.
+var guardedPeerKeys = slices.Concat(declaredPeerKeys, peerHostKeys)
 
 // attemptPrefix begins the names of the spans that gRPC itself makes of each attempt, INTERNAL ones in some languages,
 // below one for the call. Source: gRFC A72.
@@ -203,11 +221,16 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		dir.sending(res.service)
 	}
 	h.verdict = judge(sp, h.protocol)
+	if h.outgoing() && h.duration >= breakerTakes && h.guarded() && h.verdict.failure() == graph.BreakerOpen && !sp.Has(otlpwire.ResponseFlags) {
+		h.verdict.cause = class(graph.ServerError)
+	}
 	in.weigh(sc, h, res.service)
 	sc.name = operationName(sc.name[:0], sp, h.protocol)
 	if h.protocol == graph.GRPC {
 		sc.name = bytes.TrimPrefix(sc.name, attemptPrefix)
 	}
+	says := res.service.policy.Load()
+	h.verdict = says.reconsider(h.verdict, sp, h.protocol, sc.name)
 	if len(sc.name) > 0 {
 		o := dir.operationOf(res.service, sc.name, minute)
 		if h.operation = o.label; o.ignored {
@@ -224,7 +247,7 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 			h.peer = in.linked(sc, res)
 		}
 	}
-	if p := res.service.policy.Load(); p != nil && p.ignored {
+	if says != nil && says.ignored {
 		in.leaveOut(sc, h)
 	}
 	if h.role == leftOut {

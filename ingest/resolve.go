@@ -31,7 +31,9 @@ var (
 	genAIKeys         = []otlpwire.Key{otlpwire.GenAIProviderName, otlpwire.GenAISystem}
 	messagingSendOps  = []string{"send", "publish", "create"}
 	messagingPollOps  = []string{"receive", "poll"}
-	messagingQuietOps = []string{"settle", "ack", "nack", "reject", "heartbeat", "commit"}
+	messagingDownOps  = []string{"nack", "reject", "abandon"}
+	messagingDeadOps  = []string{"dead_letter", "deadletter", "dead-letter"}
+	messagingQuietOps = []string{"ack", "heartbeat", "commit"}
 )
 
 // dbSystems are the systems whose names changed, old to new.
@@ -176,10 +178,15 @@ const (
 	receives // polls
 	processes
 	settles
-	leftOut  // ignored by the rules
-	outward  // a proxy's, for what comes in from others or goes out to them
-	homeward // a proxy's, for what it hands to the service that it stands beside
+	turnsDown // settles a message by giving it back
+	givesUp   // or by sending it to the dead letters
+	leftOut   // ignored by the rules
+	outward   // a proxy's, for what comes in from others or goes out to them
+	homeward  // a proxy's, for what it hands to the service that it stands beside
 )
+
+// settling reports whether a span ends what a consumer has to do with a message.
+func (r role) settling() bool { return r == settles || r == turnsDown || r == givesUp }
 
 // messagingRole tells what a span of a messaging system does, by its operation and, without one, by its kind.
 func messagingRole(sp *otlpwire.Span) role {
@@ -187,10 +194,19 @@ func messagingRole(sp *otlpwire.Span) role {
 	in := func(ops []string) bool {
 		return slices.ContainsFunc(ops, func(o string) bool { return o == string(op) })
 	}
+	if string(op) == "settle" {
+		if name := sp.Text(otlpwire.MessagingOperationName); len(name) > 0 {
+			op = name
+		}
+	}
 	switch {
+	case in(messagingDownOps):
+		return turnsDown
+	case in(messagingDeadOps):
+		return givesUp
 	case in(messagingSendOps):
 		return sends
-	case in(messagingQuietOps):
+	case in(messagingQuietOps), string(sp.Text(messagingOpKeys...)) == "settle":
 		return settles
 	case in(messagingPollOps):
 		return receives

@@ -92,7 +92,6 @@ type directory struct {
 	generation atomic.Int64
 	refs       atomic.Pointer[[]atomic.Pointer[service]]
 
-	versions  versionBook
 	topics    topicBook
 	peers     peerTable
 	aliases   aliasBook
@@ -168,12 +167,11 @@ func (d *directory) freeOperation(o *operation) {
 }
 
 func (d *directory) freeResource(r *resource) {
-	for _, l := range [...]graph.Label{r.instance, r.zone, r.host} {
+	for _, l := range [...]graph.Label{r.instance, r.version, r.zone, r.host} {
 		if l != 0 {
 			d.names.FreeLabel(l)
 		}
 	}
-	d.versions.release(d.names, r.version)
 }
 
 // process returns the resource as the live graph knows it. A sidecar is no process of its service; and as long as it is
@@ -235,15 +233,18 @@ func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 	envoy := isEnvoy(n.Name)
 	n.Namespace, n.Name = set.Service(n.Env, n.Namespace, n.Name)
 	r := &resource{raw: bytes.Clone(raw), service: d.service(n), lacks: lacks(at), envoy: envoy}
+	if s := first(instanceKeys); s != "" {
+		r.instance = d.names.NewLabel(s)
+	}
+	// What processes have in common is one label: calls are counted by it.
 	for _, of := range [...]struct {
 		label *graph.Label
 		keys  []string
-	}{{&r.instance, instanceKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
+	}{{&r.version, versionKeys}, {&r.zone, zoneKeys}, {&r.host, hostKeys}} {
 		if s := first(of.keys); s != "" {
-			*of.label = d.names.NewLabel(s)
+			*of.label = d.names.SharedLabel(s)
 		}
 	}
-	r.version = d.versions.hold(d.names, first(versionKeys))
 	for _, k := range placeKeys {
 		if s := at[k]; s != "" {
 			r.places = append(r.places, placeKey{n.Env, s})

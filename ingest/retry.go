@@ -180,7 +180,7 @@ func (p *pairer) attempts(s *shard, h *half, b *batch) {
 	var g siblings
 	g.gather(s, h)
 	for i, c := range g.of[:g.n] {
-		c.flags &^= attempt | hedge
+		c.flags &^= attempt
 		switch g.is[i] {
 		case hedges:
 			c.flags |= retry | hedge

@@ -8,7 +8,8 @@ import (
 )
 
 // What only both halves of a call show, or a call beside others, is emitted once: when the second of those that it needs
-// has waited. All that came within the wait is there by then, so the order in which it came changes nothing.
+// has waited. All that came within the wait is there by then, so the order in which it came changes nothing. What comes
+// later than that mends what was emitted, as far as it is remembered: see ledger.go.
 
 // minSkew is the least difference of clocks that is spoken of: some clocks count whole milliseconds.
 const minSkew = int64(1e6)
@@ -50,11 +51,28 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	if len(b.facts) > from && p.movable(h) {
 		s.book(h, b.facts[from:], false, b)
 	}
-	if h.role == processes || h.role == receives {
+	switch h.role {
+	case processes, receives:
 		s.consumed(h, b)
-	} else if h.note != 0 {
-		s.links(h, b)
+	case turnsDown:
+		p.settled(h, graph.TurnedDown, b)
+	case givesUp:
+		p.settled(h, graph.GivenUp, b)
+	default:
+		if h.note != 0 {
+			s.links(h, b)
+		}
 	}
+}
+
+// settled emits what a consumer did with a message instead of processing it.
+func (p *pairer) settled(h *half, m graph.Measure, b *batch) {
+	pe := p.dir.peers.at(h.peer)
+	if pe == nil || pe.kind != peerQueue || h.verdict.outcome != graph.OK {
+		return
+	}
+	queue, _ := p.dir.fallback(pe)
+	b.fact(graph.EdgeRef{Source: queue, Target: h.node, Protocol: graph.Messaging}, h.end(), m, h.duration, h.weight, false)
 }
 
 // fact appends a value of a measure.
@@ -223,28 +241,52 @@ func (p *pairer) recount(s *shard, h *half, b *batch) {
 	}
 }
 
-// attemptsBelow emits the attempts that the library of h made under its one span, as their callees saw them: by the clock
-// of their caller, as far as it is known how theirs differ from it.
-func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
-	type attempt struct {
-		*half
-		from, to int64
-	}
-	emitted := len(b.facts)
-	var below [maxSiblings]attempt
-	n := 0
+// served are the callee's halves of the attempts that a library made under one client span, in order.
+type served struct {
+	of [maxSiblings]servedAttempt
+	n  int
+}
+
+// servedAttempt is one of them: by the clock of its caller, as far as it is known how its own differs from it.
+type servedAttempt struct {
+	*half
+	from, to int64
+}
+
+// servedBelow finds the attempts under the client span h that a service served.
+func (p *pairer) servedBelow(s *shard, h *half, callee graph.NodeRef, below *served) {
 	p.below(s, h, func(c *half) bool {
-		if c.serving() && c.node == h.out.target {
+		if c.serving() && c.node == callee {
 			ahead := p.offsets.ahead(h.instance, c.instance)
-			below[n] = attempt{c, c.start - ahead, c.end() - ahead}
-			n++
+			below.of[below.n] = servedAttempt{c, c.start - ahead, c.end() - ahead}
+			below.n++
 		}
-		return n < maxSiblings
+		return below.n < maxSiblings
 	})
-	slices.SortFunc(below[:n], func(x, y attempt) int { return cmp.Or(cmp.Compare(x.from, y.from), cmp.Compare(x.id, y.id)) })
+	slices.SortFunc(below.of[:below.n], func(x, y servedAttempt) int { return cmp.Or(cmp.Compare(x.from, y.from), cmp.Compare(x.id, y.id)) })
+}
+
+// hedgedBelow reports whether each attempt under the client span h, but the first, began while the one before was going
+// on.
+func (p *pairer) hedgedBelow(s *shard, h *half, callee graph.NodeRef) bool {
+	var below served
+	p.servedBelow(s, h, callee, &below)
+	for i := 1; i < below.n; i++ {
+		if below.of[i].from >= below.of[i-1].to {
+			return false
+		}
+	}
+	return below.n > 1
+}
+
+// attemptsBelow emits the attempts that the library of h made under its one span, as their callees saw them.
+func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
+	emitted := len(b.facts)
+	var below served
+	p.servedBelow(s, h, h.out.target, &below)
 	var first int64 // the first wait
-	for i := 1; i < n; i++ {
-		before, c := below[i-1], below[i]
+	for i := 1; i < below.n; i++ {
+		before, c := below.of[i-1], below.of[i]
 		failed := c.verdict.outcome == graph.Error
 		switch {
 		case c.from < before.to:
@@ -254,7 +296,7 @@ func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
 			b.again(h.called(), h.end(), gap, h.weight, failed)
 			if i == 1 {
 				first = gap
-			} else if i == 2 && below[0].verdict.outcome == graph.Error {
+			} else if i == 2 && below.of[0].verdict.outcome == graph.Error {
 				b.growth(h.called(), h.end(), first, gap, h.weight, failed)
 			}
 		}

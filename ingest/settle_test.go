@@ -186,25 +186,25 @@ var factScenarios = []struct {
 	{
 		"a hedge: the slower one is cancelled",
 		[]tspan{client(1, 9, 0, 61, getGone), client(2, 9, 30, 30, get)},
-		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, cancelled 1, client 2×45ms"},
+		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, hedges 1, cancelled 1, client 2×45ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
 	{
 		"a hedge: it says that it is another attempt",
 		[]tspan{client(1, 9, 0, 60, get5), client(2, 9, 30, 40, again(get, 1))},
-		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×50ms"},
+		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, hedges 1, server_error 1, client 2×50ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
 	{
 		"a hedge: nobody waits for the slower one",
 		[]tspan{parentOp(70), client(1, 9, 1, 99, get), client(2, 9, 31, 29, get)},
-		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, client 2×64ms"},
+		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, hedges 1, client 2×64ms"},
 		[]string{"a → ext:b:8080: measure hedge: 1, 30ms"},
 	},
 	{
 		"a hedge below one client span",
 		[]tspan{client(1, 0, 0, 60, rpc(0)), server(2, 1, 5, 80, rpc(0)), server(3, 1, 30, 20, rpc(0))},
-		[]string{"a → b grpc: calls 2, logical 1/0, client 1×60ms, server 2×50ms"},
+		[]string{"a → b grpc: calls 2, logical 1/0, hedges 1, client 1×60ms, server 2×50ms"},
 		[]string{"a → b: measure hedge: 1, 25ms"},
 	},
 	{
@@ -444,6 +444,19 @@ var factScenarios = []struct {
 		},
 		[]string{"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1"},
 		[]string{"queue:kafka/orders → b: measure lag: 1, 3000ms"},
+	},
+	{
+		"messages that are turned down and given up, and others that are done",
+		[]tspan{
+			{service: "b", trace: 1, id: 2, kind: kindConsumer, at: 0, ms: 80, attrs: takeOrder},
+			{service: "b", trace: 1, id: 3, parent: 2, kind: kindClient, at: 70, ms: 4, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "abandon")},
+			{service: "b", trace: 2, id: 3, kind: kindClient, at: 70, ms: 6, attrs: with(takeOrder, "messaging.operation.type", nil, "messaging.operation.name", "nack")},
+			{service: "b", trace: 3, id: 3, kind: kindClient, at: 70, ms: 8, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "deadletter")},
+			{service: "b", trace: 4, id: 3, kind: kindClient, at: 70, ms: 8, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "complete")},
+			{service: "b", trace: 5, id: 3, kind: kindClient, at: 70, ms: 8, failed: true, attrs: with(takeOrder, "messaging.operation.type", "settle", "messaging.operation.name", "deadletter")},
+		},
+		[]string{"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1"},
+		[]string{"queue:kafka/orders → b: measure given_up: 1, 8ms", "queue:kafka/orders → b: measure turned_down: 2, 5ms"},
 	},
 	{
 		"redelivery by the broker's count",

@@ -72,19 +72,17 @@ func (t *tree) shapeOf(calls []treeCall, emit func(edge int32, m graph.Measure, 
 		}
 		from = to
 	}
-	if kinds < 2 {
-		return
-	}
 	slices.SortFunc(t.rest, func(a, b treeCall) int {
 		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end), cmp.Compare(a.span, b.span))
 	})
 	together(t.rest)
 	for i := range t.rest {
-		c, m := &t.rest[i], graph.Sequential
-		if c.overlaps {
-			m = graph.Parallel
+		switch c := &t.rest[i]; {
+		case c.overlaps:
+			emit(c.edge, graph.Parallel, c.end-c.start)
+		case kinds > 1: // those of one kind may have to wait for each other
+			emit(c.edge, graph.Sequential, c.end-c.start)
 		}
-		emit(c.edge, m, c.end-c.start)
 	}
 }
 

@@ -55,7 +55,7 @@ type treeSpan struct {
 	retriedBelow bool
 }
 
-func (n *treeSpan) failed() bool { return n.h.verdict.outcome == graph.Error && n.h.flags&mute == 0 }
+func (n *treeSpan) failed() bool { return n.h.failed() && n.h.flags&mute == 0 }
 
 // treeEdge is what a trace says of one of its edges.
 type treeEdge struct {

@@ -89,26 +89,6 @@ func TestProcessesOfOneVersionCountTogether(t *testing.T) {
 	}
 }
 
-// A version's label lives as long as one of its processes does, and is given again afterwards.
-func TestVersionsAreForgottenWithTheirProcesses(t *testing.T) {
-	names := graph.NewNames(10)
-	var book versionBook
-	first, second := book.hold(names, "1.0"), book.hold(names, "1.0")
-	if first == 0 || first != second || book.hold(names, "") != 0 {
-		t.Fatalf("labels of one version: %d, %d", first, second)
-	}
-	book.release(names, first)
-	if got := book.hold(names, "1.0"); got != first {
-		t.Errorf("a version that is still held has label %d, had %d", got, first)
-	}
-	book.release(names, first)
-	book.release(names, first)
-	book.release(names, 0)
-	if got := book.hold(names, "2.0"); got != first || names.Label(got) != "2.0" || len(book.labels) != 1 {
-		t.Errorf("label %d of %q, want %d given again", got, names.Label(got), first)
-	}
-}
-
 // A service is as critical as its latest process says, in any case; words that are not known say nothing.
 func TestCriticality(t *testing.T) {
 	in, _ := newIntake()

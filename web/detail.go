@@ -34,9 +34,10 @@ type EdgeDetail struct {
 	Causes         []Cause       `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
 	Retrying       *Retrying     `json:"retrying" doc:"null where it is not known what is a logical call"`
 	Waiting        *Waiting      `json:"waiting"`
+	Breaker        *Breaker      `json:"breaker" doc:"null where no caller's breaker was open"`
 	Queue          *Queue        `json:"queue" doc:"Of an edge from a queue, else null"`
 	Shape          *Shape        `json:"shape" doc:"From the traces that were analysed, null when there are none"`
-	Examples       []Example     `json:"examples" nullable:"false" doc:"Kept example traces, newest first"`
+	Examples       []Example     `json:"examples" nullable:"false" doc:"Kept example traces: the newest, newest first, then those that show findings of before"`
 }
 
 // ServiceDetail is a node with what is around it and what it is made of.
@@ -116,6 +117,9 @@ func (s *Server) edge(ctx context.Context, in *edgeInput) (*edgeOutput, error) {
 	}
 	examples, err := s.reader.Examples(ctx, storage.TraceQuery{From: sp.From, To: sp.end(), Edge: in.ID, Limit: examplesShown})
 	if err != nil {
+		return nil, err
+	}
+	if examples, err = s.evidence(ctx, &detail, examples); err != nil {
 		return nil, err
 	}
 	detail.Examples = make([]Example, len(examples))
@@ -395,18 +399,16 @@ func (s *Server) series(ctx context.Context, in *seriesInput) (*seriesOutput, er
 
 func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
 	calls := max(s.Calls, 0)
+	client := latencyOf(&s.Client, s.Raw)
 	p := Point{
 		T: t, Rate: perSecond(calls, length), ErrorRate: ratio(s.Errors, calls),
-		P50: quantile(&s.Client, .5, minP50, s.Raw), P95: quantile(&s.Client, .95, minP95, s.Raw), P99: quantile(&s.Client, .99, minP99, s.Raw),
-	}
-	p.Server = Latency{
-		P50: quantile(&s.Server, .5, minP50, s.Raw), P95: quantile(&s.Server, .95, minP95, s.Raw), P99: quantile(&s.Server, .99, minP99, s.Raw),
+		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
 	}
 	if length > 0 {
 		p.Concurrency = number(float64(max(s.Busy, 0)) / float64(length))
 	}
 	if s.LogicalCalls > 0 {
-		p.RetryRate = ratio(calls-s.LogicalCalls, calls)
+		p.RetryRate = ratio(s.Retries(), calls)
 	}
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"faultline/graph"
 	"faultline/graph/finding"
@@ -101,6 +102,50 @@ func newWaiting(s *finding.Sum, ceiling float64, noTimeout bool) *Waiting {
 	return out
 }
 
+// Breaker is what the breakers of an edge's callers did, together.
+type Breaker struct {
+	_     struct{}     `nullable:"true"`
+	State string       `json:"state" enum:"closed,half_open,open,partly_open" doc:"At the end: half_open while single calls pass to see how the callee is; partly_open when some callers' breakers are open, or one opened or closed within the point"`
+	Since time.Time    `json:"since"`
+	Runs  []BreakerRun `json:"runs" nullable:"false" doc:"The states one after the other"`
+}
+
+// BreakerRun is a time in which they were in one state.
+type BreakerRun struct {
+	State  string    `json:"state" enum:"closed,half_open,open,partly_open"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+	Kept   int64     `json:"kept" doc:"Calls that were not let through"`
+	Passed int64     `json:"passed"`
+	Failed int64     `json:"failed" doc:"Of those that passed"`
+}
+
+// breaker returns what the breakers of an edge's callers did over time, nil where none was open.
+func (s *Server) breaker(ctx context.Context, e *graph.MapEdge, sp span) (*Breaker, error) {
+	if e.Stats.Failures[graph.BreakerOpen] <= 0 {
+		return nil, nil
+	}
+	step, err := s.stepOf("", sp)
+	if err != nil {
+		return nil, err
+	}
+	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.From, To: sp.end(), Step: step, Want: storage.WantEdges, Edges: []string{e.ID}})
+	if err != nil {
+		return nil, err
+	}
+	runs := finding.BreakerOf(windows, e.Key)
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	out := &Breaker{Runs: make([]BreakerRun, len(runs))}
+	for i, r := range runs {
+		out.Runs[i] = BreakerRun{r.State.String(), r.From.UTC(), r.To.UTC(), r.Kept, r.Passed, r.Failed}
+	}
+	last := out.Runs[len(runs)-1]
+	out.State, out.Since = last.State, last.From
+	return out, nil
+}
+
 // Queue is how an edge from a queue does.
 type Queue struct {
 	_       struct{} `nullable:"true"`
@@ -114,6 +159,8 @@ type Queue struct {
 	Backlog *float64 `json:"backlog" doc:"Messages that wait, estimated from what went in and out"`
 	Drain   *float64 `json:"drain_s" doc:"How long they last at the present rates; null while they do not become fewer"`
 	Groups  []Group  `json:"groups" nullable:"false" doc:"Consumer groups"`
+	Down    int64    `json:"turned_down" doc:"Messages that their consumer gave back to the queue"`
+	Dead    int64    `json:"given_up" doc:"Messages that their consumer sent to the dead letters"`
 	N       int64    `json:"n" doc:"Messages whose wait was seen, unweighted"`
 }
 
@@ -131,7 +178,7 @@ func newQueue(q finding.Queue) *Queue {
 	out := &Queue{
 		Lag50: enough(q.Lag50, q.N, minP50), Lag95: enough(q.Lag95, q.N, minP95), Lag99: enough(q.Lag99, q.N, minP99), Within: number(q.Within / 1e6),
 		In: number(q.In), Out: number(q.Out), Growth: number(q.Growth), Backlog: number(q.Backlog), Drain: number(q.Drain / 1e9),
-		Groups: make([]Group, len(q.Groups)), N: q.N,
+		Groups: make([]Group, len(q.Groups)), Down: q.TurnedDown, Dead: q.GivenUp, N: q.N,
 	}
 	for i, g := range q.Groups {
 		out.Groups[i] = Group{g.Name, g.Calls, ratio(g.Errors, g.Calls), enough(g.P50, g.N, minP50), enough(g.P95, g.N, minP95), g.N}
@@ -149,6 +196,8 @@ type Shape struct {
 	OriginEdge   *float64 `json:"origin_edge_share" doc:"Share of the failed traces whose failure began on the edge"`
 	OriginSelf   *float64 `json:"origin_self_share" doc:"Share of the failed traces whose failure began in the callee"`
 	Parallel     *float64 `json:"parallel_share" doc:"Share of the calls that are made while others are"`
+	Together     *float64 `json:"together" doc:"Calls made while others are, per trace"`
+	AnySlow      *float64 `json:"any_slow" doc:"How often one of those is slower than their p99, 1 − 0.99^k: what a trace that waits for all of them sees of it"`
 	Repeated     int64    `json:"repeated" doc:"Operations that made ten or more calls of one kind one after the other"`
 	RepeatedIn   *float64 `json:"repeated_share" doc:"Share of the traces with such an operation"`
 	Saving       *float64 `json:"saving_ms" doc:"What calling once would save there, median"`
@@ -175,7 +224,7 @@ func newShape(s *finding.Sum) *Shape {
 	}
 	out := &Shape{
 		Traces: f.Traces, Critical: number(f.Critical), CriticalEdge: number(f.CriticalEdge), CriticalSelf: number(f.CriticalSelf),
-		OriginEdge: number(f.OriginEdge), OriginSelf: number(f.OriginSelf), Parallel: number(f.Parallel), Repeated: f.Repeated,
+		OriginEdge: number(f.OriginEdge), OriginSelf: number(f.OriginSelf), Parallel: number(f.Parallel), Together: number(f.Together), AnySlow: number(f.AnySlow), Repeated: f.Repeated,
 		RepeatedIn: number(f.RepeatedIn), Saving: milliseconds(f.Saving), Absorbed: number(f.Absorbed), AbsorbedOf: f.AbsorbedOf,
 		Soft: f.Soft, Entries: make([]Entry, len(f.Entries)),
 	}
@@ -309,6 +358,9 @@ func (s *Server) figures(ctx context.Context, detail *EdgeDetail, e *graph.MapEd
 		learned = s.Learned(e.ID)
 	}
 	noTimeout := slices.ContainsFunc(e.Findings, func(f *graph.Finding) bool { return f.Rule == "no_timeout" })
+	if detail.Breaker, err = s.breaker(ctx, e, sp); err != nil {
+		return err
+	}
 	detail.Waiting = newWaiting(sum, learned.Ceiling, noTimeout)
 	if e.Key.Source.Kind == graph.Queue {
 		in, err := s.published(ctx, e.Key.Source, sp)

@@ -38,7 +38,7 @@ func newMetrics(s *Server) (*metrics, error) {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		queries:  seconds("faultline_query_seconds", "Time that answers took, by operation.", "operation"),
-		flushes:  seconds("faultline_flush_seconds", "Time that it took to store what changed and to maintain the store, once a second.", "outcome"),
+		flushes:  seconds("faultline_flush_seconds", "Time that it took to store what changed and to maintain the store, by outcome.", "outcome"),
 		edges:    &edgeCollector{s: s, settledTo: floor(s.Started, graph.WindowLength), series: map[edgeLabels]*edgeSeries{}},
 	}
 	for _, c := range []prometheus.Collector{

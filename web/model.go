@@ -20,6 +20,9 @@ type Node struct {
 	Rate      *float64 `json:"rate" doc:"Calls per second that end here"`
 	ErrorRate *float64 `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
 	P95       *float64 `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
+	P95By     *string  `json:"p95_by" enum:"node,callers" doc:"Who saw that"`
+	N         int64    `json:"n" doc:"Spans that the figures rest on, unweighted"`
+	Estimated bool     `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
 	Instances *int     `json:"instances" doc:"How many instances sent spans"`
 	Versions  []string `json:"versions" nullable:"false" doc:"The versions that sent spans"`
 	// Criticality is the present one, whatever the time that is asked for.
@@ -65,7 +68,8 @@ type Edge struct {
 	ErrorRate     *float64         `json:"error_rate" doc:"errors/calls, 0–1"`
 	LogicalCalls  int64            `json:"logical_calls" doc:"Calls after retries"`
 	LogicalErrors int64            `json:"logical_errors"`
-	Retries       int64            `json:"retries" doc:"calls − logical_calls"`
+	Retries       int64            `json:"retries" doc:"Attempts after one that failed: calls − logical_calls − hedges"`
+	Hedges        int64            `json:"hedges" doc:"Attempts beside one that was going well: no retries"`
 	RetryRate     *float64         `json:"retry_rate" doc:"retries/calls, 0–1"`
 	Amplification *float64         `json:"amplification" doc:"calls/logical_calls"`
 	Timeouts      int64            `json:"timeouts" doc:"Failed calls of the class timeout"`
@@ -119,29 +123,29 @@ func newNode(n *graph.MapNode, length time.Duration) Node {
 	if in := &n.Inbound; in.Calls > 0 {
 		node.Rate = perSecond(in.Calls, length)
 		node.ErrorRate = ratio(in.Errors, in.Calls)
-		seen := &in.Server
+		node.N, node.Estimated = max(in.Raw, 0), in.Calls != in.Raw
+		seen, by := &in.Server, "node"
 		if seen.Count() <= 0 {
-			seen = &in.Client
+			seen, by = &in.Client, "callers"
 		}
-		node.P95 = quantile(seen, .95, minP95, in.Raw)
+		if node.P95 = quantile(seen, .95, minP95, in.Raw); node.P95 != nil {
+			node.P95By = &by
+		}
 	}
 	return node
 }
 
 func newEdge(e *graph.MapEdge) Edge {
 	s := &e.Stats
-	calls, logical := max(s.Calls, 0), max(s.LogicalCalls, 0)
+	calls, logical, client := max(s.Calls, 0), max(s.LogicalCalls, 0), latencyOf(&s.Client, s.Raw)
 	edge := Edge{
 		ID: e.ID, Source: e.Key.Source.ID(), Target: e.Key.Target.ID(), Protocol: e.Key.Protocol.String(),
 		Calls: calls, Errors: max(s.Errors, 0), LogicalCalls: logical, LogicalErrors: max(s.LogicalErrors, 0),
-		Retries: max(calls-logical, 0), Timeouts: max(s.Failures[graph.Timeout], 0),
+		Retries: s.Retries(), Hedges: max(s.Hedges, 0), Timeouts: max(s.Failures[graph.Timeout], 0),
 		ClientErrors: max(s.ClientErrors, 0), Cancelled: max(s.Cancelled, 0), Failures: failures(s),
 		ServerMissing: max(s.ServerMissing, 0), ClientMissing: max(s.ClientMissing, 0), N: max(s.Raw, 0),
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),
-		P50: quantile(&s.Client, .5, minP50, s.Raw), P95: quantile(&s.Client, .95, minP95, s.Raw), P99: quantile(&s.Client, .99, minP99, s.Raw),
-		Server: Latency{
-			P50: quantile(&s.Server, .5, minP50, s.Raw), P95: quantile(&s.Server, .95, minP95, s.Raw), P99: quantile(&s.Server, .99, minP99, s.Raw),
-		},
+		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
 		Health: e.Health.String(), Reasons: e.Reasons, Findings: newFindings(e.Findings), Estimated: s.Calls != s.Raw,
 		Criticality: criticality(e.Criticality),
 	}
@@ -193,16 +197,33 @@ type Share struct {
 }
 
 func newShare(key graph.DetailKey, d *graph.Detail, length time.Duration) Share {
-	calls := max(d.Calls, 0)
+	calls, latency := max(d.Calls, 0), latencyOf(&d.Latency, d.Raw)
 	return Share{
 		Name: key.Name, Side: sideNames[key.Side&1], Calls: calls, Rate: perSecond(calls, length),
 		Errors: max(d.Errors, 0), ErrorRate: ratio(d.Errors, calls),
-		P50: quantile(&d.Latency, .5, minP50, d.Raw), P95: quantile(&d.Latency, .95, minP95, d.Raw), P99: quantile(&d.Latency, .99, minP99, d.Raw),
+		P50: latency.P50, P95: latency.P95, P99: latency.P99,
 		N: max(d.Raw, 0),
 	}
 }
 
 var sideNames = [2]string{"client", "server"}
+
+// latencyOf returns the quantiles that enough calls, raw and weighted, stand behind.
+func latencyOf(s *sketch.Sketch, raw int64) (l Latency) {
+	n := min(s.Count(), raw)
+	shown := 0
+	for _, least := range [...]int64{minP50, minP95, minP99} {
+		if n >= least {
+			shown++
+		}
+	}
+	var ns [3]float64
+	s.Quantiles([]float64{.5, .95, .99}[:shown], ns[:shown])
+	for i, to := range []**float64{&l.P50, &l.P95, &l.P99}[:shown] {
+		*to = number(ns[i] / 1e6)
+	}
+	return l
+}
 
 // quantile returns the q-quantile in milliseconds, nil when fewer than least calls, raw or weighted, stand behind it.
 func quantile(s *sketch.Sketch, q float64, least, raw int64) *float64 {

@@ -193,16 +193,16 @@ type mark struct {
 
 // counts are the plain numbers of an EdgeStats.
 type counts struct {
-	calls, errors, logicalCalls, logicalErrors, clientErrors, cancelled, raw, rawErrors int64
-	serverCalls, serverErrors, serverMissing, clientMissing, messages, busy             int64
-	failures                                                                            [graph.NumFailures]int64
+	calls, errors, logicalCalls, logicalErrors, hedges, clientErrors, cancelled, raw, rawErrors int64
+	serverCalls, serverErrors, serverMissing, clientMissing, messages, busy                     int64
+	failures                                                                                    [graph.NumFailures]int64
 }
 
 func markOf(m *graph.Map, s *graph.EdgeStats, health graph.Health) mark {
 	return mark{
 		from: m.From, health: health,
 		stats: counts{
-			s.Calls, s.Errors, s.LogicalCalls, s.LogicalErrors, s.ClientErrors, s.Cancelled, s.Raw, s.RawErrors,
+			s.Calls, s.Errors, s.LogicalCalls, s.LogicalErrors, s.Hedges, s.ClientErrors, s.Cancelled, s.Raw, s.RawErrors,
 			s.ServerCalls, s.ServerErrors, s.ServerMissing, s.ClientMissing, s.Messages, s.Busy, s.Failures,
 		},
 		clientSum: s.Client.Sum(), clientMax: s.Client.Max(), clientCount: s.Client.Count(),

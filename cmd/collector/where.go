@@ -64,8 +64,12 @@ type fault struct {
 	message string
 }
 
-// locate returns err with file, line and key of each thing that is wrong, as far as they can be told; otherwise err.
+// locate returns err with file, line and key of each thing that is wrong, as far as they can be told; otherwise err. A
+// start that was called off is not the configuration's fault.
 func (s *sources) locate(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
 	s.mu.Lock()
 	uris := slices.Clone(s.uris)
 	s.mu.Unlock()
@@ -175,7 +179,8 @@ const (
 )
 
 // faults reads the Collector's error text. Its decoding errors nest: a line that only says in which section the next
-// ones are adds to the context, which is never left again, so that a path may have parts that do not belong to it.
+// ones are adds to the context, which is left only for another section, so that a path may have parts that do not belong
+// to it.
 func faults(text string) []fault {
 	var out []fault
 	var context []string
@@ -189,6 +194,9 @@ func faults(text string) []fault {
 		}
 		if m := decodingLine.FindStringSubmatch(line); m != nil {
 			keys, rest := strings.Split(m[1], "."), m[2]
+			if isSection(keys[0]) {
+				context = nil
+			}
 			path := slices.Concat(context, keys)
 			switch {
 			case inComponent.MatchString(rest):

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -132,6 +135,19 @@ func TestLocateNamesTheFileThatDecides(t *testing.T) {
 	err := validate("--config", first, "--config", second)
 	if want := second + `:3: extensions::faultline::http: "nonsense" is not host:port`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// A start that is called off names a key, too, and must be told from one that fails.
+func TestLocateLeavesWhatWasCalledOff(t *testing.T) {
+	read := &sources{uris: []string{"yaml:" + defaultYAML}}
+	failed := errors.New("failed to start extensions: extensions::faultline: data_dir: it is full")
+	if got := read.locate(failed); !strings.Contains(got.Error(), "default.yaml (built in):34: extensions::faultline::data_dir: it is full") {
+		t.Errorf("got %v", got)
+	}
+	called := fmt.Errorf("failed to start extensions: extensions::faultline: data_dir: %w", context.Canceled)
+	if got := read.locate(called); !errors.Is(got, context.Canceled) {
+		t.Errorf("got %v, which is not %v", got, context.Canceled)
 	}
 }
 

@@ -102,6 +102,7 @@ var rules = []Rule{
 	{"unsampled_peer", 30, unsampledPeer},
 	{"untraced_callers", 30, untracedCallers},
 	{"wrong_kind", 30, wrongKind},
+	{"biased_sampling", 20, biasedSampling},
 	{"missing_peer_name", 20, missingPeerName},
 	{"clock_skew", 10, clockSkew},
 	{"missing_instance_id", 10, missingInstanceID},

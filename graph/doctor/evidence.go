@@ -36,6 +36,7 @@ const (
 	ServerWeight  // how many spans the SERVER spans stand for
 	ClientWeight  // how many spans the CLIENT spans stand for
 	Ahead         // spans that ended more than a second after they came
+	Chosen        // spans that were kept because of what became of their trace
 	Late          // the first of NumLates counters: spans by how long after their end they came, see LateBucket
 )
 
@@ -60,7 +61,7 @@ var counterNames = [NumCounters]string{
 	Consumer: "consumer", Unspecified: "unspecified", ServerRoots: "server_roots", ClientRoots: "client_roots",
 	LocalParents: "local_parents", Named: "named", OldHTTP: "old_http", OldDB: "old_db", OldPeer: "old_peer",
 	InternalCalls: "internal_calls", Nameless: "nameless", NoInstance: "no_instance", ServerWeight: "server_weight",
-	ClientWeight: "client_weight", Ahead: "ahead",
+	ClientWeight: "client_weight", Ahead: "ahead", Chosen: "chosen",
 	Late: "late_0", Late + 1: "late_1", Late + 2: "late_2", Late + 3: "late_3", Late + 4: "late_4", Late + 5: "late_5",
 	Late + 6: "late_6", Late + 7: "late_7", Late + 8: "late_8", Late + 9: "late_9", Late + 10: "late_10", Late + 11: "late_11",
 	UnseenParents: "unseen_parents", CutParents: "cut_parents", ExtraRoots: "extra_roots", Unanswered: "unanswered",

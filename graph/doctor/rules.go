@@ -145,6 +145,21 @@ func unsampledPeer(p *patient) []Finding {
 	return []Finding{f}
 }
 
+// biasedSampling finds spans that were kept because of what became of their trace. That cannot be corrected: nothing says
+// how many like it were dropped.
+func biasedSampling(p *patient) []Finding {
+	k, n := p.Counts[Chosen], p.Counts[Spans]
+	if !significant(k, n, atLeast) {
+		return nil
+	}
+	return []Finding{{
+		Level: graph.Warn, Share: share(k, n), N: n,
+		Sentence: fmt.Sprintf("%s of its spans (%s) are of traces that a sampler kept because of how they ended.", percent(k, n), ofN(k, n)),
+		Effect:   "The figures of its edges are those of what was kept: such samplers keep failed and slow traces and drop good ones, so that calls are too few, and error rates and latencies too high.",
+		Fix:      "Send spans to Faultline before the sampler, `receivers: [faultline]` with `forward: true`, or beside it in a pipeline of their own. To take load off, sample by trace id, `OTEL_TRACES_SAMPLER=parentbased_traceidratio`: that is corrected.",
+	}}
+}
+
 // untracedCallers finds calls by somebody who sends no spans here.
 func untracedCallers(p *patient) []Finding {
 	k, n := p.untraced(), p.Counts[Server]

@@ -90,9 +90,8 @@ func failing(e *Edge) []graph.Finding {
 		}
 		all, main := ofClass(causes, class)
 		late, _ := ofClass(recent, class)
-		last := rawOf(e.latest.Failures[class], e.latest.Errors, e.latest.RawErrors)
 		lower, _ := graph.Wilson(all.N, e.Stats.Raw, z95)
-		if all.N < fewest || lower < failsWarn || !lasts(late.N, e.Recent.Stats.Raw, failsWarn) || !lasts(last, e.latest.Raw, failsWarn) {
+		if all.N < fewest || lower < failsWarn || !lasts(late.N, e.Recent.Stats.Raw, failsWarn) || e.over(inClass(class)) {
 			continue
 		}
 		level := graph.Warn

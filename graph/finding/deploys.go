@@ -18,8 +18,8 @@ const (
 	refusalsTimes = 3
 )
 
-// deploys finds versions that are seen for the first time, from a part of their service's traffic on. The versions that
-// a service has when it is first seen are no deploy.
+// deploys finds versions that are seen for the first time, from a part of their service's traffic on, and says whether
+// they are worse than those beside them. The versions that a service has when it is first seen are no deploy.
 func deploys(g *Graph) []graph.Finding {
 	var found []graph.Finding
 	for _, node := range g.versioned() {
@@ -45,9 +45,13 @@ func deploys(g *Graph) []graph.Finding {
 			if seen.IsZero() || g.To.Sub(seen) > deployShown {
 				continue
 			}
+			level, but := graph.Note, ""
+			if w := g.worseThanOthers(node, v.name, seen); w.z > 0 {
+				level, but = graph.Warn, ": "+w.say+", z="+figure(w.z)
+			}
 			found = append(found, graph.Finding{
-				Rule: "deploy", Node: node, Subject: v.name, Level: graph.Note, Value: part, N: v.n,
-				Sentence: fmt.Sprintf("version %s appeared and has %s of the traffic, n=%s", v.name, percent(part), count(v.n)),
+				Rule: "deploy", Node: node, Subject: v.name, Level: level, Value: part, N: v.n,
+				Sentence: fmt.Sprintf("version %s appeared and has %s of the traffic%s, n=%s", v.name, percent(part), but, count(v.n)),
 			})
 		}
 	}
@@ -137,7 +141,7 @@ func brokenContracts(g *Graph) []graph.Finding {
 		usual := e.Learned.Refusals
 		lower, _ := graph.Wilson(k, e.Stats.Raw, z95)
 		least := max(refusalsTimes*usual, usual+refusalsRise)
-		if k < fewest || lower < least || e.Learned.Age == 0 || !lasts(recent, e.Recent.Stats.Raw, least) {
+		if k < fewest || lower < least || e.Learned.Age == 0 || !lasts(recent, e.Recent.Stats.Raw, least) || e.over(turnedDown) {
 			continue
 		}
 		side, version := e.Key.Target, g.deployed(e.Key.Target)

@@ -58,6 +58,13 @@ func (m *minute) retries(n int64) *minute {
 	return m
 }
 
+// hedges makes n of the calls hedges.
+func (m *minute) hedges(n int64) *minute {
+	m.LogicalCalls -= n
+	m.Hedges += n
+	return m
+}
+
 // detail adds n observations of a value, of which some failed.
 func (m *minute) detail(key graph.DetailKey, n, failed, value int64) *minute {
 	if m.details == nil {
@@ -270,7 +277,7 @@ func TestFineCallsAlarmNobody(t *testing.T) {
 	}
 }
 
-// What has been well for two minutes is not found any more, failures among many calls after one.
+// What has been well for two minutes is not found any more.
 func TestEndsSoon(t *testing.T) {
 	faulty := func(until int) *system {
 		return (&system{}).each(ab, func(i int, m *minute) {
@@ -282,7 +289,7 @@ func TestEndsSoon(t *testing.T) {
 	}
 	for until, want := range map[int][]string{
 		5: {"no_backoff a→b", "refused a→b", "retries_do_not_help a→b", "retry_budget a→b"},
-		4: {"no_backoff a→b", "retries_do_not_help a→b", "retry_budget a→b"},
+		4: {"no_backoff a→b", "refused a→b", "retries_do_not_help a→b", "retry_budget a→b"},
 		3: nil,
 	} {
 		expect(t, faulty(until).judge(), want...)

@@ -21,8 +21,11 @@ type Edge struct {
 	Recent  Sum     // of the last of them: what is wrong must still show in it
 	Learned *Memoir // what was learned of the edge before; never nil
 
-	latest  graph.EdgeStats // of the present minute where it has enough calls to tell that a failure is over, else recent
-	settled Sum             // the instances' details of minutes that everybody has sent their spans of
+	age   time.Duration // since the first of the calls that are judged, by window
+	steps []step        // the recent windows of calls that everybody has sent their spans of, the latest first
+	// versions are the callee's, by the start of the minute, of those minutes.
+	versions map[time.Time]map[string]*graph.Detail
+	settled  Sum // the parts' details of minutes that everybody has sent their spans of
 }
 
 // Graph is one environment as it is judged.
@@ -38,25 +41,29 @@ type Graph struct {
 const (
 	// recentSpan is how far back the minutes begin in which what is wrong must still show.
 	recentSpan = 2 * graph.DetailLength
-	// latestCalls is how many calls of the present minute tell more than two minutes do.
+	// latestCalls is how many recent calls say better how bad it is now than all that are judged do.
 	latestCalls = 100
 	// settles is how long after a minute its spans have come. Each process sends its spans when it does: until then some
 	// instances are seen up to a later time than others, which looks like a difference between them.
 	settles = 15 * time.Second
 )
 
-// NewGraph gathers the windows of one environment that together cover [from, to), which begin with a minute and are no
-// longer than one each. Windows that begin less than two minutes before the end of to's minute are recent. The graph
-// keeps pointers into memory.
+// RecentFrom returns when the recent windows begin of what is judged at a time: less than two minutes before.
+func RecentFrom(to time.Time) time.Time {
+	return to.Add(-time.Nanosecond).Truncate(graph.DetailLength).Add(graph.DetailLength - recentSpan)
+}
+
+// NewGraph gathers the windows of one environment that together cover [from, to), which lie within a minute each. Those
+// from RecentFrom on are recent: the shorter they are, the sooner it shows that something is over. The graph keeps
+// pointers into windows and memory.
 func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Memory) *Graph {
 	g := &Graph{
 		To: to, Processes: map[graph.Node][]graph.NodeRow{}, in: map[graph.Node][]*Edge{}, out: map[graph.Node][]*Edge{}, memory: memory,
 	}
-	recent := to.Add(-time.Nanosecond).Truncate(graph.DetailLength).Add(graph.DetailLength - recentSpan)
+	recent := RecentFrom(to)
 	if recent.Before(from) {
 		recent = from
 	}
-	present := to.Add(-time.Nanosecond).Truncate(graph.DetailLength)
 	edges := map[graph.EdgeKey]*Edge{}
 	edge := func(k graph.EdgeKey) *Edge {
 		e := edges[k]
@@ -76,9 +83,10 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 		for j := range w.Edges {
 			if row := &w.Edges[j]; row.Edge.Env() == env {
 				e := edge(row.Edge)
+				e.age = max(e.age, to.Sub(w.Start))
 				e.addStats(&row.Stats, late)
-				if !w.Start.Before(present) {
-					e.latest.Add(&row.Stats)
+				if late && settled {
+					e.steps = append(e.steps, step{w.Start, w.Start.Add(w.Length), &row.Stats})
 				}
 			}
 		}
@@ -87,8 +95,11 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			if row := &w.Details[j]; row.Edge.Env() == env && row.Edge.Protocol != graph.Internal {
 				e := edge(row.Edge)
 				e.addDetail(row, late)
-				if settled && row.Key.Dimension == graph.Instance {
+				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {
 					e.settled.Add(row)
+				}
+				if settled && row.Key.Dimension == graph.Version && row.Key.Side == graph.ServerSide {
+					e.addVersion(w.Start, row)
 				}
 			}
 		}
@@ -100,9 +111,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 	}
 	for k, e := range edges {
 		e.Learned = memory.edge(e.ID)
-		if e.latest.Raw < latestCalls {
-			e.latest = e.Recent.Stats
-		}
+		slices.SortStableFunc(e.steps, func(a, b step) int { return b.start.Compare(a.start) })
 		g.Edges = append(g.Edges, e)
 		g.in[k.Target] = append(g.in[k.Target], e)
 		g.out[k.Source] = append(g.out[k.Source], e)
@@ -131,6 +140,21 @@ func (e *Edge) addDetail(row *graph.DetailRow, recent bool) {
 	}
 }
 
+func (e *Edge) addVersion(start time.Time, row *graph.DetailRow) {
+	if e.versions == nil {
+		e.versions = map[time.Time]map[string]*graph.Detail{}
+	}
+	of := e.versions[start]
+	if of == nil {
+		of = map[string]*graph.Detail{}
+		e.versions[start] = of
+	}
+	if of[row.Key.Name] == nil {
+		of[row.Key.Name] = &graph.Detail{}
+	}
+	of[row.Key.Name].Add(&row.Detail)
+}
+
 // Add adds a detail of the edge.
 func (s *Sum) Add(row *graph.DetailRow) {
 	d := s.Details[row.Key]
@@ -144,10 +168,13 @@ func (s *Sum) Add(row *graph.DetailRow) {
 // The rules, by what they look at.
 var (
 	edgeRules = []func(*Edge) []graph.Finding{
-		retryBudgetSpent, retriesDoNotHelp, noBackOff, noJitterSeen, pushbackIgnored, unsafeRetries, nestedRetries, hedged, redelivered,
-		failing, noTimeout, wastedWork, saturation, lagging, deadLetters, repeated, deep,
+		hedged, redelivered, failing, wastedWork, lagging, deadLetters, repeated, deep,
 	}
-	graphRules = []func(*Graph) []graph.Finding{givesUpFirst, brokenContracts, badParts, backlogs, deploys}
+	// retryRules are about what callers do after a call failed: where calls failed and do not any more, it is over.
+	retryRules = []func(*Edge) []graph.Finding{
+		retryBudgetSpent, retriesDoNotHelp, noBackOff, noJitterSeen, pushbackIgnored, unsafeRetries, nestedRetries,
+	}
+	graphRules = []func(*Graph) []graph.Finding{noTimeout, givesUpFirst, saturation, brokenContracts, badParts, backlogs, deploys}
 )
 
 // Judge returns what goes wrong in a graph, in the order of its edges, and has memory learn from it.
@@ -158,17 +185,34 @@ func Judge(g *Graph) []graph.Finding {
 		for _, rule := range edgeRules {
 			found = append(found, rule(e)...)
 		}
+		if e.recovered() {
+			continue
+		}
+		for _, rule := range retryRules {
+			found = append(found, rule(e)...)
+		}
 	}
 	for _, rule := range graphRules {
 		found = append(found, rule(g)...)
 	}
 	g.onPaths(found)
+	g.passOn(found)
 	g.memory.learn(g)
+	g.memory.note(found, g.To)
 	slices.SortStableFunc(found, func(a, b graph.Finding) int {
 		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Edge.ID(), b.Edge.ID()), strings.Compare(a.Node.ID(), b.Node.ID()),
 			strings.Compare(a.Subject, b.Subject))
 	})
 	return found
+}
+
+// byKey returns the edges by what they are.
+func (g *Graph) byKey() map[graph.EdgeKey]*Edge {
+	edges := make(map[graph.EdgeKey]*Edge, len(g.Edges))
+	for _, e := range g.Edges {
+		edges[e.Key] = e
+	}
+	return edges
 }
 
 // found makes the finding of a rule on an edge.

@@ -17,6 +17,8 @@ type Memory struct {
 	At       time.Time                       `json:"at"`       // when it learned last
 	Edges    map[string]*Memoir              `json:"edges"`    // by edge id
 	Versions map[string]map[string]time.Time `json:"versions"` // of services, by environment and id: when each was first seen
+	// Incidents are when something was severe at a node last, by environment and id.
+	Incidents map[string]time.Time `json:"incidents,omitempty"`
 	// Waits is when it was last looked which edges have no evident timeout.
 	Waits time.Time `json:"waits"`
 }
@@ -76,6 +78,30 @@ func (m *Memory) edge(id string) *Memoir {
 	return e
 }
 
+// incident returns when something was severe at a node last, the zero time when that is not known.
+func (m *Memory) incident(n graph.Node) time.Time { return m.Incidents[nodeKey(n)] }
+
+func nodeKey(n graph.Node) string { return n.Env + "\t" + n.ID() }
+
+// note keeps in mind at which nodes something is severe.
+func (m *Memory) note(found []graph.Finding, now time.Time) {
+	for i := range found {
+		f := &found[i]
+		node, ok := f.Concerns()
+		if !ok || f.Level < graph.Severe {
+			continue
+		}
+		key := nodeKey(node)
+		if _, known := m.Incidents[key]; !known && len(m.Incidents) >= maxServices {
+			continue
+		}
+		if m.Incidents == nil {
+			m.Incidents = map[string]time.Time{}
+		}
+		m.Incidents[key] = now
+	}
+}
+
 // learn takes in a graph that has been judged.
 func (m *Memory) learn(g *Graph) {
 	for _, e := range g.Edges {
@@ -94,6 +120,7 @@ func (m *Memory) step(now time.Time) time.Duration {
 // Learned ends a round of judgements, of all environments, and forgets what has not been seen for long, or is too much.
 func (m *Memory) Learned(now time.Time) {
 	m.At = now
+	maps.DeleteFunc(m.Incidents, func(_ string, at time.Time) bool { return now.Sub(at) > forgetAfter })
 	maps.DeleteFunc(m.Edges, func(_ string, e *Memoir) bool { return now.Sub(e.Seen) > forgetAfter })
 	if n := len(m.Edges) - maxMemoirs; n > 0 {
 		ids := slices.Collect(maps.Keys(m.Edges))
@@ -166,7 +193,7 @@ func (m *Memory) versions(n graph.Node) (known map[string]time.Time, first bool)
 	if m.Versions == nil {
 		m.Versions = map[string]map[string]time.Time{}
 	}
-	key := n.Env + "\t" + n.ID()
+	key := nodeKey(n)
 	known = m.Versions[key]
 	if known == nil {
 		if len(m.Versions) >= maxServices {

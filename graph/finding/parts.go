@@ -57,8 +57,8 @@ func judgeParts(parts []Part, least int) {
 	for i := range parts {
 		p := &parts[i]
 		rest := n - p.N
-		if p.N < partCalls || rest < partCalls {
-			continue
+		if p.N < partCalls || rest < partCalls || p.Name == graph.Other {
+			continue // "(other)" is no part, it is among the others
 		}
 		p.P = fisher(p.K, p.N, k-p.K, rest)
 		p.Explains = share(p.K, k)
@@ -125,14 +125,12 @@ func partsOf(s *Sum, dimension graph.Dimension, side graph.Side) []Part {
 	return parts
 }
 
-// Instances returns the callee's instances, tested against each other, by latency as well.
+// Instances returns the callee's instances, tested against each other.
 func Instances(s *Sum) []Part {
-	parts := tested(partsOf(s, graph.Instance, graph.ServerSide), leastInstances)
-	markSlow(parts)
-	return parts
+	return tested(partsOf(s, graph.Instance, graph.ServerSide), leastInstances)
 }
 
-// Callers returns the caller's instances, whose latency is not kept, tested against each other.
+// Callers returns the caller's instances, as they saw their calls, tested against each other.
 func Callers(s *Sum) []Part {
 	return tested(partsOf(s, graph.Instance, graph.ClientSide), leastInstances)
 }
@@ -152,6 +150,7 @@ func Hosts(s *Sum, processes []graph.NodeRow) []Part {
 
 func tested(parts []Part, least int) []Part {
 	judgeParts(parts, least)
+	markSlow(parts, least)
 	slices.SortFunc(parts, func(a, b Part) int {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Name, b.Name))
 	})
@@ -203,11 +202,18 @@ const (
 )
 
 // markSlow marks the parts that are slower than the others: by their median, and because most of their calls are slow
-// where few of the others' are. The median alone would jump where calls are quick or slow by kind.
-func markSlow(parts []Part) {
+// where few of the others' are. The median alone would jump where calls are quick or slow by kind. At least so many parts
+// must have enough calls for that.
+func markSlow(parts []Part, least int) {
+	quickest := math.Inf(1)
+	for i := range parts {
+		if parts[i].N >= partCalls && parts[i].P50 > 0 {
+			quickest = min(quickest, parts[i].P50)
+		}
+	}
 	for i := range parts {
 		p := &parts[i]
-		if p.N < partCalls || !(p.P50 > 0) {
+		if p.N < partCalls || !(p.P50-quickest >= slowerBy) || p.Name == graph.Other {
 			continue
 		}
 		var others []float64
@@ -216,7 +222,7 @@ func markSlow(parts []Part) {
 				others = append(others, math.Log2(parts[j].P50))
 			}
 		}
-		if len(others)+1 < leastInstances {
+		if len(others)+1 < least {
 			continue
 		}
 		usual := median(others)
@@ -273,20 +279,23 @@ func (e *Edge) badParts(processes, callers []graph.NodeRow) []graph.Finding {
 	version := func(p *graph.NodeRow) string { return p.Version }
 	named := inVersions(instances, placesOf(processes, version), versions.callee) // that a larger part accounts for
 	for _, larger := range []struct {
-		rule  string
-		parts func(*Sum, []graph.NodeRow) []Part
-		of    func(*graph.NodeRow) string
+		rule string
+		of   func(*graph.NodeRow) string
 	}{
-		{"bad_zone", Zones, func(p *graph.NodeRow) string { return p.Zone }},
-		{"bad_host", Hosts, func(p *graph.NodeRow) string { return p.Host }},
+		{"bad_version", version},
+		{"bad_zone", func(p *graph.NodeRow) string { return p.Zone }},
+		{"bad_host", func(p *graph.NodeRow) string { return p.Host }},
 	} {
 		at := placesOf(processes, larger.of)
-		for _, p := range larger.parts(&e.Sum, processes) {
+		for _, p := range partsBy(larger.rule, &e.Sum, processes) {
 			members := membersOf(instances, at, p.Name)
-			if !p.Bad || !whole(members, instances, false) || all(members, named) {
+			if larger.rule == "bad_version" && p.Bad {
+				continue // badVersions had a look at it
+			}
+			if !p.Outlier() || !whole(&p, members, instances, larger.rule == "bad_version") || all(members, named) {
 				continue
 			}
-			if f := e.badPart(larger.rule, p, partNamed(larger.parts(&e.Recent, processes), p.Name)); f != nil {
+			if f := e.odd(larger.rule, p, processes); f != nil {
 				found = append(found, f...)
 				for _, m := range members {
 					named[m.Name] = true
@@ -295,16 +304,15 @@ func (e *Edge) badParts(processes, callers []graph.NodeRow) []graph.Finding {
 		}
 	}
 	for _, p := range instances {
-		if named[p.Name] {
-			continue
+		if !named[p.Name] {
+			found = append(found, e.odd("bad_instance", p, processes)...)
 		}
-		found = append(found, e.badInstance(p)...)
 	}
 	calling := Callers(&e.Sum)
 	named = inVersions(calling, placesOf(callers, version), versions.caller)
 	for _, p := range calling {
-		if p.Bad && !named[p.Name] {
-			found = append(found, e.badPart("bad_caller", p, partNamed(Callers(&e.Recent), p.Name))...)
+		if !named[p.Name] {
+			found = append(found, e.odd("bad_caller", p, processes)...)
 		}
 	}
 	return found
@@ -319,36 +327,45 @@ func inVersions(instances []Part, at map[string]string, versions map[string]bool
 	return in
 }
 
-// badInstance makes the finding of an instance that fails, or else is slow, among good ones.
-func (e *Edge) badInstance(p Part) []graph.Finding {
+// partsBy returns the parts that a rule is about.
+func partsBy(rule string, s *Sum, processes []graph.NodeRow) []Part {
+	switch rule {
+	case "bad_version":
+		return Versions(s)
+	case "bad_zone":
+		return Zones(s, processes)
+	case "bad_host":
+		return Hosts(s, processes)
+	case "bad_caller":
+		return Callers(s)
+	}
+	return Instances(s)
+}
+
+// odd makes the finding of a part that fails, or else is slow, among good ones, if it still does.
+func (e *Edge) odd(rule string, p Part, processes []graph.NodeRow) []graph.Finding {
 	if !p.Outlier() {
 		return nil
 	}
-	recent := partNamed(partsOf(&e.Recent, graph.Instance, graph.ServerSide), p.Name)
-	if p.Bad {
-		return e.badPart("bad_instance", p, recent)
-	}
-	if recent.N == 0 || recent.P50 < p.P50/usuallySlow || partNamed(Instances(&e.settled), p.Name).Slow == 0 {
+	recent := partNamed(partsBy(rule, &e.Recent, processes), p.Name)
+	switch {
+	case p.Bad:
+		return e.bad(rule, partWords[rule]+" "+p.Name, p.Name, p, recent)
+	case recent.N == 0, recent.P50 < p.P50/usuallySlow, partNamed(partsBy(rule, &e.settled, processes), p.Name).Slow == 0:
 		return nil
 	}
-	f := e.found("bad_instance", graph.Warn, p.Slow, p.N, "instance %s is %s times as slow as the others: %s at the median, n=%s",
-		p.Name, figure(p.Slow), span(p.P50), count(p.N))
+	f := e.found(rule, graph.Warn, p.Slow, p.N, "%s %s is %s times as slow as the others: %s at the median, n=%s",
+		partWords[rule], p.Name, figure(p.Slow), span(p.P50), count(p.N))
 	f[0].Subject = p.Name
 	return f
 }
 
-// usuallySlow is the factor by which a slow instance may have become faster lately and still count as slow.
+// usuallySlow is the factor by which a slow part may have become faster lately and still count as slow.
 const usuallySlow = 1.25
-
-// badPart makes the finding of a part that fails among good ones, if it still does.
-func (e *Edge) badPart(rule string, p, recent Part) []graph.Finding {
-	return e.bad(rule, partWords[rule]+" "+p.Name, p.Name, p, recent)
-}
 
 // bad makes the finding of something that fails among good ones, if it still does.
 func (e *Edge) bad(rule, what, subject string, p, recent Part) []graph.Finding {
-	over := e.Stats.RawErrors > 0 && !lasts(e.latest.RawErrors, e.latest.Raw, failsWarn)
-	if over || !lasts(recent.K, recent.N, partDifference) {
+	if e.recovered() || !lasts(recent.K, recent.N, partDifference) {
 		return nil
 	}
 	level := graph.Warn
@@ -367,7 +384,7 @@ func (e *Edge) bad(rule, what, subject string, p, recent Part) []graph.Finding {
 
 // partWords are what the parts are called that the rules are about.
 var partWords = map[string]string{
-	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_caller": "the caller's instance",
+	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_version": "the callee's version", "bad_caller": "the caller's instance",
 }
 
 // placesOf returns where each instance is.
@@ -400,11 +417,14 @@ func all(members []Part, named map[string]bool) bool {
 	return len(members) > 0
 }
 
-// whole reports whether a part is bad as a whole: the better half of its members, out of all instances or pairs of versions,
-// are still worse than what lies outside of it. A version may have a single member.
-func whole(members, instances []Part, version bool) bool {
-	if len(members) < 2 {
+// whole reports whether a part is bad, or slow, as a whole: the better half of its instances are still worse than what
+// lies outside of it. A version may have a single instance.
+func whole(p *Part, members, instances []Part, version bool) bool {
+	switch {
+	case len(members) < 2:
 		return version
+	case !p.Bad:
+		return slowAsAWhole(members, instances)
 	}
 	var outside, better Part
 	for _, i := range instances {
@@ -421,6 +441,24 @@ func whole(members, instances []Part, version bool) bool {
 	}
 	return outside.N > 0 && fisher(better.K, better.N, outside.K, outside.N) < partP &&
 		share(better.K, better.N) >= partRatio*share(outside.K, outside.N)
+}
+
+// slowAsAWhole reports whether most calls of the better half of a part's instances are slow for what lies outside of it.
+func slowAsAWhole(members, instances []Part) bool {
+	var outside, better sketch.Sketch
+	for _, i := range instances {
+		if !slices.ContainsFunc(members, func(m Part) bool { return m.Name == i.Name }) {
+			outside.Merge(i.latency)
+		}
+	}
+	best := slices.SortedFunc(slices.Values(members), func(a, b Part) int {
+		return cmp.Or(cmp.Compare(a.P50, b.P50), strings.Compare(a.Name, b.Name))
+	})
+	for _, m := range best[:len(best)/2] {
+		better.Merge(m.latency)
+	}
+	slow := int64(math.Exp2(math.Log2(outside.Quantile(.5)) + slowOctaves))
+	return outside.Count() > 0 && 2*better.Above(slow) > better.Count()
 }
 
 func partNamed(parts []Part, name string) Part {

@@ -142,6 +142,14 @@ func TestBadParts(t *testing.T) {
 		{"a version", fleet(func(_ int, _, version string) bool { return version == "1.1" }, nil), []string{"bad_version a→b 1.1"}},
 		{"a slow instance", fleet(nil, func(i int) bool { return i == 3 }), []string{"bad_instance a→b b-3"}},
 		{"all slow", fleet(nil, func(int) bool { return true }), nil},
+		{"two slow instances", fleet(nil, func(i int) bool { return i == 0 || i == 5 }), []string{"bad_instance a→b b-0", "bad_instance a→b b-5"}},
+		{"a slow zone", fleet(nil, func(i int) bool { return i%3 == 1 }), []string{"bad_zone a→b z1"}},
+		{"a slow host", fleet(nil, func(i int) bool { return i/2 == 0 }), []string{"bad_host a→b h0"}},
+		{"a slow version", fleet(nil, func(i int) bool { return i >= 4 }), []string{"bad_version a→b 1.1"}},
+		{
+			"a zone fails, and an instance elsewhere is slow", fleet(func(_ int, zone, _ string) bool { return zone == "z1" }, func(i int) bool { return i == 3 }),
+			[]string{"bad_instance a→b b-3", "bad_zone a→b z1"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) { expect(t, tt.s.judge(), tt.want...) })
 	}
@@ -161,17 +169,44 @@ func TestHalfOfTheCallsAreSlow(t *testing.T) {
 }
 
 func TestBadCaller(t *testing.T) {
-	s := (&system{}).same(ab, func(m *minute) {
-		m.calls(300, graph.None, 20*ms)
-		for i := range 3 {
-			failed := int64(0)
-			if i == 2 {
-				failed = 20
+	callers := func(failed, latency int64) *system {
+		return (&system{}).same(ab, func(m *minute) {
+			m.calls(300, graph.None, 20*ms)
+			for i := range 3 {
+				odd := part(graph.Instance, graph.ClientSide, fmt.Sprint("a-", i))
+				if i == 2 {
+					m.detail(odd, 100, failed, latency)
+				} else {
+					m.detail(odd, 100, 0, 20*ms)
+				}
 			}
-			m.detail(part(graph.Instance, graph.ClientSide, fmt.Sprint("a-", i)), 100, failed, 0)
+		})
+	}
+	expect(t, callers(0, 20*ms).judge())
+	expect(t, callers(20, 20*ms).judge(), "bad_caller a→b a-2")
+	expect(t, callers(0, 60*ms).judge(), "bad_caller a→b a-2")
+}
+
+// Nothing is slow because of the minute in which one process had sent its spans and the others had not.
+func TestNothingIsSlowInTheMinuteThatIsNotOver(t *testing.T) {
+	for dimension, keys := range map[graph.Dimension][]graph.DetailKey{
+		graph.Instance: {part(graph.Instance, graph.ServerSide, "b-0"), part(graph.Instance, graph.ServerSide, "b-1"), part(graph.Instance, graph.ServerSide, "b-2")},
+		graph.Version:  {part(graph.Version, graph.ServerSide, "1.0"), part(graph.Version, graph.ServerSide, "1.1")},
+		graph.Measured: {part(graph.Instance, graph.ClientSide, "a-0"), part(graph.Instance, graph.ClientSide, "a-1"), part(graph.Instance, graph.ClientSide, "a-2")},
+	} {
+		s := (&system{}).each(ab, func(at int, m *minute) {
+			m.calls(600, graph.None, 20*ms)
+			for i, key := range keys {
+				m.detail(key, 20, 0, 20*ms)
+				if at == 4 && i == 0 { // its spans of when everything had become slow
+					m.detail(key, 5000, 0, 90*ms)
+				}
+			}
+		})
+		if got := s.judge(); len(got) > 0 {
+			t.Errorf("%s: %s", dimension, got[0].Sentence)
 		}
-	})
-	expect(t, s.judge(), "bad_caller a→b a-2")
+	}
 }
 
 // A part that failed and is well again is not named any more.
@@ -187,4 +222,18 @@ func TestBadPartEnds(t *testing.T) {
 		}
 	})
 	expect(t, s.judge())
+}
+
+// What exceeded a limit is no part of its own, however it does.
+func TestOtherIsNoPart(t *testing.T) {
+	s := (&system{}).same(ab, func(m *minute) {
+		m.calls(900, graph.None, 10*ms).calls(90, graph.ServerError, 10*ms)
+		for _, name := range []string{"1.0", "1.1", "1.2"} {
+			m.detail(part(graph.Version, graph.ServerSide, name), 200, 0, 10*ms)
+			m.detail(part(graph.Instance, graph.ServerSide, name), 200, 0, 10*ms)
+		}
+		m.detail(part(graph.Version, graph.ServerSide, graph.Other), 390, 90, 100*ms)
+		m.detail(part(graph.Instance, graph.ServerSide, graph.Other), 390, 90, 100*ms)
+	})
+	expect(t, s.judge(), "server_error a→b")
 }

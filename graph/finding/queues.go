@@ -22,6 +22,7 @@ type Queue struct {
 	Growth              float64 // (in − out)/in
 	Backlog             float64 // estimated, in messages
 	Drain               float64 // how long the backlog lasts at the present rates; infinite while it grows
+	TurnedDown, GivenUp int64   // messages that their consumer gave back, and those that it sent to the dead letters
 	Groups              []Group
 }
 
@@ -40,6 +41,7 @@ func QueueOf(s *Sum, in, backlog float64) Queue {
 	q := Queue{
 		Lag50: lag.Latency.Quantile(.5), Lag95: lag.Latency.Quantile(.95), Lag99: lag.Latency.Quantile(.99), Within: exactness(s), N: lag.Raw,
 		In: in, Out: over(float64(max(s.Stats.Messages, 0)), s.Length.Seconds()), Growth: math.NaN(), Backlog: backlog, Drain: math.NaN(),
+		TurnedDown: s.measure(graph.TurnedDown).Calls, GivenUp: s.measure(graph.GivenUp).Calls,
 	}
 	if in > 0 {
 		q.Growth = (in - q.Out) / in
@@ -116,6 +118,9 @@ var deadLetter = regexp.MustCompile(`(?i)dlq|dead[-_.]?letter|\.DLT$`)
 
 // deadLetters finds messages that nobody could process.
 func deadLetters(e *Edge) []graph.Finding {
+	if d, recent := e.measure(graph.GivenUp), e.Recent.measure(graph.GivenUp); d.Raw >= fewest && recent.Raw >= 1 {
+		return e.found("dead_letters", graph.Warn, float64(d.Calls), d.Raw, "%s sent %s messages to the dead letters, n=%s", e.Key.Target.ID(), count(d.Calls), count(d.Raw))
+	}
 	to := e.Key.Target
 	if to.Kind != graph.Queue || !deadLetter.MatchString(withoutCluster(to.Name)) || e.Stats.Raw < fewest || e.Recent.Stats.Raw < 1 {
 		return nil

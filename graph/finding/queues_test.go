@@ -165,4 +165,10 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("%s: %q", name, names(found))
 		}
 	}
+	// Or the consumer sends them there itself.
+	taken := func(gone int64) []graph.Finding {
+		return (&system{}).same(fromQueue, func(m *minute) { m.calls(100, graph.None, ms).measure(graph.GivenUp, gone, 0, ms) }).judge()
+	}
+	expect(t, taken(2), "dead_letters queue:kafka/orders→w")
+	expect(t, taken(0))
 }

@@ -2,6 +2,7 @@ package finding
 
 import (
 	"math"
+	"time"
 
 	"faultline/graph"
 )
@@ -18,9 +19,10 @@ const (
 	growthGroups   = 20     // logical calls with three attempts or more before growth is judged
 	noJitter       = 0.05   // robust coefficient of variation of the first gap
 	jitterGaps     = 20
-	minGaps        = 20    // gaps before they, or whether retries help, are judged
-	redelivery     = 0.01  // share of the deliveries that come again
-	interquartile  = 1.349 // of a normal distribution with standard deviation 1
+	minGaps        = 20               // gaps before they, or whether retries help, are judged
+	redelivery     = 0.01             // share of the deliveries that come again
+	toldApart      = 30 * time.Second // after an edge's first calls: until then hedges look like retries
+	interquartile  = 1.349            // of a normal distribution with standard deviation 1
 )
 
 // Retrying is how an edge is called again. Times are in nanoseconds.
@@ -54,7 +56,7 @@ func RetryingOf(s *Sum) Retrying {
 	gaps, growth := s.measure(graph.RetryGap), s.measure(graph.RetryGrowth)
 	unsafe, pushback, nested := s.measure(graph.UnsafeRetry), s.measure(graph.RetryPushback), s.measure(graph.NestedRetries)
 	r := Retrying{
-		PerCall: over(float64(st.Calls), float64(st.LogicalCalls)), Ratio: share(s.retries(), st.LogicalCalls),
+		PerCall: over(float64(st.Calls), float64(st.LogicalCalls)), Ratio: share(s.Stats.Retries(), st.LogicalCalls),
 		N: st.Raw, Gaps: gaps.Raw, GapP50: gaps.Latency.Quantile(.5), Efficacy: share(gaps.Calls-gaps.Errors, gaps.Calls),
 		Growth: growth.Latency.Quantile(.5) / 1000, Jitter: jitter(gaps, growth),
 		Hedges: s.measure(graph.Hedge).Calls, Resends: s.measure(graph.Resend).Calls,
@@ -94,6 +96,9 @@ func (r *Retrying) load() graph.Level {
 func retryBudgetSpent(e *Edge) []graph.Finding {
 	r := RetryingOf(&e.Sum)
 	if !r.BudgetExceeded || e.rawRetries() < fewest || !lasts(e.Recent.rawRetries(), e.Recent.Stats.Raw, BudgetShare) {
+		return nil
+	}
+	if e.age < toldApart && e.measure(graph.RetryGap).Raw < fewest {
 		return nil
 	}
 	level := graph.Warn
@@ -209,10 +214,7 @@ func Amplification(failing float64, attempts int) float64 {
 
 // onPaths adds to what is said of retries how the layers above multiply them: A of a path is the product of its edges'.
 func (g *Graph) onPaths(found []graph.Finding) {
-	edges := make(map[graph.EdgeKey]*Edge, len(g.Edges))
-	for _, e := range g.Edges {
-		edges[e.Key] = e
-	}
+	edges := g.byKey()
 	known := map[*Edge]float64{}
 	for i := range found {
 		f := &found[i]
@@ -239,7 +241,7 @@ func (g *Graph) amplified(e *Edge, known map[*Edge]float64) float64 {
 		}
 	}
 	if e.rawRetries() >= fewest {
-		most *= 1 + share(e.retries(), e.Stats.LogicalCalls)
+		most *= 1 + share(e.Stats.Retries(), e.Stats.LogicalCalls)
 	}
 	known[e] = most
 	return most

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"testing"
+	"time"
 
 	"faultline/graph"
 )
@@ -72,13 +73,19 @@ func TestRetryBudget(t *testing.T) {
 		}
 	}
 	// Hedges are no retries.
-	hedges := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50, 0, ms) })
+	hedges := (&system{}).same(ab, func(m *minute) { m.calls(100, graph.None, ms).hedges(50).measure(graph.Hedge, 50, 0, ms) })
 	expect(t, hedges.judge(), "hedging a→b")
-	// Nor are those of which it is not yet known that they are hedges.
+	// Nor are those that have not waited yet, and are not measured.
 	late := (&system{}).each(ab, func(i int, m *minute) {
-		m.calls(100, graph.None, ms).retries(50).measure(graph.Hedge, 50-10*int64(i), 0, ms)
+		m.calls(100, graph.None, ms).hedges(50).measure(graph.Hedge, 50-10*int64(i), 0, ms)
 	})
 	expect(t, late.judge(), "hedging a→b")
+	// Nor are those of an edge's first calls, of which it is yet to be known what they are; later they are.
+	for age, want := range map[time.Duration][]string{10 * time.Second: nil, 40 * time.Second: {"retry_budget a→b"}} {
+		m := (&minute{}).calls(100, graph.None, ms).retries(50)
+		w := graph.Window{Start: noon.Add(-age), Length: graph.WindowLength, Edges: []graph.EdgeRow{{Edge: ab, Stats: m.EdgeStats}}}
+		expect(t, Judge(NewGraph([]graph.Window{w}, noon.Add(-5*time.Minute), noon, "", &Memory{})), want...)
+	}
 }
 
 func TestRetriesByName(t *testing.T) {

@@ -24,6 +24,8 @@ type Shape struct {
 	OriginEdge   float64 // share of the failed traces whose failure began on the edge
 	OriginSelf   float64 // or in the callee
 	Parallel     float64 // share of the calls that are made while others are
+	Together     float64 // such calls per trace
+	AnySlow      float64 // how often one of those is slower than their p99
 	Repeated     int64   // operations that made ten or more calls of one kind one after the other
 	RepeatedIn   float64 // share of the traces with such an operation
 	Saving       float64 // what calling once would save in such an operation, ns, median
@@ -56,6 +58,11 @@ func ShapeOf(s *Sum) Shape {
 		Repeated: repeated.Calls, RepeatedIn: math.Min(share(repeated.Calls, traces.Calls), 1), Saving: repeated.Latency.Quantile(.5),
 		Absorbed: share(absorbed.Calls-absorbed.Errors, absorbed.Calls), AbsorbedOf: absorbed.Raw,
 	}
+	if shape.Together = share(parallel, traces.Calls); parallel > 0 {
+		shape.AnySlow = AnySlow(.99, shape.Together)
+	} else {
+		shape.AnySlow = math.NaN()
+	}
 	shape.Soft = absorbed.Raw >= softCalls && shape.Absorbed >= softShare
 	s.of(graph.Entry, graph.ClientSide, func(name string, d *graph.Detail) {
 		service, operation := graph.CutEntry(name)
@@ -66,6 +73,9 @@ func ShapeOf(s *Sum) Shape {
 	})
 	return shape
 }
+
+// AnySlow returns how often at least one of k calls that are made at once is slower than the q-quantile of each.
+func AnySlow(q, k float64) float64 { return 1 - math.Pow(q, max(k, 1)) }
 
 // What else the rules about the shape of traces ask for.
 const (

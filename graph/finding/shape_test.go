@@ -33,6 +33,23 @@ func TestShape(t *testing.T) {
 	}
 }
 
+// TV C.9: of a hundred calls at once, one at least is slower than their p99 in 63.4 % of the cases.
+func TestAnySlow(t *testing.T) {
+	for k, want := range map[float64]float64{1: .01, 2: .0199, 100: .634} {
+		if got := AnySlow(.99, k); math.Abs(got-want) > 5e-4 {
+			t.Errorf("of %v calls: %v, want %v", k, got, want)
+		}
+	}
+	m := (&minute{}).measure(graph.Traces, 10, 0, 100*ms).measure(graph.Parallel, 1000, 0, ms)
+	if s := ShapeOf(&Sum{Details: m.details}); !near(s.Together, 100) || math.Abs(s.AnySlow-.634) > 5e-4 {
+		t.Errorf("%+v", s)
+	}
+	m = (&minute{}).measure(graph.Traces, 10, 0, 100*ms)
+	if s := ShapeOf(&Sum{Details: m.details}); !math.IsNaN(s.AnySlow) {
+		t.Errorf("where nothing is called together: %+v", s)
+	}
+}
+
 func TestSoftDependency(t *testing.T) {
 	for _, tt := range []struct {
 		failed, withCaller int64

@@ -43,18 +43,8 @@ func (s *Sum) of(dimension graph.Dimension, side graph.Side, f func(name string,
 	}
 }
 
-// retries returns the attempts that are neither the first of their logical call nor hedges, weighted. Hedges are known a
-// little later than calls: where there are any, no more attempts are retries than have been seen to follow another.
-func (s *Sum) retries() int64 {
-	again := max(s.Stats.Calls-s.Stats.LogicalCalls, 0)
-	if hedges := s.measure(graph.Hedge).Calls; hedges > 0 {
-		return max(min(again-hedges, s.measure(graph.RetryGap).Calls), 0)
-	}
-	return again
-}
-
 // rawRetries returns how many of the raw attempts are retries.
-func (s *Sum) rawRetries() int64 { return rawOf(s.retries(), s.Stats.Calls, s.Stats.Raw) }
+func (s *Sum) rawRetries() int64 { return rawOf(s.Stats.Retries(), s.Stats.Calls, s.Stats.Raw) }
 
 // rawOf returns how many of raw observations part out of whole, both weighted, stand for.
 func rawOf(part, whole, raw int64) int64 {

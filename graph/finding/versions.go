@@ -71,18 +71,18 @@ func (e *Edge) badVersions(instances []Part, processes []graph.NodeRow) badVersi
 			pairs = append(pairs, p.Part)
 		}
 	}
-	wholly := func(of func(VersionPair) bool) bool {
+	wholly := func(version *Part, of func(VersionPair) bool) bool {
 		var members []Part
 		for _, p := range all {
 			if p.Caller != "" && p.Callee != "" && p.N >= partCalls && of(p) {
 				members = append(members, p.Part)
 			}
 		}
-		return whole(members, pairs, true)
+		return whole(version, members, pairs, true)
 	}
 	at := placesOf(processes, func(p *graph.NodeRow) string { return p.Version })
 	for _, p := range Versions(&e.Sum) {
-		if !p.Bad || !whole(membersOf(instances, at, p.Name), instances, true) || !wholly(func(v VersionPair) bool { return v.Callee == p.Name }) {
+		if !p.Bad || !whole(&p, membersOf(instances, at, p.Name), instances, true) || !wholly(&p, func(v VersionPair) bool { return v.Callee == p.Name }) {
 			continue
 		}
 		if f := e.bad("bad_version", "the callee's version "+p.Name, p.Name, p, partNamed(Versions(&e.Recent), p.Name)); f != nil {
@@ -91,7 +91,7 @@ func (e *Edge) badVersions(instances []Part, processes []graph.NodeRow) badVersi
 	}
 	explained := func(v VersionPair) bool { return bad.callee[v.Callee] || bad.caller[v.Caller] }
 	for _, p := range CallerVersions(&e.Sum) {
-		if !p.Bad || !wholly(func(v VersionPair) bool { return v.Caller == p.Name }) ||
+		if !p.Bad || !wholly(&p, func(v VersionPair) bool { return v.Caller == p.Name }) ||
 			!slices.ContainsFunc(all, func(v VersionPair) bool { return v.Caller == p.Name && v.K > 0 && !bad.callee[v.Callee] }) {
 			continue
 		}

@@ -62,6 +62,15 @@ func TestTimeoutByTruncation(t *testing.T) {
 	if got := WaitingOf(&Sum{Stats: s, Length: time.Minute}).Timeout; got != 1e9 {
 		t.Errorf("%v, want a second", got)
 	}
+	// So it does where each call leaves work behind, but then its callers do not all leave at one time.
+	var after graph.EdgeStats
+	for i := range int64(2000) {
+		after.Client.Add(i*ms/2, 1)
+		after.Server.Add(500*ms+i*ms, 1)
+	}
+	if got := WaitingOf(&Sum{Stats: after, Length: time.Minute}).Timeout; !math.IsNaN(got) {
+		t.Errorf("%v where the callee goes on after it has answered", got)
+	}
 	s.Server = s.Client
 	if got := WaitingOf(&Sum{Stats: s, Length: time.Minute}).Timeout; !math.IsNaN(got) {
 		t.Errorf("%v where the callee takes no longer", got)
@@ -124,7 +133,38 @@ func TestNoEvidentTimeout(t *testing.T) {
 	memory.edge(ab.ID())
 	memory.LookForTimeouts([]graph.EdgeRow{{Edge: ab, Stats: *stats(5000, 40_000*ms, 0)}}, noon)
 	s := (&system{}).same(ab, func(m *minute) { m.calls(10, graph.None, 10*ms) })
-	expect(t, Judge(s.graph(noon, memory)), "no_timeout a→b")
+	found := Judge(s.graph(noon, memory))
+	expect(t, found, "no_timeout a→b")
+	if found[0].Level != graph.Note {
+		t.Errorf("%s where nothing has happened", found[0].Level)
+	}
+	// It matters where the callee had an incident in those days, whoever of its callers saw it.
+	bad := (&system{}).same(ab, func(m *minute) { m.calls(10, graph.None, 10*ms) })
+	bad.same(edgeOf(service("c"), service("b")), func(m *minute) { m.calls(100, graph.ServerError, 10*ms) })
+	expect(t, Judge(bad.graph(noon, memory)), "no_timeout a→b", "server_error c→b")
+	for days, want := range map[int]graph.Level{1: graph.Warn, 6: graph.Warn, 8: graph.Note} {
+		later := Judge(s.graph(noon.AddDate(0, 0, days), memory))
+		if len(later) != 1 || later[0].Level != want {
+			t.Errorf("%d days after an incident of the callee: %+v", days, later)
+		}
+	}
+	// A caller's breaker is no incident of the callee.
+	memory = &Memory{}
+	memory.edge(ab.ID())
+	memory.LookForTimeouts([]graph.EdgeRow{{Edge: ab, Stats: *stats(5000, 40_000*ms, 0)}}, noon)
+	guarded := (&system{}).same(ab, func(m *minute) { m.calls(10, graph.None, 10*ms).calls(100, graph.BreakerOpen, ms) })
+	for _, f := range Judge(guarded.graph(noon, memory)) {
+		if f.Rule == "no_timeout" && f.Level != graph.Note {
+			t.Errorf("%s for a caller's breaker", f.Level)
+		}
+	}
+	// Callers that all leave at one time have a timeout, whatever they say of it.
+	cut := *stats(5000, 30_000*ms, 0)
+	cut.Client.Add(30_000*ms, 99)
+	cut.Server.Add(10*ms, 4900)
+	cut.Server.Add(45_000*ms, 100)
+	memory.LookForTimeouts([]graph.EdgeRow{{Edge: ab, Stats: cut}}, noon)
+	expect(t, Judge(s.graph(noon, memory)))
 	memory.LookForTimeouts([]graph.EdgeRow{{Edge: ab, Stats: *stats(5000, 40_000*ms, 2)}}, noon)
 	expect(t, Judge(s.graph(noon, memory)))
 }
@@ -189,6 +229,29 @@ func TestSaturation(t *testing.T) {
 	if c := memory.edge(ab.ID()).Ceiling; math.Abs(c-11.5) > .1 { // what went badly is no ceiling
 		t.Errorf("the ceiling became %v", c)
 	}
+}
+
+// Of a chain the edge is named whose callee is saturated, and not those who wait for it; of a circle all are.
+func TestSaturationIsNamedWhereItIs(t *testing.T) {
+	bc, ca := edgeOf(service("b"), service("c")), edgeOf(service("c"), service("a"))
+	memory := &Memory{}
+	at := noon
+	round := func(latency int64, edges ...graph.EdgeKey) []graph.Finding {
+		s := &system{}
+		for _, k := range edges {
+			s.same(k, func(m *minute) { m.calls(6000, graph.None, latency) })
+		}
+		found := Judge(s.graph(at, memory))
+		memory.Learned(at)
+		at = at.Add(time.Minute)
+		return found
+	}
+	for range 60 {
+		expect(t, round(100*ms, ab, bc, ca))
+	}
+	expect(t, round(150*ms, ab, bc), "saturation b→c")
+	expect(t, round(150*ms, ab), "saturation a→b")
+	expect(t, round(150*ms, ab, bc, ca), "saturation a→b", "saturation b→c", "saturation c→a")
 }
 
 func TestTimeoutIsSaidWithItsValue(t *testing.T) {

@@ -59,7 +59,11 @@ func (a *App) storeLoop(ending, working context.Context) {
 		switch {
 		case working.Err() != nil: // the last flush tries again
 		case err != nil && !failing:
-			a.log.Error(a.storeTrouble(), "error", err)
+			if a.engine.Status().DelayedSince.IsZero() {
+				a.log.Error("the store keeps everything but cannot be maintained: it grows, and long questions take longer", "error", err)
+			} else {
+				a.log.Error("history is delayed: the store fails, what it misses is kept in memory", "error", err)
+			}
 			failing = true
 		case err == nil && failing:
 			a.log.Warn("the store works again: history is complete") // loud enough to be seen beside what it takes back
@@ -72,14 +76,6 @@ func (a *App) storeLoop(ending, working context.Context) {
 // pause returns how long to wait after a write that took so long.
 func pause(took time.Duration) time.Duration {
 	return max(storeEvery, min((gentleShare-1)*took, storePause), (storeShare-1)*took)
-}
-
-// storeTrouble says what it means that a tick failed.
-func (a *App) storeTrouble() string {
-	if a.engine.Status().DelayedSince.IsZero() {
-		return "the store keeps everything but cannot be maintained: it grows, and long questions take longer"
-	}
-	return "history is delayed: the store fails, what it misses is kept in memory"
 }
 
 // judgeLoop names what goes wrong, until ctx is over. A round that has begun is cut short then: the next process has

@@ -80,12 +80,9 @@ func (j *Judge) Restore(ctx context.Context, now time.Time) error {
 // Round judges once.
 func (j *Judge) Round(ctx context.Context, now time.Time) error {
 	from := floor(now, graph.DetailLength).Add(graph.DetailLength - judged)
-	windows, err := j.view.Windows(ctx, storage.Query{
-		From: from, To: floor(now, graph.WindowLength).Add(graph.WindowLength), Step: graph.DetailLength,
-		Want: storage.WantEdges | storage.WantDetails | storage.WantNodes,
-	})
+	windows, err := j.windows(ctx, from, now)
 	if err != nil {
-		return fmt.Errorf("read what is judged: %w", err)
+		return err
 	}
 	if err := j.weigh(ctx, now); err != nil {
 		return err
@@ -113,6 +110,28 @@ func (j *Judge) Round(ctx context.Context, now time.Time) error {
 		j.remembered, j.rememberAt = state, now
 	}
 	return nil
+}
+
+// windows returns what is judged: by the minute, and what is recent as finely as it is kept.
+func (j *Judge) windows(ctx context.Context, from, now time.Time) ([]graph.Window, error) {
+	recent := finding.RecentFrom(now)
+	var windows []graph.Window
+	for _, part := range [...]struct {
+		from, to time.Time
+		step     time.Duration
+	}{
+		{from, recent, graph.DetailLength},
+		{recent, floor(now, graph.WindowLength).Add(graph.WindowLength), graph.WindowLength},
+	} {
+		more, err := j.view.Windows(ctx, storage.Query{
+			From: part.from, To: part.to, Step: part.step, Want: storage.WantEdges | storage.WantDetails | storage.WantNodes,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read what is judged: %w", err)
+		}
+		windows = append(windows, more...)
+	}
+	return windows, nil
 }
 
 // weigh asks the store, rarely, which edges had no timeout in the last days.

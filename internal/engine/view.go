@@ -47,7 +47,7 @@ func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, er
 	from, to := q.From.Truncate(graph.WindowLength), q.To.Truncate(graph.WindowLength)
 	// Memory before the store: the other way round, a part that moves in between would be in neither.
 	wanted := wantedOf(&q)
-	open, keys := v.live.Ask(graph.LiveQuery{
+	closed, open, keys := v.live.Ask(graph.LiveQuery{
 		From: from, To: to, Only: wanted, Sum: q.Step == 0,
 		Edges: q.Want&storage.WantEdges != 0, Details: q.Want&storage.WantDetails != 0, Nodes: q.Want&storage.WantNodes != 0,
 	})
@@ -57,7 +57,10 @@ func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, er
 	if err != nil {
 		return nil, err
 	}
-	return merge(q, from, to, windows, open, wanted), nil
+	m := newMerger(q, from, to, windows, wanted)
+	m.add(open, true)
+	m.add(closed, false)
+	return m.windows(), nil
 }
 
 // wantedOf returns whether a query asks for an edge; nil when it asks for all.
@@ -86,52 +89,68 @@ func wantedOf(q *storage.Query) func(graph.EdgeKey) bool {
 	}
 }
 
-// merge adds the open parts to the windows that the store answered with.
-func merge(q storage.Query, from, to time.Time, windows, open []graph.Window, only func(graph.EdgeKey) bool) []graph.Window {
-	wanted := func(edge graph.EdgeKey) bool { return only == nil || only(edge) }
-	sums := map[bucket]*sum{} // edges and details of one start may differ in length
+// merger adds parts from memory to the windows that the store answered with.
+type merger struct {
+	q        storage.Query
+	from, to time.Time
+	only     func(graph.EdgeKey) bool
+	sums     map[bucket]*sum // edges and details of one start may differ in length
+}
+
+func newMerger(q storage.Query, from, to time.Time, windows []graph.Window, only func(graph.EdgeKey) bool) *merger {
+	m := &merger{q, from, to, only, map[bucket]*sum{}}
 	for i := range windows {
-		sums[bucket{windows[i].Start.UnixNano(), windows[i].Length}] = newSum(&windows[i])
+		m.sums[bucket{windows[i].Start.UnixNano(), windows[i].Length}] = newSum(&windows[i])
 	}
-	for i := range open {
-		p := &open[i]
-		if !holdsWanted(q.Want, p) {
+	return m
+}
+
+// add adds parts, whose memory is kept where it is our own.
+func (m *merger) add(parts []graph.Window, own bool) {
+	wanted := func(edge graph.EdgeKey) bool { return m.only == nil || m.only(edge) }
+	for i := range parts {
+		p := &parts[i]
+		if !holdsWanted(m.q.Want, p) {
 			continue
 		}
-		start, length := from, to.Sub(from)
-		if q.Step > 0 {
-			length = max(q.Step, p.Length)
+		start, length := m.from, m.to.Sub(m.from)
+		if m.q.Step > 0 {
+			length = max(m.q.Step, p.Length)
 			start = floor(p.Start, length)
 		}
-		s := sums[bucket{start.UnixNano(), length}]
+		s := m.sums[bucket{start.UnixNano(), length}]
 		if s == nil {
 			s = newSum(&graph.Window{Start: start, Length: length})
-			sums[bucket{start.UnixNano(), length}] = s
+			m.sums[bucket{start.UnixNano(), length}] = s
 		}
-		if q.Want&storage.WantEdges != 0 {
+		if m.q.Want&storage.WantEdges != 0 {
 			for k := range p.Edges {
 				if wanted(p.Edges[k].Edge) {
-					s.edge(&p.Edges[k])
+					s.edge(&p.Edges[k], own)
 				}
 			}
 		}
-		if q.Want&storage.WantDetails != 0 {
+		if m.q.Want&storage.WantDetails != 0 {
 			for k := range p.Details {
 				if wanted(p.Details[k].Edge) {
-					s.detail(&p.Details[k])
+					s.detail(&p.Details[k], own)
 				}
 			}
 		}
-		if q.Want&storage.WantNodes != 0 {
+		if m.q.Want&storage.WantNodes != 0 {
 			for k := range p.Nodes {
-				if !q.HasEnv || p.Nodes[k].Node.Env == q.Env {
+				if !m.q.HasEnv || p.Nodes[k].Node.Env == m.q.Env {
 					s.node(&p.Nodes[k])
 				}
 			}
 		}
 	}
-	out := make([]graph.Window, 0, len(sums))
-	for _, s := range sums {
+}
+
+// windows returns what there is, by start.
+func (m *merger) windows() []graph.Window {
+	out := make([]graph.Window, 0, len(m.sums))
+	for _, s := range m.sums {
 		if len(s.window.Edges)+len(s.window.Details)+len(s.window.Nodes) > 0 {
 			out = append(out, *s.window)
 		}
@@ -160,7 +179,8 @@ type bucket struct {
 	length time.Duration
 }
 
-// sum adds rows to a window. Rows are found by key, which is made when the first row is added.
+// sum adds rows to a window. Rows are found by key, which is made when the first row is added. A row whose memory is not
+// our own is not copied as it is, which would share the memory of its sketches.
 type sum struct {
 	window  *graph.Window
 	edges   map[graph.EdgeKey]int
@@ -182,7 +202,7 @@ func processOf(row *graph.NodeRow) graph.NodeRow {
 
 func newSum(w *graph.Window) *sum { return &sum{window: w} }
 
-func (s *sum) edge(row *graph.EdgeRow) {
+func (s *sum) edge(row *graph.EdgeRow, own bool) {
 	if s.edges == nil {
 		s.edges = make(map[graph.EdgeKey]int, len(s.window.Edges))
 		for i := range s.window.Edges {
@@ -194,12 +214,15 @@ func (s *sum) edge(row *graph.EdgeRow) {
 		return
 	}
 	s.edges[row.Edge] = len(s.window.Edges)
-	own := graph.EdgeRow{Edge: row.Edge} // added to, not copied: a copy would share the sketches' memory
-	own.Stats.Add(&row.Stats)
-	s.window.Edges = append(s.window.Edges, own)
+	fresh := *row
+	if !own {
+		fresh = graph.EdgeRow{Edge: row.Edge}
+		fresh.Stats.Add(&row.Stats)
+	}
+	s.window.Edges = append(s.window.Edges, fresh)
 }
 
-func (s *sum) detail(row *graph.DetailRow) {
+func (s *sum) detail(row *graph.DetailRow, own bool) {
 	if s.details == nil {
 		s.details = make(map[detailKey]int, len(s.window.Details))
 		for i := range s.window.Details {
@@ -213,9 +236,12 @@ func (s *sum) detail(row *graph.DetailRow) {
 		return
 	}
 	s.details[k] = len(s.window.Details)
-	own := graph.DetailRow{Edge: row.Edge, Key: row.Key}
-	own.Detail.Add(&row.Detail)
-	s.window.Details = append(s.window.Details, own)
+	fresh := *row
+	if !own {
+		fresh = graph.DetailRow{Edge: row.Edge, Key: row.Key}
+		fresh.Detail.Add(&row.Detail)
+	}
+	s.window.Details = append(s.window.Details, fresh)
 }
 
 func (s *sum) node(row *graph.NodeRow) {

@@ -35,6 +35,7 @@ func Parse(text []byte) (*Set, error) {
 			"services":  func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.service(n, at, set) }) },
 			"ignore":    func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.ignored(n, at, set) }) },
 			"externals": func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.external(n, at, set) }) },
+			"outcomes":  func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.outcome(n, at, set) }) },
 			"sampling":  func(n *yaml.Node, at string) { p.list(n, at, func(n *yaml.Node, at string) { p.rate(n, at, set) }) },
 		})
 	}
@@ -244,12 +245,20 @@ func (p *parser) rate(n *yaml.Node, at string, set *Set) {
 			}
 			r.rate = v
 		},
+		"biased": func(n *yaml.Node, at string) {
+			if err := n.Decode(&r.biased); err != nil {
+				p.fault(n, at, "want true or false: whether a sampler chooses traces by how they ended")
+			}
+		},
 	})
 	if len(p.faults) > before {
 		return
 	}
-	if r.service == nil || r.rate == 0 {
-		p.fault(n, at, "want service and rate")
+	switch {
+	case r.service == nil, r.rate == 0 && !r.biased:
+		p.fault(n, at, "want service and rate, or biased")
+	case r.rate == 0:
+		r.rate = 1
 	}
 	set.sampling = append(set.sampling, r)
 }

@@ -1,6 +1,6 @@
 // Package rules is the rules file: what people know of their services and the spans do not say. It renames and merges
-// services, leaves out what nobody wants to see, names external hosts, and tells how a service is sampled whose spans do
-// not. A Set is parsed whole or not at all, never changes, and answers without regard to order or time; Preview says what
+// services, leaves out what nobody wants to see, names external hosts, tells how a service is sampled whose spans do
+// not, and what statuses mean. A Set is parsed whole or not at all, never changes, and answers without regard to order or time; Preview says what
 // a text would do to a graph before anybody puts it in force. A File is the one in force, and looks whether it changed.
 //
 // Matching costs a few regular expressions a name: callers ask when they first see a name, and keep the answer.
@@ -22,6 +22,7 @@ type Set struct {
 	ignored   []ignored
 	externals []external
 	sampling  []rate
+	outcomes  []outcome
 }
 
 // pattern matches a whole text. The nil pattern, of a key that is not there, matches every one.
@@ -45,6 +46,7 @@ type external struct {
 type rate struct {
 	service *pattern
 	rate    float64
+	biased  bool
 }
 
 // Service returns the namespace and the name under which a service counts: those of the first rule that matches.
@@ -130,6 +132,18 @@ func (s *Set) Rate(n graph.Node) float64 {
 		}
 	}
 	return 1
+}
+
+// Biased reports whether what is kept of a service's spans is said to be chosen by how their traces ended.
+func (s *Set) Biased(n graph.Node) bool {
+	if s != nil {
+		for i := range s.sampling {
+			if s.sampling[i].service.matchService(n) {
+				return s.sampling[i].biased
+			}
+		}
+	}
+	return false
 }
 
 // Fault is something in a rules file that cannot be.

@@ -104,7 +104,7 @@ func TestFaults(t *testing.T) {
 		{"nothing", "", nil},
 		{"comments alone", "# nothing\n", nil},
 		{"an empty list", "services:\n", nil},
-		{"unknown key", "services: []\nservcies: []\n", []Fault{{2, "servcies", "no such key; want externals, ignore, sampling, services"}}},
+		{"unknown key", "services: []\nservcies: []\n", []Fault{{2, "servcies", "no such key; want externals, ignore, outcomes, sampling, services"}}},
 		{"unknown key deep down", "services:\n  - match:\n      nick: x\n    rename: y\n", []Fault{{3, "services[0].match.nick", "no such key; want env, name, namespace"}}},
 		{"several", "ignore:\n  - hots: x\nsampling:\n  - service: a\n    rate: often\n", []Fault{
 			{2, "ignore[0].hots", "no such key; want host, operation, service"}, {5, "sampling[0].rate", "want a number from 1 to 1000000: how many spans one stands for"},
@@ -118,9 +118,13 @@ func TestFaults(t *testing.T) {
 		{"empty name", "externals:\n  - {host: a, name: \"\"}\n", []Fault{{2, "externals[0].name", "must not be empty"}}},
 		{"half a rule", "externals:\n  - host: a\n", []Fault{{2, "externals[0]", "want host and name"}}},
 		{"rate below one", "sampling:\n  - {service: a, rate: 0.5}\n", []Fault{{2, "sampling[0].rate", "want a number from 1 to 1000000: how many spans one stands for"}}},
+		{"an outcome that is none", "outcomes:\n  - {status: 404, outcome: bad}\n", []Fault{{2, "outcomes[0].outcome", "want ok, client_error or error"}}},
+		{"an outcome of nothing", "outcomes:\n  - {service: a, outcome: ok}\n", []Fault{{2, "outcomes[0]", "want status and outcome"}}},
+		{"neither rate nor bias", "sampling:\n  - {service: a, biased: false}\n", []Fault{{2, "sampling[0]", "want service and rate, or biased"}}},
+		{"a bias that is none", "sampling:\n  - {service: a, biased: perhaps}\n", []Fault{{2, "sampling[0].biased", "want true or false: whether a sampler chooses traces by how they ended"}}},
 		{"rate that is none", "sampling:\n  - {service: a, rate: .nan}\n", []Fault{{2, "sampling[0].rate", "want a number from 1 to 1000000: how many spans one stands for"}}},
 		{"not a list", "services: x\n", []Fault{{1, "services", "want a list"}}},
-		{"not a mapping", "- services\n", []Fault{{1, "", "want externals, ignore, sampling, services"}}},
+		{"not a mapping", "- services\n", []Fault{{1, "", "want externals, ignore, outcomes, sampling, services"}}},
 		{"aliases", "services: &a\n  - match: {name: x}\n    rename: y\nignore:\n  - *a\n", []Fault{{5, "ignore[0]", "aliases are not understood here"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -27,6 +27,9 @@ var scopes = map[string]struct{ name, version string }{
 func newInstance(env string, svc *service, n, i int, version string, rng *rand.Rand) *instance {
 	id := fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", rng.Uint32(), rng.IntN(1<<16), rng.IntN(1<<12), 0x8000|rng.IntN(1<<14), rng.Uint64()>>16)
 	host := fmt.Sprintf("%s-%s-%s", svc.Name, strings.ReplaceAll(version, ".", ""), id[:5])
+	if svc.Hosts > 0 {
+		host = fmt.Sprintf("%s-node-%d", svc.Name, i%svc.Hosts)
+	}
 	attrs := []attr{str("service.name", svc.Name)}
 	if svc.Namespace != "" {
 		attrs = append(attrs, str("service.namespace", svc.Namespace))
@@ -50,7 +53,7 @@ func newInstance(env string, svc *service, n, i int, version string, rng *rand.R
 	}
 	scope := scopes[svc.Language]
 	return &instance{
-		svc: svc, index: i, id: id, ip: fmt.Sprintf("10.42.%d.%d", n, 10+i),
+		svc: svc, index: i, id: id, workers: make([]int64, svc.Workers), ip: fmt.Sprintf("10.42.%d.%d", n, 10+i),
 		res: resource{attrs: attrs, scope: scope.name, scopeVersion: scope.version, schema: schema},
 	}
 }
@@ -190,6 +193,7 @@ type clientView struct {
 	grpc       bool
 	op         string
 	attempt    int
+	headers    bool // its span has the headers of the answer
 	result     result
 	timeout    bool
 	lost       bool      // the answer did not arrive
@@ -233,6 +237,9 @@ func (s *service) describeClient(sp *span, c clientView) {
 		}
 		sp.name = c.op
 		sp.attrs = append(sp.attrs, s.rpc(c.op, code)...)
+		if c.headers && c.result == throttled {
+			sp.attrs = append(sp.attrs, header("rpc.response.metadata.grpc-retry-pushback-ms", "2000"))
+		}
 		sp.attrs = append(sp.attrs, s.peer(c.host, grpcPort, c.peer)...)
 		return
 	}
@@ -267,6 +274,9 @@ func (s *service) describeClient(sp *span, c clientView) {
 		if c.attempt > 0 {
 			sp.attrs = append(sp.attrs, num("http.request.resend_count", int64(c.attempt)))
 		}
+	}
+	if c.headers && c.result == throttled {
+		sp.attrs = append(sp.attrs, header("http.response.header.retry-after", "2"))
 	}
 	sp.attrs = append(sp.attrs, s.peer(c.host, port, c.peer)...)
 }

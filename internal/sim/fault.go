@@ -28,9 +28,15 @@ const (
 	BreakerOpen     FaultKind = "breaker open"     // a service: its callers' breakers let nine of ten calls not pass
 	PoolExhausted   FaultKind = "pool exhausted"   // a service: its callers' pools have no connection for 60 % of the calls
 	LostAnswers     FaultKind = "lost answers"     // a service: it answers, and 30 % of the answers do not arrive
-	Throttling      FaultKind = "throttling"       // a service: it turns 30 % of the calls away
+	Throttling      FaultKind = "throttling"       // a service: it turns 30 % of the calls away, for two seconds
 	TokenExpired    FaultKind = "token expired"    // a service: it does not accept its callers' tokens
 	Redelivery      FaultKind = "redelivery"       // a topic: every third message is delivered twice
+
+	SlowInstance   FaultKind = "slow instance"   // a service: its first instance's own code takes 15 times as long
+	BadHost        FaultKind = "bad host"        // a service: its instances on its first host fail 40 % of their calls
+	FailingQueries FaultKind = "failing queries" // a database: it fails 20 % of the queries and does not say why
+	StuckCalls     FaultKind = "stuck calls"     // an external host: it answers one call of a hundred after 40 seconds
+	TrafficSurge   FaultKind = "traffic surge"   // user: twice as many requests come
 )
 
 // refusal is how a call fails that does not reach its callee.

@@ -23,14 +23,18 @@ const (
 )
 
 type attr struct {
-	key string
-	str string
-	num int64
-	int bool
+	key  string
+	str  string
+	num  int64
+	int  bool
+	list bool // a list of the one string
 }
 
 func str(key, value string) attr       { return attr{key: key, str: value} }
 func num(key string, value int64) attr { return attr{key: key, num: value, int: true} }
+
+// header returns an attribute of a header or of metadata, whose values are lists.
+func header(key, value string) attr { return attr{key: key, str: value, list: true} }
 
 type (
 	traceID [16]byte
@@ -171,9 +175,16 @@ func (e *encoder) attr(field uint64, a attr) {
 	kv := e.open(field)
 	e.string(1, a.key)
 	value := e.open(2)
-	if a.int {
+	switch {
+	case a.int:
 		e.varint(3, uint64(a.num))
-	} else {
+	case a.list:
+		array := e.open(5)
+		element := e.open(1)
+		e.string(1, a.str)
+		e.close(element)
+		e.close(array)
+	default:
 		e.string(1, a.str)
 	}
 	e.close(value)

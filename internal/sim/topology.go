@@ -29,6 +29,9 @@ type Service struct {
 	Canary    string // version of the last instance; "" if it is Version too
 	Critical  string // service.criticality; "" for a service that does not send one
 	Instances int
+	Hosts     int  // that the instances share, one after the other; 0: each has its own
+	Workers   int  // calls that an instance works on at once: what is more waits in line; 0: no limit
+	Headers   bool // its callers' spans have the headers of its answers, as SDKs do when told to
 	GRPC      bool // serves gRPC; otherwise HTTP
 	Old       bool // sends the semantic conventions of 2022
 	Ops       []Operation

@@ -139,6 +139,15 @@ func (s *Sketch) At(bucket int) int64 {
 	return 0
 }
 
+// Touch reads a count in each line of the processor's cache, so that what follows finds all of them there: one after the
+// other, each would be waited for. The sum that it returns means nothing.
+func (s *Sketch) Touch() (sum int64) {
+	for k := 0; k < len(s.counts); k += 8 {
+		sum += s.counts[k]
+	}
+	return sum
+}
+
 func (s *Sketch) observe(lo, hi int64) {
 	if !s.seen {
 		s.min, s.max, s.seen = max(lo, 0), max(hi, 0), true
@@ -297,28 +306,42 @@ func (s *Sketch) CloneInto(a *Arena) Sketch {
 // Quantile estimates the q-quantile (0 ≤ q ≤ 1) in nanoseconds, by geometric interpolation inside the bucket that holds
 // rank q·n, clamped to the smallest and largest value seen. NaN when the sketch counts nothing.
 func (s *Sketch) Quantile(q float64) float64 {
+	var out [1]float64
+	s.Quantiles([]float64{q}, out[:])
+	return out[0]
+}
+
+// Quantiles is Quantile for several q in rising order, in one pass over the buckets.
+func (s *Sketch) Quantiles(q, out []float64) {
 	if s.count <= 0 {
-		return math.NaN()
+		for i := range q {
+			out[i] = math.NaN()
+		}
+		return
 	}
-	rank := q * float64(s.count)
+	i := 0
 	cum := float64(max(s.zero, 0))
-	if cum > 0 && rank <= cum {
-		return 0
+	for ; i < len(q) && cum > 0 && q[i]*float64(s.count) <= cum; i++ {
+		out[i] = 0
 	}
-	v := float64(s.max)
 	for k, c := range s.counts {
+		if i == len(q) {
+			return
+		}
 		if c <= 0 {
 			continue
 		}
-		if cum+float64(c) >= rank {
-			i := s.lo + int32(k)
-			lo, hi := s.bound(i), s.bound(i+1)
-			v = lo * math.Pow(hi/lo, (rank-cum)/float64(c))
-			break
+		for ; i < len(q) && cum+float64(c) >= q[i]*float64(s.count); i++ {
+			b := s.lo + int32(k)
+			lo, hi := s.bound(b), s.bound(b+1)
+			v := lo * math.Pow(hi/lo, (q[i]*float64(s.count)-cum)/float64(c))
+			out[i] = min(max(v, float64(s.min)), float64(s.max))
 		}
 		cum += float64(c)
 	}
-	return min(max(v, float64(s.min)), float64(s.max))
+	for ; i < len(q); i++ {
+		out[i] = float64(s.max)
+	}
 }
 
 // Above returns how many values lay above v nanoseconds, to within the bucket that holds v, which counts as not above.

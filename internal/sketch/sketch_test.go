@@ -244,3 +244,24 @@ func TestUnmerge(t *testing.T) {
 		}
 	}
 }
+
+// TestQuantilesAreThoseAskedForOneByOne also counts what was taken back: buckets below zero.
+func TestQuantilesAreThoseAskedForOneByOne(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 32))
+	for range 2000 {
+		s := randomSketch(r)
+		var q [4]float64
+		for i := range q {
+			q[i] = r.Float64()
+		}
+		q[r.IntN(len(q))] = float64(r.IntN(2))
+		slices.Sort(q[:])
+		var got [4]float64
+		s.Quantiles(q[:], got[:])
+		for i := range q {
+			if want := s.Quantile(q[i]); got[i] != want && !(math.IsNaN(got[i]) && math.IsNaN(want)) {
+				t.Fatalf("%v: %v, want %v at %v", q, got, want, q[i])
+			}
+		}
+	}
+}

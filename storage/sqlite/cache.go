@@ -76,7 +76,7 @@ func (s *sums) addAll(list []*packedSum) {
 		s.edges = make(map[int64]*edgeSum, most)
 	}
 	numbers := make(map[int64]int32, most)
-	rows, fresh := make([]row, 0, most), make([]edgeSum, most)
+	rows := make([]row, 0, most)
 	of := make([][]int32, len(list)) // where the rows of each are
 	for k, d := range list {
 		of[k] = make([]int32, len(d.ids))
@@ -85,15 +85,7 @@ func (s *sums) addAll(list []*packedSum) {
 			if !seen {
 				n = int32(len(rows))
 				numbers[id] = n
-				e := s.edges[id]
-				if e == nil {
-					if len(fresh) == 0 {
-						fresh = make([]edgeSum, most)
-					}
-					e, fresh = &fresh[0], fresh[1:]
-					s.edges[id] = e
-				}
-				rows = append(rows, row{sum: e})
+				rows = append(rows, row{sum: s.edge(id)})
 			}
 			of[k][i] = n
 			d.client.Extend(&rows[n].client, i)
@@ -163,6 +155,13 @@ func (c *sumCache) get(k counted) *packedSum {
 	}
 	s.used = c.asked
 	return s.sum
+}
+
+// has reports whether there is a sum of a stretch, which may be out of date.
+func (c *sumCache) has(k stretch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sums[k] != nil
 }
 
 // put keeps a sum, in the place of an older one of the stretch, if there is room.

@@ -357,10 +357,8 @@ func (s *Store) dropBlocks(ctx context.Context, k what, length, before int64) er
 			if _, err := tx.ExecContext(ctx, `INSERT INTO dropped VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET before = excluded.before WHERE excluded.before > before`, k, length, before); err != nil {
 				return err
 			}
-			if k == edges && length == fine {
-				if err := gatherWrites(ctx, tx, s.dropped[tier], before); err != nil {
-					return err
-				}
+			if err := dropWrites(ctx, tx, tier, s.dropped[tier], before); err != nil {
+				return err
 			}
 			entries := int64(0)
 			if err := each(ctx, tx, func(r *sql.Rows) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"slices"
 
 	"faultline/graph"
 )
@@ -38,16 +39,23 @@ func countWrites(ctx context.Context, tx *sql.Tx, parts []graph.Part) error {
 	return nil
 }
 
-// gatherWrites adds the counts of windows of ten seconds that start in [from, to) to those of their minutes: nobody asks
-// for the windows any more.
-func gatherWrites(ctx context.Context, tx *sql.Tx, from, to int64) error {
-	const windows = ` WHERE what = ? AND start >= ? AND start < ? AND start % ? <> 0`
-	for _, text := range []string{
-		`INSERT INTO writes SELECT what, start - start % 60, sum(times) FROM writes` + windows +
-			` GROUP BY 1, 2 ON CONFLICT (what, start) DO UPDATE SET times = times + excluded.times`,
-		`DELETE FROM writes` + windows,
-	} {
-		if _, err := tx.ExecContext(ctx, text, edges, from, to, minute); err != nil {
+// dropWrites follows what is dropped that starts in [from, to). When windows of ten seconds are, their counts are added to
+// those of their minutes; the counts go with the longest blocks.
+func dropWrites(ctx context.Context, tx *sql.Tx, tier dropped, from, to int64) error {
+	const windows = ` WHERE what = ? AND start >= ? AND start < ? AND start % 60 <> 0`
+	var texts []string
+	switch tier.length {
+	case tier.k.lengths()[len(tier.k.lengths())-1]:
+		texts = []string{`DELETE FROM writes WHERE what = ? AND start >= ? AND start < ?`}
+	case fine:
+		texts = []string{
+			`INSERT INTO writes SELECT what, start - start % 60, sum(times) FROM writes` + windows +
+				` GROUP BY 1, 2 ON CONFLICT (what, start) DO UPDATE SET times = times + excluded.times`,
+			`DELETE FROM writes` + windows,
+		}
+	}
+	for _, text := range texts {
+		if _, err := tx.ExecContext(ctx, text, tier.k, from, to); err != nil {
 			return err
 		}
 	}
@@ -66,17 +74,18 @@ type (
 	}
 )
 
-// spanSums are the sums of stretches that a question is answered with.
+// spanSums are the sums that a question is answered with.
 type spanSums struct {
 	spans []spanSum
-	kept  []counted              // stretches whose sums are added up apart, to be kept
-	known map[counted]*packedSum // those that the cache has
+	kept  []counted              // stretches whose blocks are added up apart, and whose sums are kept
+	known map[counted]*packedSum // those that the cache had, and then those
 }
 
-// spanSum is a span and the stretches that its sum is made of, of which it may be the one.
+// spanSum is the sum of a stretch: known, to be made from blocks, or made from its parts.
 type spanSum struct {
 	counted
-	parts []counted
+	parts   []spanSum
+	passing bool // the next question will ask for another one: it is not kept
 }
 
 // keeps reports whether sums of a kind are kept. Questions with a step, or for a few edges, are answered without.
@@ -84,49 +93,50 @@ func (r *rangeReader) keeps(k what) bool {
 	return r.cache != nil && k != details && r.step == 0 && r.asked[selectWrites] != nil
 }
 
-// fromCache takes out of a plan what is known of it, and divides what is not into what is to be kept and what is not:
-// the windows of which the caller holds parts himself. The finest blocks are there from a time on.
-func (r *rangeReader) fromCache(k what, spans []span, finest int64) (left []span, err error) {
-	shortest := k.lengths()[0]
+// fromCache takes out of a plan what is known of it, and divides what is not into what is to be kept and what is not: the
+// windows of which the caller holds parts himself. What is before such a window is answered from shorter blocks where
+// there are some: before says up to when they were dropped.
+func (r *rangeReader) fromCache(k what, spans []span, before map[int64]int64) (left []span, err error) {
+	lengths := k.lengths()
 	for _, sp := range spans {
-		settled, rest := r.settled(k, sp)
-		if left, err = r.look(k, settled, left); err != nil {
-			return nil, err
-		}
-		if rest.from >= finest && rest.length == minute {
-			rest.length = shortest
-		}
-		if rest.length > shortest || rest.from%shortest != 0 || rest.to%shortest != 0 {
-			left = appendSpan(left, rest)
-			continue
-		}
-		for from := rest.from; from < rest.to; from += shortest {
-			window := span{length: shortest, from: from, to: from + shortest}
-			if r.holds(k, window) {
-				left = appendSpan(left, window)
-			} else if left, err = r.look(k, window, left); err != nil {
+		for level := slices.Index(lengths, sp.length); sp.from < sp.to; level-- {
+			var settled span
+			settled, sp = r.settled(k, sp)
+			if left, err = r.look(k, settled, before[fine], left); err != nil {
 				return nil, err
 			}
+			if level == 0 || sp.from%lengths[level-1] != 0 || sp.from < before[lengths[level-1]] {
+				break
+			}
+			sp.length = lengths[level-1]
+		}
+		for ; sp.from < sp.to && r.loose(k, sp); sp.from = min(sp.from+sp.length, sp.to) {
+			window := sp
+			window.to = min(sp.from+sp.length, sp.to)
+			if r.holds(k, window) {
+				left = append(left, window)
+			} else if left, err = r.look(k, window, before[fine], left); err != nil {
+				return nil, err
+			}
+		}
+		if sp.from < sp.to {
+			left = append(left, sp)
 		}
 	}
 	return left, nil
 }
 
-func appendSpan(list []span, sp span) []span {
-	if sp.from < sp.to {
-		list = append(list, sp)
-	}
-	return list
+// loose reports whether a span is one of whole windows of the shortest kind, some of which the caller may hold parts of.
+func (r *rangeReader) loose(k what, sp span) bool {
+	shortest := k.lengths()[0]
+	return sp.length == shortest && sp.from%shortest == 0 && sp.to%shortest == 0
 }
 
 // holds reports whether the caller holds a part of a window in a span.
 func (r *rangeReader) holds(k what, sp span) bool {
-	for _, p := range r.except {
-		if p.length == k.lengths()[0] && sp.from <= p.start && p.start < sp.to {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.except, func(p partID) bool {
+		return p.length == k.lengths()[0] && sp.from <= p.start && p.start < sp.to
+	})
 }
 
 // settled splits a span before the first block with a part that the caller holds. What does not begin or end where a
@@ -146,40 +156,55 @@ func (r *rangeReader) settled(k what, sp span) (settled, rest span) {
 	return settled, rest
 }
 
-// look appends to left what is not known of a span. Sums are kept of short blocks, because longer spans come to be of
-// them, and of whole spans, unless they are of windows of ten seconds: the next question begins and ends at others.
-func (r *rangeReader) look(k what, sp span, left []span) ([]span, error) {
+// look appends to left what is not known of a span. Sums are kept of short blocks, because those of whole spans are made
+// from them, and of whole spans, unless they are of windows of ten seconds: the next question begins and ends at others.
+// The finest blocks are there from a time on.
+func (r *rangeReader) look(k what, sp span, finest int64, left []span) ([]span, error) {
 	if sp.from >= sp.to {
 		return left, nil
 	}
-	whole := spanSum{counted: counted{stretch: stretch{k, sp.from, sp.to}}}
-	step := sp.length
-	if step > minute {
-		step = sp.to - sp.from
+	sum, left, err := r.sumOf(k, sp, finest, left)
+	r.sums.spans = append(r.sums.spans, sum)
+	return left, err
+}
+
+func (r *rangeReader) sumOf(k what, sp span, finest int64, left []span) (spanSum, []span, error) {
+	sum := spanSum{counted: counted{stretch: stretch{k, sp.from, sp.to}}}
+	known, err := r.lookUp(&sum.counted)
+	if known || err != nil {
+		return sum, left, err
 	}
-	if sp.length > fine {
-		known, err := r.lookUp(&whole.counted)
-		if err != nil {
-			return nil, err
-		}
-		if known {
-			step = sp.to - sp.from
-		}
+	step := sp.to - sp.from
+	switch {
+	case sp.length <= minute && sp.length < step:
+		step, sum.passing = sp.length, sp.length == fine
+	case k == edges && sp.length == minute && sp.from >= finest && r.mostlyKnown(sp):
+		step = fine
+	}
+	if step == sp.to-sp.from {
+		r.sums.kept = append(r.sums.kept, sum.counted)
+		sp.kept = true
+		return sum, append(left, sp), nil
 	}
 	for from := sp.from; from < sp.to; from += step {
-		part := counted{stretch: stretch{k, from, from + step}}
-		known, err := r.lookUp(&part)
-		if err != nil {
-			return nil, err
+		var part spanSum
+		if part, left, err = r.sumOf(k, span{length: min(sp.length, step), from: from, to: from + step}, finest, left); err != nil {
+			return sum, left, err
 		}
-		if !known {
-			r.sums.kept = append(r.sums.kept, part)
-			left = append(left, span{length: sp.length, from: from, to: from + step, kept: true})
-		}
-		whole.parts = append(whole.parts, part)
+		sum.parts = append(sum.parts, part)
 	}
-	r.sums.spans = append(r.sums.spans, whole)
-	return left, nil
+	return sum, left, nil
+}
+
+// mostlyKnown reports whether the sums of most windows of a minute are known, as when it has just become whole.
+func (r *rangeReader) mostlyKnown(sp span) bool {
+	n := 0
+	for from := sp.from; from < sp.to; from += fine {
+		if r.cache.has(stretch{edges, from, from + fine}) {
+			n++
+		}
+	}
+	return n > int(minute/fine)/2
 }
 
 // lookUp finds out how often something was written to a stretch, and whether its sum is known.
@@ -224,24 +249,30 @@ func (r *rangeReader) addSpans(out map[bucket]*sums) {
 		}
 	}
 	var list []*packedSum
-	for _, sp := range r.sums.spans {
-		var parts []*packedSum
-		for _, part := range sp.parts {
-			if sum := r.sums.known[part]; sum != nil {
-				parts = append(parts, sum)
-			}
-		}
-		if len(parts) > 1 && len(parts) == len(sp.parts) && sp.parts[0].to-sp.parts[0].from > fine {
-			var s sums
-			s.addAll(parts)
-			if r.keep(sp.counted, &s) {
-				parts = []*packedSum{r.sums.known[sp.counted]}
-			}
-		}
-		list = append(list, parts...)
+	for i := range r.sums.spans {
+		list = append(list, r.made(&r.sums.spans[i])...)
 	}
 	total.addAll(list)
 	out[r.whole()] = total
+}
+
+// made returns the sum of a stretch, or those that make it up; what could not be kept is left out, having been added.
+func (r *rangeReader) made(sp *spanSum) []*packedSum {
+	if sum := r.sums.known[sp.counted]; sum != nil {
+		return []*packedSum{sum}
+	}
+	var list []*packedSum
+	for i := range sp.parts {
+		list = append(list, r.made(&sp.parts[i])...)
+	}
+	if len(list) == len(sp.parts) && len(list) > 1 && !sp.passing {
+		var s sums
+		s.addAll(list)
+		if r.keep(sp.counted, &s) {
+			return []*packedSum{r.sums.known[sp.counted]}
+		}
+	}
+	return list
 }
 
 // keep keeps the sum of a stretch, unless it has counts too large for that.

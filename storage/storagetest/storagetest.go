@@ -79,7 +79,7 @@ func calls(n int64, latency time.Duration) graph.EdgeStats {
 func randomStats(r *rand.Rand) graph.EdgeStats {
 	n := func() int64 { return r.Int64N(9) - 2 }
 	s := graph.EdgeStats{
-		Calls: n(), Errors: n(), LogicalCalls: n(), LogicalErrors: n(), ClientErrors: n(), Cancelled: n(), Raw: n(), RawErrors: n(),
+		Calls: n(), Errors: n(), LogicalCalls: n(), LogicalErrors: n(), Hedges: n(), ClientErrors: n(), Cancelled: n(), Raw: n(), RawErrors: n(),
 		ServerCalls: n(), ServerErrors: n(), ServerMissing: n(), ClientMissing: n(), Messages: n() * 1000, Busy: r.Int64N(1e12) - 1e11,
 	}
 	for i := range s.Failures {

@@ -19,10 +19,11 @@ type Config struct {
 
 // IntakeConfig bounds the spans in flight, see ingest.Config.
 type IntakeConfig struct {
-	Wait        model.Duration `mapstructure:"wait"`
-	MaxPending  int            `mapstructure:"max_pending"`
-	MemoryLimit app.Bytes      `mapstructure:"memory_limit"`
-	Analyse     int            `mapstructure:"analyse"`
+	Wait       model.Duration `mapstructure:"wait"`
+	MaxPending int            `mapstructure:"max_pending"`
+	// MemoryLimit 0 stands for a share of the whole process's limit, see ingest.
+	MemoryLimit app.Bytes `mapstructure:"memory_limit"`
+	Analyse     int       `mapstructure:"analyse"`
 }
 
 // DefaultConfig returns app.DefaultConfig and ingest.DefaultConfig.
@@ -31,7 +32,7 @@ func DefaultConfig() *Config {
 	return &Config{
 		App: app.DefaultConfig(),
 		Intake: IntakeConfig{
-			Wait: model.Duration(in.Wait), MaxPending: in.MaxPending, MemoryLimit: app.Bytes(in.MemoryLimit), Analyse: in.Analyse,
+			Wait: model.Duration(in.Wait), MaxPending: in.MaxPending, Analyse: in.Analyse,
 		},
 	}
 }
@@ -50,7 +51,7 @@ func (c *IntakeConfig) validate(total app.Bytes) error {
 	if c.MaxPending < 1000 || c.MaxPending > 100_000_000 {
 		errs = append(errs, fmt.Errorf("intake::max_pending: %d is not within 1000 and 100000000", c.MaxPending))
 	}
-	if c.MemoryLimit < 1<<20 {
+	if c.MemoryLimit != 0 && c.MemoryLimit < 1<<20 {
 		errs = append(errs, fmt.Errorf("intake::memory_limit: %s is less than 1MiB", c.MemoryLimit))
 	} else if total > 0 && c.MemoryLimit > total {
 		errs = append(errs, fmt.Errorf("intake::memory_limit: %s is more than the whole process's memory_limit, %s", c.MemoryLimit, total))
@@ -61,10 +62,16 @@ func (c *IntakeConfig) validate(total app.Bytes) error {
 	return errors.Join(errs...)
 }
 
-// ingest returns the limits as an Intake takes them.
-func (c *IntakeConfig) ingest() ingest.Config {
+// ingest returns the limits as an Intake takes them, in a process with a limit of total. Unless told otherwise, spans may
+// take three eighths of that, and no more than ingest.DefaultConfig gives them.
+func (c *IntakeConfig) ingest(total app.Bytes) ingest.Config {
 	cfg := ingest.DefaultConfig()
-	cfg.Wait, cfg.MaxPending, cfg.MemoryLimit = time.Duration(c.Wait), c.MaxPending, int64(c.MemoryLimit)
-	cfg.Analyse = c.Analyse
+	cfg.Wait, cfg.MaxPending, cfg.Analyse = time.Duration(c.Wait), c.MaxPending, c.Analyse
+	switch {
+	case c.MemoryLimit > 0:
+		cfg.MemoryLimit = int64(c.MemoryLimit)
+	case total > 0:
+		cfg.MemoryLimit = min(cfg.MemoryLimit, int64(total)*3/8)
+	}
 	return cfg
 }

@@ -66,7 +66,7 @@ func (e *Extension) Intake() *ingest.Intake { return e.intake }
 func (e *Extension) Start(ctx context.Context, _ component.Host) error {
 	a, err := app.New(ctx, e.cfg.App, app.Settings{
 		NewFeed: func(live *graph.Live) app.Feed {
-			e.intake = ingest.NewIntake(e.cfg.Intake.ingest(), live)
+			e.intake = ingest.NewIntake(e.cfg.Intake.ingest(e.cfg.App.MemoryLimit), live)
 			return e.intake
 		},
 		Version: e.version,

@@ -184,15 +184,15 @@ export class Panel {
       .sort((a, b) => levelOf(b.finding) - levelOf(a.finding) || b.weight - a.weight);
     this.#fill(
       this.#header([s.name]),
-      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), criticality(s)),
+      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), criticality(s), estimated(s)),
       h('p', { class: 'lead' }, about(s, this.data)),
       h('div', { class: 'actions' },
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far')),
       this.#tiles([
-        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), f.things(s.inbound.length, 'callers')],
+        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${f.things(s.inbound.length, 'callers')}`],
         ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
-        ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), ''],
+        ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), { node: 'as it sees it itself', callers: 'as callers see it' }[s.p95_by] ?? ''],
         ['depends on', f.count(chain.downstream), 'nodes downstream', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
         ['needed by', f.count(chain.upstream), 'nodes upstream', ''],
         ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? f.things(s.versions.length, 'versions') : ''],

@@ -34,8 +34,11 @@ const kinds = { retries: ['retried', 'error'], queues: ['slow', 'error'], shape:
 const kindsOf = (rule) => ({ no_timeout: ['slow'], saturation: ['slow'], wasted_work: ['error', 'slow'] }[rule] ?? kinds[ruleOf(rule).group] ?? ['error', 'slow']);
 const exampleWord = { error: 'a failed trace', slow: 'a slow trace', retried: 'a retried trace', typical: 'a trace' };
 
-function exampleOf(rule, examples) {
-  const list = examples ?? [];
+/** An example that shows a finding, of the time in which it was found: one of another time shows something else. */
+function exampleOf({ rule, since, until, example }, examples) {
+  const from = Date.parse(since) - 300e3, to = Date.parse(until) + 10e3;
+  const told = (examples ?? []).filter((x) => x.trace_id === example);
+  const list = told.length ? told : (examples ?? []).filter((x) => Date.parse(x.at) >= from && Date.parse(x.at) < to);
   const own = list.find((x) => x.failure === rule);
   if (own) return own;
   for (const kind of kindsOf(rule)) {
@@ -53,7 +56,7 @@ function exampleOf(rule, examples) {
 export function wrongList(lines, { examples, openTrace, at, instances }) {
   if (!lines.length) return '';
   return h('section', { class: 'wrongs' }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edge, instances: of = instances }) => {
-    const word = ruleOf(x.rule).name, example = exampleOf(x.rule, edge ? examples?.filter((e) => e.edge === edge) : examples);
+    const word = ruleOf(x.rule).name, example = exampleOf(x, edge ? examples?.filter((e) => e.edge === edge) : examples);
     return h('li', { class: x.level },
       h('div', { class: 'what' }, findingBadge(badgesOf([x], of)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
       where ? h('div', null, where) : null,
@@ -132,6 +135,8 @@ export function queue(edge) {
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
     ['backlog', q.backlog > 0 ? `${f.things(Math.round(q.backlog), 'messages')}, estimated` : null, 'From what went in and out'],
+    ['turned down', q.turned_down > 0 ? f.count(q.turned_down) : null, 'Messages that their consumer gave back to the queue'],
+    ['given up', q.given_up > 0 ? f.count(q.given_up) : null, 'Messages that their consumer sent to the dead letters'],
     ['empty in', q.drain_s > 0 ? f.span(q.drain_s) : null, 'At the present rates'],
   ], groups);
 }

@@ -1,0 +1,82 @@
+package web
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"faultline/graph"
+	"faultline/storage"
+)
+
+const (
+	// evidenceFrom is how many examples of a finding's time are looked through for one that shows it.
+	evidenceFrom = 50
+	// evidenceBefore is how long before a finding is found what it is about goes on: it is judged from minutes.
+	evidenceBefore = 5 * time.Minute
+	// maxEvidence is how many findings of an edge are shown with an example.
+	maxEvidence = 30
+)
+
+// evidenceKinds are which kinds of examples show a rule best, in that order; those that failed, then slow ones, when it is
+// not here.
+var evidenceKinds = map[string][]graph.ExampleKind{
+	"retry_budget": retriedFirst, "retries_do_not_help": retriedFirst, "no_backoff": retriedFirst, "no_jitter": retriedFirst,
+	"pushback_ignored": retriedFirst, "unsafe_retry": retriedFirst, "nested_retries": retriedFirst, "hedging": retriedFirst,
+	"redelivery": retriedFirst, "backlog": slowFirst, "queue_lag": slowFirst, "dead_letters": slowFirst, "no_timeout": slowFirst,
+	"saturation": slowFirst, "n_plus_one": shapeFirst, "deep_chain": shapeFirst, "deploy": shapeFirst,
+}
+
+var (
+	retriedFirst = []graph.ExampleKind{graph.Retried, graph.Failed}
+	slowFirst    = []graph.ExampleKind{graph.Slow, graph.Failed}
+	shapeFirst   = []graph.ExampleKind{graph.Slow, graph.Typical}
+	failedFirst  = []graph.ExampleKind{graph.Failed, graph.Slow}
+)
+
+// evidence gives each finding of an edge an example of the time in which it was found, and adds it to the edge's.
+func (s *Server) evidence(ctx context.Context, detail *EdgeDetail, examples []graph.Example) ([]graph.Example, error) {
+	for i := range detail.Findings {
+		f := &detail.Findings[i]
+		if i == maxEvidence {
+			break
+		}
+		of, err := s.reader.Examples(ctx, storage.TraceQuery{
+			From: f.Since.Add(-evidenceBefore), To: f.Until.Add(graph.WindowLength), Edge: detail.ID, Limit: evidenceFrom,
+		})
+		if err != nil {
+			return nil, err
+		}
+		x := shows(f.Rule, of)
+		if x == nil {
+			continue
+		}
+		id := x.Trace.String()
+		f.Example = &id
+		if !slices.ContainsFunc(examples, func(e graph.Example) bool { return e.Trace == x.Trace }) {
+			examples = append(examples, *x)
+		}
+	}
+	return examples, nil
+}
+
+// shows returns the example that shows a rule best, nil when none does.
+func shows(rule string, examples []graph.Example) *graph.Example {
+	for i := range examples {
+		if examples[i].Failure != graph.None && examples[i].Failure.String() == rule {
+			return &examples[i]
+		}
+	}
+	kinds := evidenceKinds[rule]
+	if kinds == nil {
+		kinds = failedFirst
+	}
+	for _, kind := range kinds {
+		for i := range examples {
+			if examples[i].Kind == kind {
+				return &examples[i]
+			}
+		}
+	}
+	return nil
+}
