@@ -208,9 +208,12 @@ func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
 func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
 	for list := range m.details {
 		d := &m.details[list]
-		for i, label := range d.labels {
+		for i, k := range d.keys {
+			if k == pairOf(0, 0) {
+				continue // it says nothing
+			}
 			key := detailKeys[list]
-			key.Name = l.detailName(list, label)
+			key.Name = l.detailName(list, k)
 			detail := d.details[i]
 			if shared {
 				detail.Latency = detail.Latency.CloneInto(arena)
@@ -218,7 +221,31 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 			rows = append(rows, DetailRow{edge, key, detail})
 		}
 	}
+	if m.pair != 0 && m.pair != pairOf(0, 0) {
+		key := detailKeys[versionPairs]
+		key.Name = l.detailName(versionPairs, m.pair)
+		rows = append(rows, DetailRow{edge, key, m.firstPair(arena)})
+	}
 	return rows
+}
+
+// firstPair returns the calls between the first two versions that were seen: what the caller's operations have, without
+// what other pairs have. The smallest and largest latency are those of all.
+func (m *edgeMinute) firstPair(arena *sketch.Arena) Detail {
+	var sum Detail
+	for i := range m.details[clientOperations].details {
+		d := &m.details[clientOperations].details[i]
+		if i == 0 {
+			sum = *d
+			sum.Latency = d.Latency.CloneInto(arena)
+			continue
+		}
+		sum.Add(d)
+	}
+	for i := range m.details[versionPairs].details {
+		sum.sub(&m.details[versionPairs].details[i])
+	}
+	return sum
 }
 
 // Kept says that parts of the last Cut are in the store: the closed ones are forgotten.

@@ -17,7 +17,7 @@ type LiveConfig struct {
 	MaxEdges      int           // at any one time; what exceeds it is gathered in one edge between "(other)" nodes
 	MaxOperations int           // per edge, side and minute; of entries per edge and minute
 	MaxInstances  int           // per edge and minute
-	MaxVersions   int           // per edge and minute
+	MaxVersions   int           // per edge and minute; of pairs of a caller's and a callee's pairsPerVersion as many
 	MaxGroups     int           // consumer groups per edge and minute
 	Hold          time.Duration // how long after its end a window stays open for late facts
 }
@@ -30,6 +30,9 @@ func DefaultLiveConfig() LiveConfig {
 		Hold: 90 * time.Second,
 	}
 }
+
+// pairsPerVersion is how many pairs of versions there may be for each version.
+const pairsPerVersion = 3
 
 // EdgeRef is an EdgeKey within one process.
 type EdgeRef struct {
@@ -59,6 +62,11 @@ type Call struct {
 	// ServerMissing and ClientMissing say that the other half is not there and should be.
 	ServerMissing, ClientMissing bool
 	Operation, Instance, Version Label // the side's own
+	PeerVersion                  Label // on the client side, that of the callee that answered
+	// Awaited says that a callee may still answer, whose version is not known. Moved says that one did: the call has been
+	// counted before, with WasPeer as PeerVersion, and nothing else changes.
+	Awaited, Moved bool
+	WasPeer        Label
 }
 
 // Fact is one more thing that is observed on an edge: a value of a measure, or one of a group or an entry.
@@ -66,9 +74,9 @@ type Fact struct {
 	Edge EdgeRef
 	// End is when it ended, in nanoseconds since the epoch: it decides the minute.
 	End       int64
-	Dimension Dimension // Measured, Group or Entry
-	Label     Label     // a Measure's number; of the other dimensions a name's
-	Value     int64     // as the Measure says; else the latency in nanoseconds
+	Dimension Dimension // Measured, Group, Entry, EntryDepth or Producer
+	Label     Label     // a Measure's number, a Producer's NodeRef; of the other dimensions a name's
+	Value     int64     // as the Measure says; the calls of a depth, 0 of a Producer; else the latency in nanoseconds
 	Weight    int32     // how many the observation stands for, negative to take it back
 	Failed    bool
 }
@@ -144,8 +152,11 @@ type edgeWindow struct {
 }
 
 type edgeMinute struct {
-	start   int64 // in units of DetailLength
-	dirty   bool
+	start int64 // in units of DetailLength
+	dirty bool
+	// pair is the first pair of versions that was seen. Hardly ever there is another one, so it is not counted: it is
+	// what the caller's operations have and other pairs have not, see firstPair.
+	pair    listKey
 	details [numDetailLists]detailList
 }
 
@@ -153,6 +164,7 @@ type edgeMinute struct {
 const (
 	clientOperations = iota // what a call of a side adds to lies together
 	clientInstances
+	versionPairs
 	serverOperations
 	serverInstances
 	serverVersions
@@ -160,12 +172,15 @@ const (
 	causesSeen
 	groups
 	entries
+	entryDepths
+	producers
 	numDetailLists
 )
 
 var detailKeys = [numDetailLists]DetailKey{
 	{Operation, ClientSide, ""},
 	{Instance, ClientSide, ""},
+	{VersionPair, ClientSide, ""},
 	{Operation, ServerSide, ""},
 	{Instance, ServerSide, ""},
 	{Version, ServerSide, ""},
@@ -173,19 +188,36 @@ var detailKeys = [numDetailLists]DetailKey{
 	{Caused, ClientSide, ""},
 	{Group, ServerSide, ""},
 	{Entry, ClientSide, ""},
+	{EntryDepth, ClientSide, ""},
+	{Producer, ServerSide, ""},
 }
 
-// detailName returns the name that a label stands for in a list.
-func (l *Live) detailName(list int, label Label) string {
+// listKey tells the details of a list apart: a label or, in versionPairs, the caller's and the callee's in one number.
+// Zero is "(other)".
+type listKey uint64
+
+// pairOf returns the key of a pair of versions, which is never zero.
+func pairOf(caller, callee Label) listKey { return 1<<63 | listKey(caller)<<32 | listKey(callee) }
+
+// versions are what a pair is made of.
+func (k listKey) versions() (caller, callee Label) { return Label(k >> 32 &^ (1 << 31)), Label(k) }
+
+// detailName returns the name that a key stands for in a list.
+func (l *Live) detailName(list int, key listKey) string {
 	switch {
 	case list == measures:
-		return Measure(label).String()
+		return Measure(key).String()
 	case list == causesSeen:
-		return Cause(label).String()
-	case label == 0:
+		return Cause(key).String()
+	case key == 0:
 		return Other
+	case list == producers:
+		return l.names.LookupNode(NodeRef(key)).ID()
+	case list == versionPairs:
+		caller, callee := key.versions()
+		return PairName(l.names.Label(caller), l.names.Label(callee))
 	}
-	return l.names.Label(label)
+	return l.names.Label(Label(key))
 }
 
 // detailScale returns the scale of a list's sketches.
@@ -199,13 +231,16 @@ func detailScale(list int) int {
 // rows returns how many details a minute holds.
 func (m *edgeMinute) rows() (n int) {
 	for i := range m.details {
-		n += len(m.details[i].labels)
+		n += len(m.details[i].keys)
+	}
+	if m.pair != 0 {
+		n++
 	}
 	return n
 }
 
 type detailList struct {
-	labels  []Label
+	keys    []listKey
 	details []Detail
 }
 
@@ -446,21 +481,24 @@ func (e *liveEdge) touch(c *Call) (sum int64) {
 	}
 	if m := e.newestMinute; m != nil {
 		if c.Side == ClientSide {
-			sum += m.details[clientOperations].touch(c.Operation, bucket)
-			sum += m.details[clientInstances].touch(c.Instance, bucket)
+			sum += m.details[clientOperations].touch(listKey(c.Operation), bucket)
+			sum += m.details[clientInstances].touch(listKey(c.Instance), bucket)
+			if key := pairOf(c.Version, c.PeerVersion); key != m.pair {
+				sum += m.details[versionPairs].touch(key, bucket)
+			}
 		} else {
-			sum += m.details[serverOperations].touch(c.Operation, bucket)
-			sum += m.details[serverInstances].touch(c.Instance, bucket)
-			sum += m.details[serverVersions].touch(c.Version, bucket)
+			sum += m.details[serverOperations].touch(listKey(c.Operation), bucket)
+			sum += m.details[serverInstances].touch(listKey(c.Instance), bucket)
+			sum += m.details[serverVersions].touch(listKey(c.Version), bucket)
 		}
 	}
 	return sum
 }
 
-// touch reads what counting the label will read.
-func (d *detailList) touch(label Label, bucket int) int64 {
-	for i, l := range d.labels {
-		if l == label {
+// touch reads what counting the key will read.
+func (d *detailList) touch(key listKey, bucket int) int64 {
+	for i, k := range d.keys {
+		if k == key {
 			return d.details[i].Calls + d.details[i].Latency.At(bucket)
 		}
 	}
@@ -469,6 +507,10 @@ func (d *detailList) touch(label Label, bucket int) int64 {
 
 // add adds a call to its edge, whose shard is locked.
 func (l *Live) add(e *liveEdge, c *Call) {
+	if c.Moved {
+		l.versionKnown(e, c)
+		return
+	}
 	w := e.window(floorDiv(c.End, windowNanos))
 	s := &w.stats
 	weight := int64(c.Weight)
@@ -529,21 +571,47 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		caused = int64(c.Calls)
 	}
 	if caused != 0 && c.Cause != 0 {
-		d := m.details[causesSeen].find(Label(c.Cause), NumCauses, sketch.MaxScale)
+		d := m.details[causesSeen].find(listKey(c.Cause), NumCauses, sketch.MaxScale)
 		d.Calls += caused * weight
 		d.Raw += caused * sign
 		d.Latency.AddAt(c.Duration, weight, bucket)
 	}
 	if c.Side == ClientSide {
-		l.detail(m, clientOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
+		l.detail(m, clientOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
-			l.detail(m, clientInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
+			l.detail(m, clientInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
+		}
+		if c.Operation != 0 {
+			l.pair(m, c, c.PeerVersion, weight, sign, failed, bucket)
 		}
 		return
 	}
-	l.detail(m, serverOperations, c.Operation, l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
-	l.detail(m, serverInstances, c.Instance, l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
-	l.detail(m, serverVersions, c.Version, l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverVersions, listKey(c.Version), l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
+}
+
+// pair counts a call by the versions of its caller and its callee, unless they are the first that the minute saw: not
+// counting the calls that still wait for their callee, whose pair is likely to be another.
+func (l *Live) pair(m *edgeMinute, c *Call, callee Label, weight, sign int64, failed bool, bucket int) {
+	key := pairOf(c.Version, callee)
+	if m.pair == 0 && (callee != 0 || !c.Awaited) && !slices.Contains(m.details[versionPairs].keys, key) {
+		m.pair = key
+	}
+	if key != m.pair {
+		l.detail(m, versionPairs, key, pairsPerVersion*l.cfg.MaxVersions-1, weight, sign, failed, c.Duration, bucket)
+	}
+}
+
+// versionKnown counts a call that was counted before as one of another pair of versions.
+func (l *Live) versionKnown(e *liveEdge, c *Call) {
+	if c.Operation == 0 {
+		return
+	}
+	m, bucket := e.minute(floorDiv(c.End, minuteNanos)), sketch.Bucket(c.Duration)
+	weight, failed := int64(c.Weight), c.Outcome == Error
+	l.pair(m, c, c.PeerVersion, weight, 1, failed, bucket)
+	l.pair(m, c, c.WasPeer, -weight, -1, failed, bucket)
 }
 
 // ObserveFacts adds facts to their minutes. It does not keep the slice. A fact of an edge without calls in its minute
@@ -566,12 +634,16 @@ func (l *Live) ObserveFacts(facts []Fact) {
 			list, limit = groups, l.cfg.MaxGroups
 		case Entry:
 			list, limit = entries, l.cfg.MaxOperations
+		case EntryDepth:
+			list, limit = entryDepths, l.cfg.MaxOperations
+		case Producer:
+			list, limit = producers, l.cfg.MaxInstances
 		}
 		sign := int64(1)
 		if f.Weight < 0 {
 			sign = -1
 		}
-		l.detail(m, list, f.Label, limit, int64(f.Weight), sign, f.Failed, f.Value, sketch.Bucket(f.Value))
+		l.detail(m, list, listKey(f.Label), limit, int64(f.Weight), sign, f.Failed, f.Value, sketch.Bucket(f.Value))
 		sh.mu.Unlock()
 	}
 }
@@ -600,15 +672,15 @@ func (l *Live) busy(e *liveEdge, c *Call, weight int64) {
 }
 
 // detail adds an observation with its latency, and the sketch's bucket of that, to one of the details of a list.
-func (l *Live) detail(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool, value int64, bucket int) {
-	if label != 0 {
-		l.count(m, list, label, limit, weight, sign, failed).Latency.AddAt(value, weight, bucket)
+func (l *Live) detail(m *edgeMinute, list int, key listKey, limit int, weight, sign int64, failed bool, value int64, bucket int) {
+	if key != 0 {
+		l.count(m, list, key, limit, weight, sign, failed).Latency.AddAt(value, weight, bucket)
 	}
 }
 
 // count adds an observation to one of the details of a list, and returns it.
-func (l *Live) count(m *edgeMinute, list int, label Label, limit int, weight, sign int64, failed bool) *Detail {
-	d := m.details[list].find(label, limit, detailScale(list))
+func (l *Live) count(m *edgeMinute, list int, key listKey, limit int, weight, sign int64, failed bool) *Detail {
+	d := m.details[list].find(key, limit, detailScale(list))
 	if d == nil {
 		l.dropped[dropDetails].Add(1)
 		d = m.details[list].find(0, limit+1, detailScale(list))
@@ -622,17 +694,17 @@ func (l *Live) count(m *edgeMinute, list int, label Label, limit int, weight, si
 	return d
 }
 
-// find returns the detail of a label, nil when it would be one too many. Label 0 is "(other)".
-func (d *detailList) find(label Label, limit, scale int) *Detail {
-	for i, l := range d.labels {
-		if l == label {
+// find returns the detail of a key, nil when it would be one too many.
+func (d *detailList) find(key listKey, limit, scale int) *Detail {
+	for i, k := range d.keys {
+		if k == key {
 			return &d.details[i]
 		}
 	}
-	if len(d.labels) >= limit {
+	if len(d.keys) >= limit {
 		return nil
 	}
-	d.labels = append(d.labels, label)
+	d.keys = append(d.keys, key)
 	d.details = append(d.details, Detail{Latency: sketch.New(scale)})
 	return &d.details[len(d.details)-1]
 }

@@ -180,6 +180,40 @@ func TestLimitsGatherInOther(t *testing.T) {
 	}
 }
 
+func TestPairsOfVersionsGatherInOther(t *testing.T) {
+	live, edge := testLive(LiveConfig{MaxNodes: 10, MaxEdges: 10, MaxOperations: 3, MaxInstances: 3, MaxVersions: 2, Hold: time.Minute})
+	version := func(i int) Label { return live.Names().NewLabel(strconv.Itoa(i)) }
+	callers, callees := [4]Label{version(0), version(1), version(2), version(3)}, [3]Label{0, version(11), version(12)}
+	operations := [2]Label{version(21), version(22)}
+	for i := range 12 {
+		c := Call{
+			Edge: edge("a", "b"), Weight: 5, Calls: 1, Logical: 1, End: noon.UnixNano(), Timed: true, Duration: 1e6,
+			Operation: operations[i%2], Version: callers[i%4], PeerVersion: callees[i%3],
+		}
+		live.Observe([]Call{c, c})
+		c.Weight = -c.Weight
+		live.Observe([]Call{c}) // and one of two is taken back
+	}
+	minutes, _ := live.Windows(noon.Add(-time.Minute), noon.Add(time.Minute), true)
+	got := map[[2]string]int64{}
+	for _, d := range minutes[0].Details {
+		if d.Key.Dimension == Operation {
+			continue
+		}
+		caller, callee := CutPair(d.Key.Name)
+		got[[2]string{caller, callee}] = d.Detail.Calls
+		if d.Key.Dimension != VersionPair || d.Detail.Latency.Count() != d.Detail.Calls {
+			t.Errorf("%v has %d latencies of %d calls", d.Key, d.Detail.Latency.Count(), d.Detail.Calls)
+		}
+	}
+	want := map[[2]string]int64{
+		{"0", ""}: 5, {"1", "11"}: 5, {"2", "12"}: 5, {"3", ""}: 5, {"0", "11"}: 5, {"1", "12"}: 5, {Other, Other}: 30,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestObserveWhileCutting(t *testing.T) {
 	live, edge := testLive(DefaultLiveConfig())
 	refs := []EdgeRef{edge("a", "b"), edge("b", "c"), edge("a", "a")}

@@ -37,6 +37,8 @@ type MapEdge struct {
 	Reasons  []string      // why Health is warn or critical, in words with their figures
 	Duration time.Duration // the time that Stats cover
 	Findings []*Finding    // what goes wrong on it, loudest first; see Attach
+
+	Criticality Criticality // see Weigh
 }
 
 // MapNode is a node over a span of time.
@@ -49,6 +51,8 @@ type MapNode struct {
 	Versions  []string
 	Spans     int64
 	Findings  []*Finding // what goes wrong at the node itself, loudest first
+
+	Criticality Criticality // see Weigh
 }
 
 // Map is the dependency graph of one environment over [From, To).

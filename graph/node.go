@@ -63,7 +63,7 @@ const (
 	RPC
 	DB
 	Messaging
-	Internal
+	Internal // no call: see LinksTo
 	numProtocols
 )
 
@@ -87,7 +87,7 @@ type Node struct {
 	// Namespace is the service.namespace of a service, or "".
 	Namespace string
 	// Name is what the node is called: the service.name; for the other kinds the id without its prefix,
-	// such as "postgresql/orders@db1" or "kafka/orders".
+	// such as "postgresql/orders@db1", "kafka/orders" or, in a cluster that is named, "kafka/orders@MkU3".
 	Name string
 }
 
@@ -99,7 +99,7 @@ const (
 )
 
 // ID returns the node's id as the API shows it: "namespace/name" or "name" for services and gateways,
-// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>", "ext:<host>", "user", "unknown".
+// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>[@<cluster>]", "ext:<host>", "user", "unknown".
 func (n Node) ID() string {
 	switch n.Kind {
 	case Service, Gateway:
@@ -173,6 +173,17 @@ func (k EdgeKey) ID() string {
 	}
 	h := sha256.Sum256(b)
 	return edgeEncoding.EncodeToString(h[:10])
+}
+
+// LinksTo returns the edge that has, as details and without calls, whose spans the spans of a service link to, and
+// LinksFrom the one that has whose spans link to its own: its other end stands for all of them.
+func LinksTo(n Node) EdgeKey {
+	return EdgeKey{Source: Node{Env: n.Env, Kind: Unknown}, Target: n.Identity(), Protocol: Internal}
+}
+
+// LinksFrom is described at LinksTo.
+func LinksFrom(n Node) EdgeKey {
+	return EdgeKey{Source: n.Identity(), Target: Node{Env: n.Env, Kind: Unknown}, Protocol: Internal}
 }
 
 // Env returns the environment that the edge belongs to.

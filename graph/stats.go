@@ -97,14 +97,22 @@ const (
 	Operation Dimension = iota
 	Instance
 	Version
-	Measured      // by the name of a Measure
-	Caused        // by the name of a Cause: calls that failed
-	Group         // consumer groups of a queue
-	Entry         // what users asked for: traces that use the edge, by the entry service's id and its operation
+	Measured    // by the name of a Measure
+	Caused      // by the name of a Cause: calls that failed
+	Group       // consumer groups of a queue
+	Entry       // what users asked for: traces that use the edge, by the entry service's id and its operation
+	VersionPair // calls by the caller's version and that of the callee that answered
+	EntryDepth  // how deep traces are, by what users asked for, like Depth; of edges that enter
+	// Producer is the messages of an edge from a queue by the id of the service that sent them, without a latency; failed
+	// are those whose processing failed. On an edge of LinksTo and LinksFrom it is links, by the service at the other end.
+	Producer
 	NumDimensions = iota
 )
 
-var dimensionNames = [NumDimensions]string{"operation", "instance", "version", "measure", "cause", "group", "entry"}
+var dimensionNames = [NumDimensions]string{
+	"operation", "instance", "version", "measure", "cause", "group", "entry", "version_pair",
+	"entry_depth", "producer",
+}
 
 // String returns the dimension's name.
 func (d Dimension) String() string { return dimensionNames[d%NumDimensions] }
@@ -121,12 +129,13 @@ const (
 // Other is the name under which what exceeds a limit is gathered, in sight.
 const Other = "(other)"
 
-// DetailScale is the scale of the sketches of operations, instances, versions, groups and entries: error ≤ 9.05 %. Those
+// DetailScale is the scale of the sketches of operations, instances, versions, pairs of them, groups, producers and entries: error ≤ 9.05 %. Those
 // of measures and causes are as fine as an edge's.
 const DetailScale = 3
 
 // DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
-// call differently; instances and versions on the server side are the callee's, on the client side the caller's. Measures, causes and entries are on the client side, groups on the server side.
+// call differently; instances and versions on the server side are the callee's, on the client side the caller's. Measures,
+// causes, entries, their depths and pairs of versions are on the client side, groups and producers on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side
@@ -146,6 +155,15 @@ func (d *Detail) Add(o *Detail) {
 	d.Raw += o.Raw
 	d.RawErrors += o.RawErrors
 	d.Latency.Merge(&o.Latency)
+}
+
+// sub takes back o, except for its smallest and largest latency.
+func (d *Detail) sub(o *Detail) {
+	d.Calls -= o.Calls
+	d.Errors -= o.Errors
+	d.Raw -= o.Raw
+	d.RawErrors -= o.RawErrors
+	d.Latency.Unmerge(&o.Latency)
 }
 
 // The lengths of windows.

@@ -47,12 +47,12 @@ func (p *pairer) alone(s *shard, h *half, b *batch) {
 
 // aloneOut lets a caller's half count by itself, unless it was answered: about that nothing changes.
 func (p *pairer) aloneOut(s *shard, h *half, b *batch) {
-	if h.out.answered {
+	if h.out.is(outAnswered) {
 		return
 	}
 	p.outgoing(s, h, b)
 	pe := p.dir.peers.at(h.peer)
-	if h.out.target == 0 || h.out.answered || pe != nil && p.answered(s, h) {
+	if h.out.target == 0 || h.out.is(outAnswered) || pe != nil && p.answered(s, h) {
 		return
 	}
 	b.alone[h.whyAlone(pe)]++
@@ -85,7 +85,7 @@ func (h *half) whyAlone(pe *peer) aloneReason {
 		return aloneRefused
 	case f == graph.Timeout:
 		return aloneTimeout
-	case h.out.silent:
+	case h.out.is(outSilent):
 		return aloneSilent
 	}
 	return aloneExternal

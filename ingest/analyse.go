@@ -100,11 +100,12 @@ func (p *pairer) analyse(s *shard, h *half, now int64, a *analysis, b *batch) {
 		a.counts[traceAnalysed].Add(1)
 	}
 	r := report{t: t, b: b, root: h}
+	entry := p.dir.entry(h.node, h.operation, uint32(now/int64(time.Minute)))
 	r.calls()
-	r.time()
+	r.time(entry)
 	r.failures()
 	t.shape(func(edge int32, m graph.Measure, value int64) { r.add(edge, m, value, false) })
-	r.traces(p.dir.entry(h.node, h.operation, uint32(now/int64(time.Minute))))
+	r.traces(entry)
 }
 
 // report turns what a tree says into facts. All of them lie in the minute in which the root ended, with the root's weight.
@@ -149,8 +150,8 @@ func (r report) calls() {
 	}
 }
 
-// time adds what the trace waited for, and how deep it is.
-func (r report) time() {
+// time adds what the trace waited for, and how deep it is, also by what was asked for.
+func (r report) time(entry graph.Label) {
 	t := r.t
 	root := &t.spans[0]
 	t.walk(0, root.start, root.end)
@@ -173,6 +174,7 @@ func (r report) time() {
 			}
 		}
 		r.add(root.edge, graph.Depth, int64(hops), false)
+		r.put(root.edge, graph.EntryDepth, entry, int64(hops), false)
 	}
 }
 

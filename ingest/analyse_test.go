@@ -567,3 +567,28 @@ func TestEntriesGoWithTheirOperation(t *testing.T) {
 		}
 	}
 }
+
+// Each operation that users ask for has a depth of its own.
+func TestDepthIsOfTheOperation(t *testing.T) {
+	in, live := newIntake()
+	feed(t, in, epoch.Add(2*time.Second), each(t,
+		tspan{service: "a", trace: 1, id: 1, kind: kindServer, ms: 90, attrs: route("/flat", 200)},
+		tspan{service: "a", trace: 2, id: 1, kind: kindServer, ms: 90, attrs: route("/deep", 200)},
+		tspan{service: "a", trace: 2, id: 2, parent: 1, kind: kindClient, at: 10, ms: 70, attrs: to("b", 200)},
+		tspan{service: "b", trace: 2, id: 3, parent: 2, kind: kindServer, at: 20, ms: 50, attrs: route("/b", 200)},
+		tspan{service: "b", trace: 2, id: 4, parent: 3, kind: kindClient, at: 30, ms: 30, attrs: to("c", 200)},
+		tspan{service: "c", trace: 2, id: 5, parent: 4, kind: kindServer, at: 40, ms: 10, attrs: route("/c", 200)},
+	)...)
+	in.Tick(epoch.Add(15 * time.Second))
+	got := map[string]int64{}
+	for name, d := range details(live, graph.EntryDepth) {
+		got[name] = d.Latency.Max()
+	}
+	want := map[string]int64{
+		"user → a: entry_depth " + graph.EntryName("a", "GET /flat"): 0,
+		"user → a: entry_depth " + graph.EntryName("a", "GET /deep"): 2,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -10,7 +10,7 @@ import (
 // note is what a half says beside its numbers; few have one.
 type note struct {
 	group      graph.Label // of a consumer
-	refs       uint32      // the first of the spans that a consumer links to
+	refs       uint32      // the first of the spans that it links to
 	booked     uint32      // the first of the facts that were emitted and may be moved
 	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
 	dated      bool        // the answer asked to wait until a moment, by its own clock
@@ -26,7 +26,7 @@ type reference struct {
 
 func (r reference) hash() uint64 { return fold(r.traceLo^mix(r.traceHi), r.span) }
 
-// What a shard remembers of messages, and how many links of consumers that wait.
+// What a shard remembers of messages, and how many links of halves that wait.
 const (
 	maxMessages = 128 << 10 // of an Intake, in each of two generations
 	maxRefs     = 256 << 10 // of an Intake
@@ -36,11 +36,12 @@ const (
 type sending struct {
 	end  int64 // nanoseconds since the epoch
 	peer uint32
-	by   graph.Label // the instance that sent it
-	many bool        // of several messages, so that each consumer of one is a first one
+	node graph.NodeRef // the service that sent it
+	by   graph.Label   // its instance
+	many bool          // of several messages, so that each consumer of one is a first one
 }
 
-func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.instance, h.messages > 1} }
+func sendingOf(h *half) sending { return sending{h.end(), h.peer, h.node, h.instance, h.messages > 1} }
 
 // remember keeps when a message was sent, whose consumer may take a while.
 func (s *shard) remember(h *half) {
@@ -214,7 +215,7 @@ func (in *Intake) consume(b *batch) {
 				b.missing = append(b.missing, r)
 				continue
 			}
-			in.lag(c, by, b)
+			in.sentBy(c, by, b)
 			if !by.many {
 				in.deliver(r, c, b)
 			}
@@ -270,6 +271,16 @@ func (b *batch) consumer(c *consumed) {
 
 // maxDelay is how long an SDK may hold a span back without its clock being doubted.
 const maxDelay = int64(5e9)
+
+// sentBy emits who sent a message of c, and how long it lay in its queue.
+func (in *Intake) sentBy(c *consumed, by sending, b *batch) {
+	if in.pairer.dir.mayName(by.node, c.node) {
+		b.facts = append(b.facts, graph.Fact{
+			Edge: c.edge, End: c.end, Dimension: graph.Producer, Label: graph.Label(by.node), Weight: c.weight, Failed: c.failed,
+		})
+	}
+	in.lag(c, by, b)
+}
 
 // lag emits how long a message of c lay in its queue, after it was sent. Where calls connect the two processes, it is
 // known how their clocks stand to each other; else whether they can be trusted.

@@ -76,7 +76,7 @@ func (in *Intake) mend(b *batch) {
 			b.lag(c, c.taken-c.enqueued, 0)
 			b.facts[from].Weight *= -1
 		}
-		in.lag(c, m.by, b)
+		in.sentBy(c, m.by, b)
 		switch {
 		case m.by.many && !nowhere:
 			in.undeliver(m.message, c, b)

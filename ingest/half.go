@@ -63,15 +63,37 @@ type outFact struct {
 	calls    uint8
 	errors   uint8
 	cause    graph.Cause
-	flags    uint8 // retry, resolved, hedge
-	silent   bool  // the target is a service, and its half is not there
-	missing  bool  // and it should be
-	answered bool  // the target is the service that answered
+	flags    uint8      // retry, resolved, hedge, and those below
+	version  shortLabel // of the target, where it answered
+}
+
+// The flags of an outFact beside those of its attempt.
+const (
+	outSilent   uint8 = 1 << iota // the target is a service, and its half is not there
+	outMissing                    // and it should be
+	outAnswered                   // the target is the service that answered
+)
+
+func (f *outFact) is(flag uint8) bool { return f.flags&flag != 0 }
+
+// shortLabel is a label in three bytes, zero for one that takes four: there are never so many that are held at once.
+type shortLabel [3]byte
+
+func short(l graph.Label) (s shortLabel) {
+	if l>>24 == 0 {
+		s = shortLabel{byte(l), byte(l >> 8), byte(l >> 16)}
+	}
+	return s
+}
+
+func (s shortLabel) label() graph.Label {
+	return graph.Label(s[0]) | graph.Label(s[1])<<8 | graph.Label(s[2])<<16
 }
 
 // counted returns what of f enters a figure.
 func (f outFact) counted() outFact {
-	f.silent, f.answered = false, false
+	f.flags &^= outSilent | outAnswered
+	f.version = shortLabel{} // see moved
 	return f
 }
 

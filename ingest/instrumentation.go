@@ -182,7 +182,7 @@ func (p *pairer) notice(s *shard, h *half, b *batch) {
 
 // unansweredBy reports whether a call that went well lies on a service that should have sent its half.
 func (p *pairer) unansweredBy(h *half, f outFact) bool {
-	return f.target != 0 && f.silent && h.verdict.outcome == graph.OK && h.start >= p.started
+	return f.target != 0 && f.is(outSilent) && h.verdict.outcome == graph.OK && h.start >= p.started
 }
 
 // nobody reports whether a call lies on nobody who has a name.
@@ -202,7 +202,7 @@ func (p *pairer) mendIn(h *half, now inFact, b *batch) {
 func (p *pairer) mendOut(h *half, now outFact, b *batch) {
 	switch {
 	case h.flags&(waited|mute) != waited:
-	case p.unansweredBy(h, h.out) && !now.silent:
+	case p.unansweredBy(h, h.out) && !now.is(outSilent):
 		b.remark(doctor.Unanswered, h.out.target, h.node, -1)
 	case p.nobody(h, h.out) && now.target != h.out.target:
 		b.remark(doctor.Nobody, h.node, 0, -1)

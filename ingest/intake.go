@@ -257,6 +257,7 @@ func implausible(h *half, at int64) (dropReason, bool) {
 func (in *Intake) settle(b *batch) {
 	in.consume(b)
 	in.mend(b)
+	in.link(b)
 	in.live.Observe(b.calls)
 	in.live.ObserveFacts(b.facts)
 	in.book.consider(b.offers)
@@ -276,6 +277,9 @@ func (in *Intake) settle(b *batch) {
 		}
 	}
 }
+
+// Criticality returns how critical a service says that it is, as long as it sends spans or is called.
+func (in *Intake) Criticality(n graph.Node) graph.Criticality { return in.pairer.dir.criticality(n) }
 
 // Tick lets time pass: halves that waited long enough count alone. Called a few times a second.
 func (in *Intake) Tick(now time.Time) {

@@ -27,7 +27,7 @@ func later(t *testing.T, after time.Duration, first, then []tspan) (*Intake, []s
 	wait(in, now, now.Add(after))
 	feed(t, in, now.Add(after), each(t, then...)...)
 	wait(in, now.Add(after), now.Add(after+11*time.Second))
-	return in, briefs(live), factLines(live, graph.Measured, graph.Group)
+	return in, briefs(live), factLines(live, graph.Measured, graph.Group, graph.Producer)
 }
 
 // A callee's half that comes five minutes late, because the callee was at work for so long, makes the call's facts right.
@@ -91,7 +91,7 @@ func TestLateCallees(t *testing.T) {
 				"a → queue:kafka/orders messaging: calls 2, client 2×5ms, messages 2",
 				"queue:kafka/orders → b messaging: calls 2, server 2×10ms, messages 2",
 			},
-			[]string{"queue:kafka/orders → b: measure lag: 2, 270000ms"},
+			[]string{"queue:kafka/orders → b: measure lag: 2, 270000ms", "queue:kafka/orders → b: producer a: 2, 0ms"},
 		},
 		{
 			"a message that comes again after minutes",
@@ -104,7 +104,7 @@ func TestLateCallees(t *testing.T) {
 				"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 				"queue:kafka/orders → b messaging: calls 2, server 2×10ms, messages 2",
 			},
-			[]string{"queue:kafka/orders → b: measure lag: 2, 140015ms", "queue:kafka/orders → b: measure redelivery: 1, 280000ms"},
+			[]string{"queue:kafka/orders → b: measure lag: 2, 140015ms", "queue:kafka/orders → b: measure redelivery: 1, 280000ms", "queue:kafka/orders → b: producer a: 2, 0ms"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

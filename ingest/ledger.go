@@ -23,7 +23,7 @@ func (p *pairer) movable(h *half) bool {
 		return h.in.missing || h.proxied()
 	}
 	pe := p.dir.peers.at(h.peer)
-	return !h.out.answered && !h.out.silent && !h.guarded() && (pe == nil || !pe.kind.telling())
+	return !h.out.is(outAnswered) && !h.out.is(outSilent) && !h.guarded() && (pe == nil || !pe.kind.telling())
 }
 
 // lies returns the edge on which the facts of h lie, the zero one when it counts on none.

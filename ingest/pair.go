@@ -32,7 +32,9 @@ type batch struct {
 	producers []reference
 	missing   []reference
 	met       []meeting
-	dropped   [numDrops]int64
+	// linking are halves that have waited and link to another, outside of messaging.
+	linking []linking
+	dropped [numDrops]int64
 	// analysis looks at what is below those consumers, at the time now; nil when halves are let go before their time.
 	analysis *analysis
 	now      int64
@@ -45,6 +47,7 @@ func (b *batch) reset() {
 	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
 	b.remarks, b.lessons = b.remarks[:0], b.lessons[:0]
 	b.notes, b.refs, b.consumed, b.producers, b.met = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0], b.met[:0]
+	b.linking = b.linking[:0]
 	b.dropped = [numDrops]int64{}
 }
 
@@ -324,6 +327,8 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	h.out = fact
 	if fact.target != 0 && again {
 		b.out(h, fact, 1)
+	} else if fact.version != was.version {
+		b.moved(h, was, fact)
 	}
 	if h.flags&waited != 0 {
 		p.corrected(s, h, was, b)
@@ -418,9 +423,10 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		case f.Guarded():
 			fact.cause = class(graph.ServerError) // the callee did see it: it told of a guard of its own
 		}
-		fact.target, fact.answered = first.node, true
+		fact.target, fact.version = first.node, short(first.version)
+		fact.flags |= outAnswered
 		fact.protocol = either(h.protocol, first.protocol)
-		if (h.out.target != first.node || h.out.silent) && pe != nil {
+		if (h.out.target != first.node || h.out.is(outSilent)) && pe != nil {
 			pe.paired.Add(1)
 			if pe.alias != nil && first.node != h.node {
 				pe.alias.learn(first.node, 1)
@@ -449,9 +455,14 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		}
 		fact.target = p.dir.byRef(h.node).unknown
 		if beside := s.answeredBeside(h); beside != nil {
-			fact.target, fact.protocol, fact.silent, fact.missing = beside.out.target, beside.out.protocol, true, !h.guarded()
-		} else if h.out.silent {
-			fact.target, fact.protocol, fact.silent, fact.missing = h.out.target, h.out.protocol, true, h.out.missing // what was beside it is gone
+			fact.target, fact.protocol = beside.out.target, beside.out.protocol
+			fact.flags |= outSilent
+			if !h.guarded() {
+				fact.flags |= outMissing
+			}
+		} else if h.out.is(outSilent) { // what was beside it is gone
+			fact.target, fact.protocol = h.out.target, h.out.protocol
+			fact.flags |= h.out.flags & (outSilent | outMissing)
 		}
 		return fact
 	}
@@ -462,19 +473,27 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return none
 	}
 	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
-		fact.target, fact.protocol = h.out.target, h.out.protocol
-		fact.silent, fact.answered = h.out.silent, h.out.answered
-		fact.missing = h.out.missing || p.misses(h, fact)
+		fact.target, fact.protocol, fact.version = h.out.target, h.out.protocol, h.out.version
+		fact.flags |= h.out.flags & (outSilent | outMissing | outAnswered)
+		if p.misses(h, fact) {
+			fact.flags |= outMissing
+		}
 		return fact
 	}
-	fact.target, fact.silent = p.dir.fallback(pe)
-	fact.missing = p.misses(h, fact)
+	target, service := p.dir.fallback(pe)
+	fact.target = target
+	if service {
+		fact.flags |= outSilent
+	}
+	if p.misses(h, fact) {
+		fact.flags |= outMissing
+	}
 	return fact
 }
 
 // misses reports whether a callee's half is not there and should be: not before h has waited for it.
 func (p *pairer) misses(h *half, f outFact) bool {
-	return f.silent && h.flags&waited != 0 && !h.guarded() && !p.dir.sampledOut(f.target, h.weight)
+	return f.is(outSilent) && h.flags&waited != 0 && !h.guarded() && !p.dir.sampledOut(f.target, h.weight)
 }
 
 // out appends what a caller's half counts, sign times.
@@ -485,8 +504,8 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	c := graph.Call{
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
-		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.missing,
-		Operation: h.operation, Instance: h.instance,
+		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.is(outMissing),
+		Operation: h.operation, Instance: h.instance, Version: h.version, PeerVersion: f.version.label(), Awaited: f.is(outSilent),
 	}
 	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0
@@ -501,6 +520,18 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 	if sign > 0 && mix(h.traceLo) <= b.sampled {
 		b.offers = append(b.offers, offerOf(h, c.Edge, f.flags&uint8(retry) != 0))
 	}
+}
+
+// moved appends that a call is of another pair of versions than it was counted as, now that its callee's half came.
+func (b *batch) moved(h *half, was, now outFact) {
+	if h.flags&mute != 0 {
+		return
+	}
+	b.calls = append(b.calls, graph.Call{
+		Edge: graph.EdgeRef{Source: h.node, Target: now.target, Protocol: now.protocol}, End: h.end(), Duration: h.duration, Weight: h.weight,
+		Outcome: h.verdict.outcome, Side: graph.ClientSide, Timed: true, Operation: h.operation, Version: h.version,
+		PeerVersion: now.version.label(), WasPeer: was.version.label(), Moved: true,
+	})
 }
 
 // in appends what a callee's half counts, sign times. f is h.in.

@@ -38,6 +38,9 @@ type peer struct {
 	// that service.peer.namespace does.
 	declared, namespace string
 
+	topic   *topic        // of a queue
+	cluster graph.NodeRef // the node of a queue in the cluster that is named, 0 where none is
+
 	alias  *alias // what was learned about the address; nil without one
 	ref    atomic.Uint32
 	paired atomic.Uint32 // calls to it that a service answered, and that nobody did

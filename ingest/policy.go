@@ -131,7 +131,7 @@ func (d *directory) sweepRetired(old func(used uint32) bool) {
 			d.freeOperation(o)
 		}
 		for _, p := range d.retired[0].peers {
-			d.peers.free(p)
+			d.free(p)
 		}
 		d.retired = d.retired[1:]
 	}

@@ -74,7 +74,8 @@ func (v *invention) call(parent byte, at int) int {
 				break
 			}
 			answer := v.pick(serve, serve, fail5, with(serve, "http.request.header.x-envoy-attempt-count", "2"))
-			v.add(tspan{service: "b", parent: id, kind: kindServer, at: end + skew + 1 + v.r.IntN(10), ms: v.r.IntN(120), attrs: answer})
+			version := v.pick(nil, nil, map[string]any{"service.version": "2.0"}, map[string]any{"service.version": ""})
+			v.add(tspan{service: "b", parent: id, kind: kindServer, at: end + skew + 1 + v.r.IntN(10), ms: v.r.IntN(120), attrs: answer, resource: version})
 		}
 		switch {
 		case v.chance(15): // a hedge
@@ -219,7 +220,7 @@ func TestRandomTracesGiveTheSameFacts(t *testing.T) {
 		feed(t, in, epoch.Add(30*time.Second), merge(t, bodies))
 		wait(in, epoch.Add(30*time.Second), epoch.Add(45*time.Second))
 		want := everything(live)
-		for k := range details(live, graph.Measured, graph.Group, graph.Caused) {
+		for k := range details(live, graph.Measured, graph.Group, graph.Caused, graph.VersionPair, graph.Producer) {
 			seen[k] = true
 		}
 		for range 6 {
@@ -244,6 +245,11 @@ func TestRandomTracesGiveTheSameFacts(t *testing.T) {
 			if diff := cmp.Diff(want, everything(live)); diff != "" {
 				t.Fatalf("seed %d: %s", seed, diff)
 			}
+		}
+	}
+	for _, callee := range []string{"", "1.0", "2.0"} {
+		if pair := "a → b: version_pair " + graph.PairName("1.0", callee); !seen[pair] {
+			t.Errorf("no trace shows %q", pair)
 		}
 	}
 	for m := graph.RetryGap; m <= graph.SkewBehind; m++ {

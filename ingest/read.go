@@ -180,6 +180,9 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 			in.resolve(sc, h, res, minute)
 		}
 	}
+	if sp.NumLinks > 0 && h.role == ordinary && h.protocol != graph.Messaging {
+		annotateLink(h, sp, &sc.batch)
+	}
 	tally(&sc.tally, sp, h)
 	if mix(lo) <= sc.batch.sampled {
 		sc.raws = append(sc.raws, rawRef{len(sc.halves) - 1, res, scope, raw})

@@ -236,6 +236,7 @@ func peerKey(b []byte, sp *otlpwire.Span, protocol graph.Protocol) []byte {
 	case graph.Messaging:
 		put(sp.Text(otlpwire.MessagingSystem))
 		put(destination(sp))
+		put(clusterOf(sp))
 		return b
 	}
 	put(sp.Text(declaredPeerKeys...))
@@ -293,6 +294,7 @@ func (d *directory) peer(s *service, key []byte, sp *otlpwire.Span, protocol gra
 			}
 			p = d.newPeer(s, sp, protocol)
 			if d.peers.add(p) == 0 {
+				d.forgo(p)
 				s.mu.Unlock()
 				d.overflow.Add(1)
 				return nil
@@ -351,8 +353,7 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 	case graph.Messaging:
 		system, dest := text(otlpwire.MessagingSystem), graph.CleanName(string(destination(sp)))
 		if name := graph.QueueName(system, dest); name != "" {
-			p.kind = peerQueue
-			p.node.Kind, p.node.Name = graph.Queue, name
+			d.queue(p, name, graph.CleanName(string(clusterOf(sp))))
 		}
 		return p
 	}
@@ -432,6 +433,11 @@ func (d *directory) fallback(p *peer) (ref graph.NodeRef, missing bool) {
 		if s := d.serviceOf(p); s != nil {
 			s.called.Store(true)
 			return s.ref, true
+		}
+	}
+	if p.topic != nil && p.cluster == 0 {
+		if only := p.topic.only.Load(); only != 0 {
+			return graph.NodeRef(only), false
 		}
 	}
 	if ref := p.ref.Load(); ref != 0 {

@@ -33,6 +33,7 @@ type service struct {
 	called     atomic.Bool             // since the last sweep, by its name alone
 	meanWeight atomic.Int32            // of the spans that it served lately, in units of 1/servedScale
 	sends      atomic.Bool             // spans of its own, not a proxy's
+	critical   atomic.Uint32           // a graph.Criticality: what the last process said that was met
 	proxy      atomic.Pointer[proxied] // what is known of proxies of this name
 	spaces     []string                // the k8s.namespace.name of its processes; the directory's mu guards it
 
@@ -91,6 +92,7 @@ type directory struct {
 	generation atomic.Int64
 	refs       atomic.Pointer[[]atomic.Pointer[service]]
 
+	topics    topicBook
 	peers     peerTable
 	aliases   aliasBook
 	externals externals
@@ -248,6 +250,9 @@ func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 			r.places = append(r.places, placeKey{n.Env, s})
 		}
 	}
+	if c := graph.ParseCriticality(strings.ToLower(at["service.criticality"])); c != graph.CriticalityUnknown {
+		r.service.critical.Store(uint32(c))
+	}
 	if space := at["k8s.namespace.name"]; space != "" {
 		d.live(r.service, space)
 	}
@@ -312,6 +317,12 @@ func (d *directory) byRef(ref graph.NodeRef) *service {
 // foreign reports whether two services are of different environments, between which no call is counted.
 func (d *directory) foreign(a, b graph.NodeRef) bool {
 	return a != b && d.byRef(a).unknown != d.byRef(b).unknown
+}
+
+// mayName reports whether a service may be told of on an edge of another: it is known, of its environment, and not left
+// out.
+func (d *directory) mayName(ref, on graph.NodeRef) bool {
+	return d.byRef(ref) != nil && !d.foreign(ref, on) && !d.hidden(ref)
 }
 
 // named returns the only service of from's environment that has a name and, if one is given, is of a namespace: that of
@@ -402,6 +413,16 @@ func (d *directory) operationOf(s *service, name []byte, minute uint32) *operati
 		o.used.Store(minute)
 	}
 	return o
+}
+
+// criticality returns how critical a service says that it is.
+func (d *directory) criticality(n graph.Node) graph.Criticality {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if s := d.services[n.Identity()]; s != nil {
+		return graph.Criticality(s.critical.Load())
+	}
+	return graph.CriticalityUnknown
 }
 
 // environment returns the environment that a process says it is of, or "(other)" when there are too many.

@@ -24,7 +24,7 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 		if (h.flags&(retry|transparent) != 0 || h.tried()) && s.triedBeside(h) {
 			p.settleAttempt(s, h, b)
 		}
-		if h.out.answered && h.out.calls > 1 {
+		if h.out.is(outAnswered) && h.out.calls > 1 {
 			p.attemptsBelow(s, h, b)
 		}
 		if h.flags&about != 0 {
@@ -58,6 +58,10 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 		p.settled(h, graph.TurnedDown, b)
 	case givesUp:
 		p.settled(h, graph.GivenUp, b)
+	default:
+		if h.note != 0 {
+			s.links(h, b)
+		}
 	}
 }
 
@@ -213,7 +217,7 @@ func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
 	} else if before {
 		lost = false
 	}
-	named := h.out.answered && !was.answered && h.peer == 0
+	named := h.out.is(outAnswered) && !was.is(outAnswered) && h.peer == 0
 	if !lost && !named || !s.triedBeside(h) {
 		return
 	}
@@ -223,7 +227,7 @@ func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
 		if lost && g.is[i] == retries && g.to[i] == h && c.flags&waited != 0 {
 			p.madeTwice(s, h, c, b)
 		}
-		if named && c != h && !c.out.answered {
+		if named && c != h && !c.out.is(outAnswered) {
 			p.outgoing(s, c, b) // it does not say whom it called either
 		}
 	}
@@ -232,7 +236,7 @@ func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
 // recount emits anew what there is to say of attempts below a half that has waited.
 func (p *pairer) recount(s *shard, h *half, b *batch) {
 	s.takeBack(h, ofAttempts, b)
-	if h.out.answered && h.out.calls > 1 {
+	if h.out.is(outAnswered) && h.out.calls > 1 {
 		p.attemptsBelow(s, h, b)
 	}
 }
@@ -340,7 +344,7 @@ func (s *shard) answeredBeside(h *half) (beside *half) {
 		return nil
 	}
 	s.children(h, h.parent, func(c *half) bool {
-		if c.outgoing() && c.node == h.node && c.peer == h.peer && c.operation == h.operation && c.out.answered &&
+		if c.outgoing() && c.node == h.node && c.peer == h.peer && c.operation == h.operation && c.out.is(outAnswered) &&
 			(beside == nil || c.start < beside.start || c.start == beside.start && c.id < beside.id) {
 			beside = c
 		}

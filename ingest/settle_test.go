@@ -361,8 +361,10 @@ var factScenarios = []struct {
 			"queue:kafka/orders → b messaging: calls 2, errors 1, server_error 1, server 2×60ms, server errors 1, messages 2",
 		},
 		[]string{
-			"queue:kafka/orders → b: group g1: 1, 80ms", "queue:kafka/orders → b: group g2: 1, failed 1, 40ms",
+			"queue:kafka/orders → b: group g1: 1, 80ms",
+			"queue:kafka/orders → b: group g2: 1, failed 1, 40ms",
 			"queue:kafka/orders → b: measure lag: 2, 400ms",
+			"queue:kafka/orders → b: producer a: 2, failed 1, 0ms",
 		},
 	},
 	{
@@ -377,7 +379,10 @@ var factScenarios = []struct {
 			"a → queue:kafka/orders messaging: calls 3, client 3×5ms, messages 3",
 			"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 3",
 		},
-		[]string{"queue:kafka/orders → b: measure lag: 3, 200ms"},
+		[]string{
+			"queue:kafka/orders → b: measure lag: 3, 200ms",
+			"queue:kafka/orders → b: producer a: 3, 0ms",
+		},
 	},
 	{
 		"a batch that says how many messages it has",
@@ -397,7 +402,10 @@ var factScenarios = []struct {
 			"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 			"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1",
 		},
-		[]string{"queue:kafka/orders → b: measure lag: 1, 100ms"},
+		[]string{
+			"queue:kafka/orders → b: measure lag: 1, 100ms",
+			"queue:kafka/orders → b: producer a: 1, 0ms",
+		},
 	},
 	{
 		"a poll had its message when it ended",
@@ -409,7 +417,10 @@ var factScenarios = []struct {
 			"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 			"queue:kafka/orders → b messaging: calls 1, messages 1",
 		},
-		[]string{"queue:kafka/orders → b: measure lag: 1, 30ms"},
+		[]string{
+			"queue:kafka/orders → b: measure lag: 1, 30ms",
+			"queue:kafka/orders → b: producer a: 1, 0ms",
+		},
 	},
 	{
 		"clocks that differ",
@@ -421,7 +432,10 @@ var factScenarios = []struct {
 			"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 1",
 			"queue:kafka/orders → b messaging: calls 1, server 1×80ms, messages 1",
 		},
-		[]string{"queue:kafka/orders → b: measure lag_skewed: 1, 100ms"},
+		[]string{
+			"queue:kafka/orders → b: measure lag_skewed: 1, 100ms",
+			"queue:kafka/orders → b: producer a: 1, 0ms",
+		},
 	},
 	{
 		"the broker says when it had the message",
@@ -470,8 +484,12 @@ var factScenarios = []struct {
 			"queue:kafka/orders → c messaging: calls 1, server 1×10ms, messages 1",
 		},
 		[]string{
-			"queue:kafka/orders → b: group g: 1, 10ms", "queue:kafka/orders → b: measure lag: 4, 52.5ms",
-			"queue:kafka/orders → b: measure redelivery: 2, failed 1, 30ms", "queue:kafka/orders → c: measure lag: 1, 85ms",
+			"queue:kafka/orders → b: group g: 1, 10ms",
+			"queue:kafka/orders → b: measure lag: 4, 52.5ms",
+			"queue:kafka/orders → b: measure redelivery: 2, failed 1, 30ms",
+			"queue:kafka/orders → b: producer a: 4, failed 2, 0ms",
+			"queue:kafka/orders → c: measure lag: 1, 85ms",
+			"queue:kafka/orders → c: producer a: 1, 0ms",
 		},
 	},
 	{
@@ -485,7 +503,10 @@ var factScenarios = []struct {
 			"a → queue:kafka/orders messaging: calls 1, client 1×5ms, messages 2",
 			"queue:kafka/orders → b messaging: calls 2, server 2×10ms, messages 2",
 		},
-		[]string{"queue:kafka/orders → b: measure lag: 2, 20ms"},
+		[]string{
+			"queue:kafka/orders → b: measure lag: 2, 20ms",
+			"queue:kafka/orders → b: producer a: 2, 0ms",
+		},
 	},
 	// A.3, cases 7 to 9: what the flags of a span say of its parent.
 	{
@@ -526,7 +547,7 @@ func TestFacts(t *testing.T) {
 			if diff := cmp.Diff(sc.edges, briefs(live)); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff(sc.facts, factLines(live, graph.Measured, graph.Group)); diff != "" {
+			if diff := cmp.Diff(sc.facts, factLines(live, graph.Measured, graph.Group, graph.Producer)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -555,7 +576,7 @@ func TestOrderChangesNoFact(t *testing.T) {
 				if diff := cmp.Diff(sc.edges, briefs(live)); diff != "" {
 					t.Fatal(diff)
 				}
-				if diff := cmp.Diff(sc.facts, factLines(live, graph.Measured, graph.Group)); diff != "" {
+				if diff := cmp.Diff(sc.facts, factLines(live, graph.Measured, graph.Group, graph.Producer)); diff != "" {
 					t.Fatal(diff)
 				}
 			}

@@ -50,7 +50,7 @@ func (d *directory) sweep(minute uint32) {
 		}
 		for key, p := range s.peers {
 			if old(p.used.Load()) {
-				d.peers.free(p)
+				d.free(p)
 				delete(s.peers, key)
 			}
 		}
@@ -110,7 +110,7 @@ func (d *directory) hold(held map[graph.NodeRef]bool) {
 		held[s.ref], held[s.user], held[s.unknown] = true, true, true
 	}
 	d.mu.RUnlock()
-	d.eachPeer(func(p *peer) { held[graph.NodeRef(p.ref.Load())] = true })
+	d.eachPeer(func(p *peer) { held[graph.NodeRef(p.ref.Load())], held[p.cluster] = true, true })
 	for _, a := range d.aliases.all() {
 		held[graph.NodeRef(a.sure.Load())] = true
 	}

@@ -273,7 +273,7 @@ func TestMapInBrowser(t *testing.T) {
 				t.Errorf("the address says %q, not the edge", got)
 			}
 			panel := value[string](b, "document.querySelector('#panel').innerText")
-			for _, want := range []string{"checkout", "payment", "connection refused", "p95", "Operations", "POST /v1/charge", "1 of 3 instances", "Example traces", "failed"} {
+			for _, want := range []string{"checkout", "payment", "connection refused", "p95", "Operations", "POST /v1/charge", "1 of 3 instances", "Versions, caller × callee", "2.7.1", "not known", "Example traces", "failed"} {
 				if !strings.Contains(panel, want) {
 					t.Errorf("the panel does not say %q:\n%s", want, panel)
 				}

@@ -20,22 +20,24 @@ import (
 // call differently: the shares of one side add up to the edge.
 type EdgeDetail struct {
 	Edge
-	Env        string    `json:"env"`
-	From       time.Time `json:"from"`
-	To         time.Time `json:"to"`
-	Operations []Share   `json:"operations" nullable:"false" doc:"Most calls first"`
-	Instances  []Share   `json:"instances" nullable:"false" doc:"The callee's"`
-	Versions   []Share   `json:"versions" nullable:"false" doc:"The callee's"`
-	Callers    []Part    `json:"callers" nullable:"false" doc:"The caller's instances, as their calls went"`
-	Zones      []Part    `json:"zones" nullable:"false" doc:"Where the callee's instances run"`
-	Hosts      []Part    `json:"hosts" nullable:"false" doc:"On which hosts the callee's instances run"`
-	Causes     []Cause   `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
-	Retrying   *Retrying `json:"retrying" doc:"null where it is not known what is a logical call"`
-	Waiting    *Waiting  `json:"waiting"`
-	Breaker    *Breaker  `json:"breaker" doc:"null where no caller's breaker was open"`
-	Queue      *Queue    `json:"queue" doc:"Of an edge from a queue, else null"`
-	Shape      *Shape    `json:"shape" doc:"From the traces that were analysed, null when there are none"`
-	Examples   []Example `json:"examples" nullable:"false" doc:"Kept example traces: the newest, newest first, then those that show findings of before"`
+	Env            string        `json:"env"`
+	From           time.Time     `json:"from"`
+	To             time.Time     `json:"to"`
+	Operations     []Share       `json:"operations" nullable:"false" doc:"Most calls first"`
+	Instances      []Share       `json:"instances" nullable:"false" doc:"The callee's"`
+	Versions       []Share       `json:"versions" nullable:"false" doc:"The callee's"`
+	Callers        []Part        `json:"callers" nullable:"false" doc:"The caller's instances, as their calls went"`
+	Zones          []Part        `json:"zones" nullable:"false" doc:"Where the callee's instances run"`
+	Hosts          []Part        `json:"hosts" nullable:"false" doc:"On which hosts the callee's instances run"`
+	CallerVersions []Part        `json:"caller_versions" nullable:"false" doc:"The caller's versions, as their calls went"`
+	VersionPairs   []VersionPair `json:"version_pairs" nullable:"false" doc:"The caller's versions with the callee's, as the caller sees it, most calls first"`
+	Causes         []Cause       `json:"causes" nullable:"false" doc:"Why calls failed, most calls first"`
+	Retrying       *Retrying     `json:"retrying" doc:"null where it is not known what is a logical call"`
+	Waiting        *Waiting      `json:"waiting"`
+	Breaker        *Breaker      `json:"breaker" doc:"null where no caller's breaker was open"`
+	Queue          *Queue        `json:"queue" doc:"Of an edge from a queue, else null"`
+	Shape          *Shape        `json:"shape" doc:"From the traces that were analysed, null when there are none"`
+	Examples       []Example     `json:"examples" nullable:"false" doc:"Kept example traces: the newest, newest first, then those that show findings of before"`
 }
 
 // ServiceDetail is a node with what is around it and what it is made of.
@@ -53,7 +55,9 @@ type ServiceDetail struct {
 
 	SelfShare   *float64     `json:"self_share" doc:"Share of the time of the traces that use it that passes in its own code, of those analysed"`
 	OriginShare *float64     `json:"origin_share" doc:"Share of the failed traces that use it whose failure began in it"`
-	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for"`
+	Flows       []Flow       `json:"flows" nullable:"false" doc:"Who feeds whom through queues: through this one, or from and to this service"`
+	Links       []Link       `json:"links" nullable:"false" doc:"Whom its spans link to, and whose link to its own, outside of messaging"`
+	EntryPoints []EntryPoint `json:"entry_points" nullable:"false" doc:"What users ask it for: chain.entries"`
 }
 
 // Chain is how far a node reaches.
@@ -61,6 +65,8 @@ type Chain struct {
 	Depth      int `json:"depth" doc:"How many calls deep its farthest dependency lies"`
 	Downstream int `json:"downstream" doc:"How many nodes it depends on"`
 	Upstream   int `json:"upstream" doc:"How many nodes depend on it"`
+	// Entries are the service's entry points: each operation has a depth and an availability of its own.
+	Entries []EntryPoint `json:"entries" nullable:"false" doc:"What users ask it for, most traces first: how deep that goes and how available it can be at best"`
 }
 
 // examplesShown is how many examples an edge shows.
@@ -240,11 +246,18 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 	if err != nil {
 		return nil, err
 	}
+	if detail.Flows, err = s.flowsAround(ctx, sp, in.ID, &m); err != nil {
+		return nil, err
+	}
+	if detail.Links, err = s.linksAround(ctx, sp, m.Nodes[at].Node); err != nil {
+		return nil, err
+	}
 	own := finding.ShapeOf(&finding.Sum{Details: details})
 	shares := sharesOf(details, sp.To.Sub(sp.minute()))
 	if detail.EntryPoints, err = s.entryPoints(ctx, sp, m.Nodes[at].Node, &m); err != nil {
 		return nil, err
 	}
+	detail.Chain.Entries = detail.EntryPoints
 	detail.SelfShare, detail.OriginShare = number(own.CriticalSelf), number(own.OriginSelf)
 	detail.Operations = shares[graph.Operation]
 	detail.Instances = withNames(shares[graph.Instance], m.Nodes[at].Instances)
@@ -262,7 +275,7 @@ func withNames(shares []Share, names []string) []Share {
 	return shares
 }
 
-// chainOf measures how far a node reaches, itself not counted.
+// chainOf measures how far a node reaches, itself not counted. What users ask of it is left to the caller.
 func chainOf(m *graph.Map, id string) Chain {
 	down, up := reach(m, id, len(m.Nodes), false), reach(m, id, len(m.Nodes), true)
 	return Chain{Depth: slices.Max(slices.Collect(maps.Values(down))), Downstream: len(down) - 1, Upstream: len(up) - 1}

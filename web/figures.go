@@ -258,6 +258,40 @@ func newParts(parts []finding.Part) []Part {
 	return out
 }
 
+// VersionPair is what a version of the caller has with a version of the callee, as the caller sees it.
+type VersionPair struct {
+	Caller    *string  `json:"caller" doc:"The caller's version, null where it does not say"`
+	Callee    *string  `json:"callee" doc:"The version of the callee that answered, null where it does not say or nobody answered"`
+	Calls     int64    `json:"calls"`
+	Errors    int64    `json:"errors"`
+	ErrorRate *float64 `json:"error_rate"`
+	P50       *float64 `json:"p50_ms"`
+	P95       *float64 `json:"p95_ms"`
+	N         int64    `json:"n" doc:"Calls, unweighted"`
+	K         int64    `json:"k" doc:"Failed calls, unweighted"`
+	P         *float64 `json:"p_value" doc:"Probability that so many of the failures fall on this pair by chance; null when it was not tested"`
+	Explains  *float64 `json:"explains" doc:"Share of all failures between known versions that fall on it"`
+	Outlier   bool     `json:"outlier" doc:"It fails where the others do not"`
+}
+
+func newVersionPairs(pairs []finding.VersionPair) []VersionPair {
+	known := func(version string) *string {
+		if version == "" {
+			return nil
+		}
+		return &version
+	}
+	out := make([]VersionPair, len(pairs))
+	for i, p := range pairs {
+		out[i] = VersionPair{
+			Caller: known(p.Caller), Callee: known(p.Callee), Calls: p.Calls, Errors: p.Fails, ErrorRate: ratio(p.Fails, p.Calls),
+			P50: enough(p.P50, p.N, minP50), P95: enough(p.P95, p.N, minP95), N: p.N, K: p.K,
+			P: probability(p.P), Explains: explains(&p.Part), Outlier: p.Outlier(),
+		}
+	}
+	return out
+}
+
 // explains returns which share of the failures falls on a part, nil for one that was not tested, or is only slow.
 func explains(p *finding.Part) *float64 {
 	if p.Slow > 0 && !p.Bad {
@@ -269,7 +303,7 @@ func explains(p *finding.Part) *float64 {
 // EntryPoint is something that users ask a service for.
 type EntryPoint struct {
 	Operation    string   `json:"operation"`
-	Depth        *int     `json:"depth" doc:"How many calls deep its traces are, at most"`
+	Depth        *int     `json:"depth" doc:"How many calls lie one below the other in its traces, at most"`
 	Availability *float64 `json:"availability" doc:"The best that is possible, as its required dependencies fail now"`
 	Traces       int64    `json:"traces" doc:"Traces analysed, unweighted"`
 	Required     []string `json:"required" nullable:"false" doc:"Ids of the edges that it does not do without"`
@@ -315,6 +349,7 @@ func (s *Server) figures(ctx context.Context, detail *EdgeDetail, e *graph.MapEd
 	}
 	detail.Callers, detail.Zones = newParts(finding.Callers(sum)), newParts(finding.Zones(sum, processes))
 	detail.Hosts = newParts(finding.Hosts(sum, processes))
+	detail.CallerVersions, detail.VersionPairs = newParts(finding.CallerVersions(sum)), newVersionPairs(finding.VersionPairs(sum))
 	detail.Instances = withTest(detail.Instances, finding.Instances(sum))
 	detail.Versions = withTest(detail.Versions, finding.Versions(sum))
 	detail.Causes, detail.Retrying, detail.Shape = newCauses(finding.Causes(sum)), newRetrying(sum), newShape(sum)
@@ -406,12 +441,17 @@ func (s *Server) edgesBelow(ctx context.Context, sp span, service graph.Node, m 
 	for i := range windows {
 		for j := range windows[i].Details {
 			row := &windows[i].Details[j]
-			if e := edges[row.Edge]; e != nil && (row.Key.Dimension == graph.Entry || row.Key.Dimension == graph.Measured) {
+			if e := edges[row.Edge]; e != nil && ofTraces(row.Key.Dimension) {
 				e.Add(row)
 			}
 		}
 	}
 	return slices.SortedFunc(maps.Values(edges), func(a, b *finding.Edge) int { return strings.Compare(a.ID, b.ID) }), nil
+}
+
+// ofTraces reports whether a dimension is one of whole traces, or may be.
+func ofTraces(d graph.Dimension) bool {
+	return d == graph.Entry || d == graph.EntryDepth || d == graph.Measured
 }
 
 // published returns how many messages a second went into a queue, NaN where no producer is seen.

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +48,11 @@ type PlacedFinding struct {
 	Source *string `json:"source" doc:"Id of the edge's calling node"`
 	Target *string `json:"target" doc:"Id of the edge's called node"`
 	Node   *string `json:"node" doc:"Node id, of a finding that is not on an edge"`
+
+	Criticality *string `json:"criticality" doc:"critical, high, medium or low, by service.criticality: of the node, or of the more critical end of the edge"`
 }
 
-func newPlacedFinding(f *graph.Finding) PlacedFinding {
+func newPlacedFinding(f *graph.Finding, weight graph.Criticality) PlacedFinding {
 	p := PlacedFinding{Finding: newFinding(f), Env: f.Env()}
 	if f.Edge != (graph.EdgeKey{}) {
 		edge, source, target := f.Edge.ID(), f.Edge.Source.ID(), f.Edge.Target.ID()
@@ -57,14 +61,35 @@ func newPlacedFinding(f *graph.Finding) PlacedFinding {
 		node := f.Node.ID()
 		p.Node = &node
 	}
+	p.Criticality = criticality(weight)
 	return p
+}
+
+// weight returns how critical the service is at which a finding is, or the more critical end of its edge.
+func (s *Server) weight(f *graph.Finding) graph.Criticality {
+	switch {
+	case s.Criticality == nil:
+		return graph.CriticalityUnknown
+	case f.Edge != (graph.EdgeKey{}):
+		return max(s.Criticality(f.Edge.Source), s.Criticality(f.Edge.Target))
+	}
+	return s.Criticality(f.Node)
+}
+
+// criticality returns a criticality's name, nil where it is not known.
+func criticality(c graph.Criticality) *string {
+	if c == graph.CriticalityUnknown {
+		return nil
+	}
+	name := c.String()
+	return &name
 }
 
 // Findings is the answer to what went wrong.
 type Findings struct {
 	From      time.Time       `json:"from"`
 	To        time.Time       `json:"to"`
-	Findings  []PlacedFinding `json:"findings" nullable:"false" doc:"Newest first"`
+	Findings  []PlacedFinding `json:"findings" nullable:"false" doc:"Newest first, unless order says otherwise"`
 	Truncated bool            `json:"truncated" doc:"There are more than are shown"`
 }
 
@@ -74,6 +99,7 @@ type findingsInput struct {
 	Rule    string `query:"rule" doc:"Name of a rule" maxLength:"64"`
 	Edge    string `query:"edge" doc:"Edge id" maxLength:"64"`
 	Service string `query:"service" doc:"Id of a node: what is found at it, and on the edges that begin or end there" maxLength:"2048"`
+	Order   string `query:"order" doc:"worst: the loudest first, of those the ones at the most critical services, of those the newest" enum:"newest,worst" default:"newest"`
 	Level   string `query:"level" doc:"At least this loud" enum:"note,warn,severe"`
 }
 
@@ -92,10 +118,23 @@ func (s *Server) findings(ctx context.Context, in *findingsInput) (*findingsOutp
 	}
 	out := Findings{From: sp.From, To: sp.To, Findings: []PlacedFinding{}, Truncated: len(found) == storage.MaxFindings}
 	least := graph.ParseLevel(in.Level)
+	type weighed struct {
+		*graph.Finding
+		weight graph.Criticality
+	}
+	var shown []weighed
 	for i := range found {
-		if found[i].Level >= least {
-			out.Findings = append(out.Findings, newPlacedFinding(&found[i]))
+		if f := &found[i]; f.Level >= least {
+			shown = append(shown, weighed{f, s.weight(f)})
 		}
+	}
+	if in.Order == "worst" {
+		slices.SortStableFunc(shown, func(a, b weighed) int {
+			return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(b.weight, a.weight))
+		})
+	}
+	for _, f := range shown {
+		out.Findings = append(out.Findings, newPlacedFinding(f.Finding, f.weight))
 	}
 	return &findingsOutput{out}, nil
 }
@@ -103,7 +142,7 @@ func (s *Server) findings(ctx context.Context, in *findingsInput) (*findingsOutp
 // openSpan is how far back a finding was last found that is still open: a live map has those of that span.
 const openSpan = graph.OpenFor
 
-// attach puts the findings of sp on a map: those that were open at some time of it, and not much later than it begins.
+// attach puts on a map how critical its services are, and the findings of sp: those that were open at some time of it, and not much later than it begins.
 func (s *Server) attach(ctx context.Context, sp span, m *graph.Map) error {
 	q := storage.FindingQuery{From: sp.From, To: sp.end(), Env: m.Env, HasEnv: true, Limit: storage.MaxFindings}
 	if sp.length() <= openSpan {
@@ -114,6 +153,9 @@ func (s *Server) attach(ctx context.Context, sp span, m *graph.Map) error {
 		return err
 	}
 	m.Attach(found)
+	if s.Criticality != nil {
+		m.Weigh(s.Criticality)
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ func TestGolden(t *testing.T) {
 		{"service", "/api/v1/services/shop/payment"},
 		{"service_database", "/api/v1/services/" + url.PathEscape("db:postgresql/orders@db1")},
 		{"service_entry", "/api/v1/services/shop/front"},
+		{"service_queue", "/api/v1/services/" + url.PathEscape("queue:kafka/mails")},
 		{"edge_queue", "/api/v1/edges/" + mailsMailer.ID()},
 		{"findings", "/api/v1/findings"},
 		{"findings_past", "/api/v1/findings?from=now-1h&env=prod&rule=no_backoff"},

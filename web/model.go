@@ -11,23 +11,25 @@ import (
 // Node is one participant over a span of time, as the API shows it. Its figures are those of the calls that it is asked
 // for (its inbound edges); what nobody calls has none.
 type Node struct {
-	ID        string    `json:"id" doc:"Unique within the environment" example:"shop/checkout"`
-	Name      string    `json:"name"`
-	Namespace *string   `json:"namespace" doc:"service.namespace"`
-	Kind      string    `json:"kind" enum:"service,gateway,database,cache,queue,external,user,unknown"`
-	Env       string    `json:"env" doc:"Environment, empty when the spans name none"`
-	Health    string    `json:"health" enum:"ok,warn,critical,unknown" doc:"The worst of the node's inbound edges"`
-	Rate      *float64  `json:"rate" doc:"Calls per second that end here"`
-	ErrorRate *float64  `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
-	P95       *float64  `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
-	P95By     *string   `json:"p95_by" enum:"node,callers" doc:"Who saw that"`
-	N         int64     `json:"n" doc:"Spans that the figures rest on, unweighted"`
-	Estimated bool      `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
-	Instances *int      `json:"instances" doc:"How many instances sent spans"`
-	Versions  []string  `json:"versions" nullable:"false" doc:"The versions that sent spans"`
-	Findings  []Finding `json:"findings" nullable:"false" doc:"What is found at the node itself, loudest first"`
-	X         *float64  `json:"x,omitempty" doc:"Place on the map: the centre of the node's card"`
-	Y         *float64  `json:"y,omitempty"`
+	ID        string   `json:"id" doc:"Unique within the environment" example:"shop/checkout"`
+	Name      string   `json:"name"`
+	Namespace *string  `json:"namespace" doc:"service.namespace"`
+	Kind      string   `json:"kind" enum:"service,gateway,database,cache,queue,external,user,unknown"`
+	Env       string   `json:"env" doc:"Environment, empty when the spans name none"`
+	Health    string   `json:"health" enum:"ok,warn,critical,unknown" doc:"The worst of the node's inbound edges"`
+	Rate      *float64 `json:"rate" doc:"Calls per second that end here"`
+	ErrorRate *float64 `json:"error_rate" doc:"errors/calls of the calls that end here, 0–1"`
+	P95       *float64 `json:"p95_ms" doc:"Latency of the calls that end here, as the node itself sees it, else as its callers do"`
+	P95By     *string  `json:"p95_by" enum:"node,callers" doc:"Who saw that"`
+	N         int64    `json:"n" doc:"Spans that the figures rest on, unweighted"`
+	Estimated bool     `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
+	Instances *int     `json:"instances" doc:"How many instances sent spans"`
+	Versions  []string `json:"versions" nullable:"false" doc:"The versions that sent spans"`
+	// Criticality is the present one, whatever the time that is asked for.
+	Criticality *string   `json:"criticality" doc:"critical, high, medium or low, by service.criticality"`
+	Findings    []Finding `json:"findings" nullable:"false" doc:"What is found at the node itself, loudest first"`
+	X           *float64  `json:"x,omitempty" doc:"Place on the map: the centre of the node's card"`
+	Y           *float64  `json:"y,omitempty"`
 }
 
 // Latency is what one side of an edge saw, in milliseconds.
@@ -89,6 +91,7 @@ type Edge struct {
 	Health        string           `json:"health" enum:"ok,warn,critical,unknown"`
 	Reasons       []string         `json:"reasons" nullable:"false" doc:"Why the health is warn or critical, worst first"`
 	Findings      []Finding        `json:"findings" nullable:"false" doc:"What goes wrong, by name, loudest first"`
+	Criticality   *string          `json:"criticality" doc:"critical, high, medium or low: of the more critical one of its ends"`
 	Estimated     bool             `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
 }
 
@@ -102,7 +105,7 @@ const (
 func newNode(n *graph.MapNode, length time.Duration) Node {
 	node := Node{
 		ID: n.ID, Name: n.Node.Name, Kind: n.Node.Kind.String(), Env: n.Node.Env, Health: n.Health.String(),
-		Versions: n.Versions, Findings: newFindings(n.Findings),
+		Versions: n.Versions, Criticality: criticality(n.Criticality), Findings: newFindings(n.Findings),
 	}
 	if n.Node.Name == "" {
 		node.Name = n.ID
@@ -144,6 +147,7 @@ func newEdge(e *graph.MapEdge) Edge {
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),
 		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
 		Health: e.Health.String(), Reasons: e.Reasons, Findings: newFindings(e.Findings), Estimated: s.Calls != s.Raw,
+		Criticality: criticality(e.Criticality),
 	}
 	if logical > 0 {
 		edge.RetryRate = ratio(edge.Retries, calls)

@@ -116,7 +116,7 @@ func (s *Server) rulesFilePage(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.limits.QueryTime)
 	defer cancel()
 	f := s.rulesFile()
-	p := page.RulesFile{Shell: shell("Rules file · Faultline", "/status"), Path: f.Path, Text: f.Text, Error: f.Error, Now: s.now()}
+	p := page.RulesFile{Shell: shell("Naming · Faultline", "/rules"), Path: f.Path, Text: f.Text, Error: f.Error, Now: s.now()}
 	if f.Since != nil {
 		p.Since = *f.Since
 	}

@@ -28,6 +28,8 @@ type Settings struct {
 	// Learned returns what is known of an edge, by its id, from longer ago than an answer reaches; nil in a process that
 	// judges nothing.
 	Learned func(edge string) Learned
+	// Criticality returns how critical a service says that it is; nil in a process that takes no spans in.
+	Criticality func(n graph.Node) graph.Criticality
 	// Ready returns nil when the process can do its work, or why it cannot; nil means always.
 	Ready func() error
 	// Now is the clock; nil means time.Now. Started is when the process started; zero means when New was called.

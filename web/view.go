@@ -188,6 +188,7 @@ type mark struct {
 	clientSum, clientMax, serverSum int64
 	clientCount, serverCount        int64
 	findings                        uint64
+	criticality                     graph.Criticality
 }
 
 // counts are the plain numbers of an EdgeStats.
@@ -211,7 +212,7 @@ func markOf(m *graph.Map, s *graph.EdgeStats, health graph.Health) mark {
 
 func edgeMark(m *graph.Map, e *graph.MapEdge) mark {
 	k := markOf(m, &e.Stats, e.Health)
-	k.findings = findingsMark(e.Findings)
+	k.findings, k.criticality = findingsMark(e.Findings), e.Criticality
 	return k
 }
 
@@ -231,7 +232,7 @@ func findingsMark(findings []*graph.Finding) uint64 {
 
 func nodeMark(m *graph.Map, n *graph.MapNode, at layout.Position) mark {
 	k := markOf(m, &n.Inbound, n.Health)
-	k.findings = findingsMark(n.Findings)
+	k.findings, k.criticality = findingsMark(n.Findings), n.Criticality
 	k.instances, k.versions, k.x, k.y = len(n.Instances), strings.Join(n.Versions, "\x00"), at.X, at.Y
 	return k
 }

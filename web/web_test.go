@@ -214,14 +214,20 @@ func shopDetails(start time.Time) graph.Window {
 			measured(checkoutPayment, entry, 50, 5, 400*ms),
 			measured(userFront, entry, 50, 5, 400*ms),
 			measured(userFront, graph.Depth.Key(), 50, 0, 3),
+			measured(userFront, graph.DetailKey{Dimension: graph.EntryDepth, Side: graph.ClientSide, Name: entry.Name}, 50, 0, 3),
 			measured(mailsMailer, graph.Lag.Key(), 40, 0, 2000*ms),
 			measured(mailsMailer, graph.LagWithin.Key(), 40, 0, 8*ms),
+			detail(graph.LinksTo(payment), graph.Producer, graph.ServerSide, "shop/front", 12, 0),
+			detail(graph.LinksFrom(payment), graph.Producer, graph.ServerSide, "mailer", 3, 0),
+			detail(mailsMailer, graph.Producer, graph.ServerSide, "shop/checkout", 40, 2),
 			detail(checkoutPayment, graph.Operation, graph.ClientSide, "shop.Payment/Charge", 240, 30),
 			detail(checkoutPayment, graph.Operation, graph.ServerSide, "shop.Payment/Charge", 230, 30),
 			detail(checkoutPayment, graph.Instance, graph.ServerSide, "payment-1", 120, 0),
 			detail(checkoutPayment, graph.Instance, graph.ServerSide, "payment-2", 110, 30),
 			detail(checkoutPayment, graph.Instance, graph.ClientSide, "checkout-1", 240, 30),
 			detail(checkoutPayment, graph.Version, graph.ServerSide, "2.0.1", 230, 30),
+			detail(checkoutPayment, graph.VersionPair, graph.ClientSide, graph.PairName("3.1.0", "2.0.1"), 230, 20),
+			detail(checkoutPayment, graph.VersionPair, graph.ClientSide, graph.PairName("3.1.0", ""), 10, 10),
 			detail(checkoutOrders, graph.Operation, graph.ClientSide, "SELECT orders", 600, 0),
 		},
 		Nodes: []graph.NodeRow{
@@ -332,12 +338,17 @@ func counters() graph.Counters {
 	}
 }
 
+// criticalities says that payment is critical and that the mailer matters little.
+func criticalities(n graph.Node) graph.Criticality {
+	return map[graph.Node]graph.Criticality{payment: graph.CriticalityCritical, mailer: graph.CriticalityLow}[n]
+}
+
 // newServer returns a server over a reader, with the tests' clock unless the settings bring one.
 func newServer(t testing.TB, reader storage.Reader, change ...func(*Settings)) *Server {
 	t.Helper()
 	settings := Settings{
 		Reader: reader, Counters: counters, Now: func() time.Time { return testNow }, Started: testNow.Add(-10 * time.Minute), Version: "1.2.3",
-		Listen: "127.0.0.1:8420", Logger: slog.New(slog.DiscardHandler),
+		Listen: "127.0.0.1:8420", Logger: slog.New(slog.DiscardHandler), Criticality: criticalities,
 	}
 	for _, f := range change {
 		f(&settings)

@@ -209,6 +209,10 @@ func (c *call) details(start, end time.Time) []graph.DetailRow {
 	}
 	add(graph.DetailKey{Dimension: graph.Version, Side: graph.ServerSide, Name: "2.7.0"}, .75, s.Errors/4)
 	add(graph.DetailKey{Dimension: graph.Version, Side: graph.ServerSide, Name: "2.7.1"}, .25, s.Errors-s.Errors/4)
+	for i, pair := range [][2]string{{"1.4.0", "2.7.0"}, {"1.4.0", "2.7.1"}, {"1.4.0", ""}} {
+		name := graph.PairName(pair[0], pair[1])
+		add(graph.DetailKey{Dimension: graph.VersionPair, Side: graph.ClientSide, Name: name}, [...]float64{.7, .25, .05}[i], s.Errors*boolInt(i == 1))
+	}
 	return rows
 }
 

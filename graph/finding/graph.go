@@ -96,7 +96,8 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			}
 		}
 		for j := range w.Details {
-			if row := &w.Details[j]; row.Edge.Env() == env {
+			// Whose spans only link to each other do not call each other.
+			if row := &w.Details[j]; row.Edge.Env() == env && row.Edge.Protocol != graph.Internal {
 				e := edge(row.Edge)
 				e.addDetail(row, late)
 				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {

@@ -25,6 +25,7 @@ type Part struct {
 	Calls int64
 	Fails int64
 	P50   float64 // ns
+	P95   float64
 	// P is the probability (Fisher's exact test, one-sided) that so many of the failures fall on this part by chance;
 	// Explains the share of all failures that do. Both are NaN for a part that was not tested.
 	P, Explains float64
@@ -118,10 +119,7 @@ const (
 func partsOf(s *Sum, dimension graph.Dimension, side graph.Side) []Part {
 	var parts []Part
 	s.of(dimension, side, func(name string, d *graph.Detail) {
-		parts = append(parts, Part{
-			Name: name, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5),
-			latency: &d.Latency,
-		})
+		parts = append(parts, partOf(name, d))
 	})
 	slices.SortFunc(parts, func(a, b Part) int { return strings.Compare(a.Name, b.Name) })
 	return parts
@@ -178,11 +176,22 @@ func gathered(s *Sum, processes []graph.NodeRow, where func(*graph.NodeRow) stri
 		}
 		sums[at].Add(d)
 	})
+	return partsFrom(sums)
+}
+
+func partsFrom(sums map[string]*graph.Detail) []Part {
 	parts := make([]Part, 0, len(sums))
-	for at, d := range sums {
-		parts = append(parts, Part{Name: at, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5), latency: &d.Latency})
+	for name, d := range sums {
+		parts = append(parts, partOf(name, d))
 	}
 	return parts
+}
+
+func partOf(name string, d *graph.Detail) Part {
+	return Part{
+		Name: name, N: d.Raw, K: max(d.RawErrors, 0), Calls: d.Calls, Fails: max(d.Errors, 0), P50: d.Latency.Quantile(.5),
+		P95: d.Latency.Quantile(.95), latency: &d.Latency,
+	}
 }
 
 // What makes a part slow among others.
@@ -258,26 +267,31 @@ func median(v []float64) float64 {
 func badParts(g *Graph) []graph.Finding {
 	var found []graph.Finding
 	for _, e := range g.Edges {
-		found = append(found, e.badParts(g.Processes[e.Key.Target.Identity()])...)
+		found = append(found, e.badParts(g.Processes[e.Key.Target.Identity()], g.Processes[e.Key.Source.Identity()])...)
 	}
 	return found
 }
 
-func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
-	var found []graph.Finding
+func (e *Edge) badParts(processes, callers []graph.NodeRow) []graph.Finding {
 	instances := Instances(&e.Sum)
-	named := map[string]bool{} // instances that a larger part accounts for
+	versions := e.badVersions(instances, processes)
+	found := versions.found
+	version := func(p *graph.NodeRow) string { return p.Version }
+	named := inVersions(instances, placesOf(processes, version), versions.callee) // that a larger part accounts for
 	for _, larger := range []struct {
 		rule string
 		of   func(*graph.NodeRow) string
 	}{
-		{"bad_version", func(p *graph.NodeRow) string { return p.Version }},
+		{"bad_version", version},
 		{"bad_zone", func(p *graph.NodeRow) string { return p.Zone }},
 		{"bad_host", func(p *graph.NodeRow) string { return p.Host }},
 	} {
 		at := placesOf(processes, larger.of)
 		for _, p := range partsBy(larger.rule, &e.Sum, processes) {
 			members := membersOf(instances, at, p.Name)
+			if larger.rule == "bad_version" && p.Bad {
+				continue // badVersions had a look at it
+			}
 			if !p.Outlier() || !whole(&p, members, instances, larger.rule == "bad_version") || all(members, named) {
 				continue
 			}
@@ -294,10 +308,23 @@ func (e *Edge) badParts(processes []graph.NodeRow) []graph.Finding {
 			found = append(found, e.odd("bad_instance", p, processes)...)
 		}
 	}
-	for _, p := range Callers(&e.Sum) {
-		found = append(found, e.odd("bad_caller", p, processes)...)
+	calling := Callers(&e.Sum)
+	named = inVersions(calling, placesOf(callers, version), versions.caller)
+	for _, p := range calling {
+		if !named[p.Name] {
+			found = append(found, e.odd("bad_caller", p, processes)...)
+		}
 	}
 	return found
+}
+
+// inVersions returns the instances that are of one of some versions, at being where each instance is.
+func inVersions(instances []Part, at map[string]string, versions map[string]bool) map[string]bool {
+	in := map[string]bool{}
+	for _, p := range instances {
+		in[p.Name] = versions[at[p.Name]]
+	}
+	return in
 }
 
 // partsBy returns the parts that a rule is about.
@@ -323,7 +350,7 @@ func (e *Edge) odd(rule string, p Part, processes []graph.NodeRow) []graph.Findi
 	recent := partNamed(partsBy(rule, &e.Recent, processes), p.Name)
 	switch {
 	case p.Bad:
-		return e.bad(rule, p, recent)
+		return e.bad(rule, partWords[rule]+" "+p.Name, p.Name, p, recent)
 	case recent.N == 0, recent.P50 < p.P50/usuallySlow, partNamed(partsBy(rule, &e.settled, processes), p.Name).Slow == 0:
 		return nil
 	}
@@ -336,8 +363,8 @@ func (e *Edge) odd(rule string, p Part, processes []graph.NodeRow) []graph.Findi
 // usuallySlow is the factor by which a slow part may have become faster lately and still count as slow.
 const usuallySlow = 1.25
 
-// bad makes the finding of a part that fails among good ones, if it still does.
-func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
+// bad makes the finding of something that fails among good ones, if it still does.
+func (e *Edge) bad(rule, what, subject string, p, recent Part) []graph.Finding {
 	if e.recovered() || !lasts(recent.K, recent.N, partDifference) {
 		return nil
 	}
@@ -349,15 +376,15 @@ func (e *Edge) bad(rule string, p, recent Part) []graph.Finding {
 	if recent.N >= latestCalls {
 		now = recent
 	}
-	f := e.found(rule, level, p.Explains, now.N, "%s %s fails %s of its calls and has %s of all failures, by chance with p %s, n=%s",
-		partWords[rule], p.Name, percent(share(now.Fails, now.Calls)), percent(p.Explains), probability(p.P), count(now.N))
-	f[0].Subject = p.Name
+	f := e.found(rule, level, p.Explains, now.N, "%s fails %s of its calls and has %s of all failures, by chance with p %s, n=%s",
+		what, percent(share(now.Fails, now.Calls)), percent(p.Explains), probability(p.P), count(now.N))
+	f[0].Subject = subject
 	return f
 }
 
 // partWords are what the parts are called that the rules are about.
 var partWords = map[string]string{
-	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_version": "version", "bad_caller": "the caller's instance",
+	"bad_instance": "instance", "bad_zone": "zone", "bad_host": "host", "bad_version": "the callee's version", "bad_caller": "the caller's instance",
 }
 
 // placesOf returns where each instance is.

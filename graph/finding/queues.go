@@ -122,11 +122,19 @@ func deadLetters(e *Edge) []graph.Finding {
 		return e.found("dead_letters", graph.Warn, float64(d.Calls), d.Raw, "%s sent %s messages to the dead letters, n=%s", e.Key.Target.ID(), count(d.Calls), count(d.Raw))
 	}
 	to := e.Key.Target
-	if to.Kind != graph.Queue || !deadLetter.MatchString(to.Name) || e.Stats.Raw < fewest || e.Recent.Stats.Raw < 1 {
+	if to.Kind != graph.Queue || !deadLetter.MatchString(withoutCluster(to.Name)) || e.Stats.Raw < fewest || e.Recent.Stats.Raw < 1 {
 		return nil
 	}
 	n := max(e.Stats.Messages, e.Stats.Calls)
 	return e.found("dead_letters", graph.Warn, float64(n), e.Stats.Raw, "%s messages were given up and went to %s, n=%s", count(n), to.Name, count(e.Stats.Raw))
+}
+
+// withoutCluster returns the name of a queue without its cluster, whose id may have any letters.
+func withoutCluster(name string) string {
+	if i := strings.LastIndexByte(name, '@'); i >= 0 {
+		return name[:i]
+	}
+	return name
 }
 
 // consumers are those who take messages from a queue in one group, which is "" for all who name none.

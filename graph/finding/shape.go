@@ -105,8 +105,22 @@ func deep(e *Edge) []graph.Finding {
 		return nil
 	}
 	most := d.Latency.Max()
-	return e.found("deep_chain", graph.Note, float64(most), d.Raw, "requests pass through up to %d calls, one below the other; %s of the traces through %d or more, n=%s",
-		most, percent(share(d.Latency.Above(deepFrom-1), d.Calls)), deepFrom, count(d.Raw))
+	return e.found("deep_chain", graph.Note, float64(most), d.Raw, "requests pass through up to %d calls, one below the other%s; %s of the traces through %d or more, n=%s",
+		most, e.deepest(), percent(share(d.Latency.Above(deepFrom-1), d.Calls)), deepFrom, count(d.Raw))
+}
+
+// deepest says what users ask for when the chain is longest, as the continuation of a sentence.
+func (e *Edge) deepest() string {
+	operation, most := "", int64(0)
+	e.of(graph.EntryDepth, graph.ClientSide, func(name string, d *graph.Detail) {
+		if _, o := graph.CutEntry(name); d.Latency.Max() > most || d.Latency.Max() == most && o < operation {
+			operation, most = o, d.Latency.Max()
+		}
+	})
+	if operation == "" {
+		return ""
+	}
+	return ", for " + operation
 }
 
 // Availability is what is possible at best: the product of what succeeds of each required dependency.
@@ -121,7 +135,7 @@ func Availability(errorRates []float64) float64 {
 // EntryPoint is something that users ask a service for, as the edges say that its traces use.
 type EntryPoint struct {
 	Operation      string
-	Depth          int64 // calls one below the other, at most, over all that the service is asked for; 0 when it is not known
+	Depth          int64 // calls one below the other, at most; 0 when it is not known
 	Availability   float64
 	Traces         int64 // analysed, unweighted
 	Required, Soft []string
@@ -134,20 +148,25 @@ func EntryPoints(service graph.Node, edges []*Edge) []EntryPoint {
 		e     *Edge
 		entry Entry
 	}
-	uses, depth := map[string][]use{}, int64(0)
+	uses, depths := map[string][]use{}, map[string]int64{}
 	for _, e := range edges {
 		for _, entry := range ShapeOf(&e.Sum).Entries {
 			if entry.Service == id {
 				uses[entry.Operation] = append(uses[entry.Operation], use{e, entry})
 			}
 		}
-		if e.Key.Target == service {
-			depth = max(depth, e.measure(graph.Depth).Latency.Max())
+		if e.Key.Target != service {
+			continue
 		}
+		e.of(graph.EntryDepth, graph.ClientSide, func(name string, d *graph.Detail) {
+			if at, operation := graph.CutEntry(name); at == id {
+				depths[operation] = max(depths[operation], d.Latency.Max())
+			}
+		})
 	}
 	var points []EntryPoint
 	for operation, list := range uses {
-		p := EntryPoint{Operation: operation, Depth: depth}
+		p := EntryPoint{Operation: operation, Depth: depths[operation]}
 		traces := int64(0)
 		for _, u := range list {
 			traces, p.Traces = max(traces, u.entry.Traces), max(p.Traces, u.entry.N)

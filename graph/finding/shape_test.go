@@ -3,6 +3,7 @@ package finding
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,16 @@ func TestDeep(t *testing.T) {
 	if found[0].Value != 5 || found[0].Level != graph.Note {
 		t.Errorf("%+v", found[0])
 	}
+	depth := func(operation string) graph.DetailKey {
+		return part(graph.EntryDepth, graph.ClientSide, graph.EntryName("a", operation))
+	}
+	found = (&system{}).same(k, func(m *minute) {
+		m.calls(20, graph.None, ms).measure(graph.Depth, 10, 0, 2).measure(graph.Depth, 10, 0, 6).detail(depth("GET /"), 10, 0, 2).detail(depth("POST /buy"), 10, 0, 6)
+	}).judge()
+	expect(t, found, "deep_chain user→a")
+	if !strings.HasPrefix(found[0].Sentence, "requests pass through up to 6 calls, one below the other, for POST /buy; 50 % of") {
+		t.Errorf("%q", found[0].Sentence)
+	}
 }
 
 func TestEntryPoints(t *testing.T) {
@@ -100,7 +111,12 @@ func TestEntryPoints(t *testing.T) {
 			}
 		})
 	}
-	use(edgeOf(user, a), 1000, 50, func(m *minute) { m.measure(graph.Depth, 1000, 0, 3).detail(entry("GET /rare"), 10, 0, ms) })
+	depth := func(operation string) graph.DetailKey {
+		return part(graph.EntryDepth, graph.ClientSide, graph.EntryName("a", operation))
+	}
+	use(edgeOf(user, a), 1000, 50, func(m *minute) {
+		m.detail(entry("GET /rare"), 10, 0, ms).detail(depth("GET /"), 1000, 0, 3).detail(depth("GET /rare"), 10, 0, 7)
+	})
 	use(edgeOf(a, b), 1000, 10, nil)
 	use(edgeOf(b, c), 500, 20, nil)                                                                // half of the traces, of which 4 % fail there
 	use(edgeOf(a, d), 1000, 900, func(m *minute) { m.measure(graph.Absorbed, 900, 10, ms) })       // soft
@@ -116,7 +132,7 @@ func TestEntryPoints(t *testing.T) {
 	if p.Operation != "GET /" || p.Depth != 3 || p.Traces != 5000 || !near(p.Availability, .99*.98) || !slices.Equal(p.Required, required) || !slices.Equal(p.Soft, []string{edgeOf(a, d).ID()}) {
 		t.Errorf("%+v", p)
 	}
-	if p := points[1]; p.Operation != "GET /rare" || p.Availability != 1 || p.Traces != 50 {
+	if p := points[1]; p.Operation != "GET /rare" || p.Depth != 7 || p.Availability != 1 || p.Traces != 50 {
 		t.Errorf("%+v", p)
 	}
 }

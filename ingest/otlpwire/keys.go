@@ -92,6 +92,8 @@ const (
 	MessagingPubSubDeliveries
 	MessagingEventHubsEnqueued
 	MessagingServiceBusEnqueued
+	KafkaClusterID
+	MessagingKafkaClusterID
 	FaaSInvokedName
 	FaaSInvokedProvider
 	FaaSInvokedRegion
@@ -154,7 +156,8 @@ var keyNames = [numKeys]string{
 	MessagingPubSubDeliveries:     "messaging.gcp_pubsub.message.delivery_attempt",
 	MessagingEventHubsEnqueued:    "messaging.eventhubs.message.enqueued_time",
 	MessagingServiceBusEnqueued:   "messaging.servicebus.message.enqueued_time",
-	FaaSInvokedName:               "faas.invoked_name", FaaSInvokedProvider: "faas.invoked_provider",
+	KafkaClusterID:                "kafka.cluster.id", MessagingKafkaClusterID: "messaging.kafka.cluster.id",
+	FaaSInvokedName: "faas.invoked_name", FaaSInvokedProvider: "faas.invoked_provider",
 	FaaSInvokedRegion: "faas.invoked_region", FaaSTrigger: "faas.trigger",
 	GenAIProviderName: "gen_ai.provider.name", GenAISystem: "gen_ai.system", GenAIOperationName: "gen_ai.operation.name",
 	GenAIRequestModel: "gen_ai.request.model",

@@ -42,6 +42,8 @@ type Feed interface {
 	Apply(now time.Time, set *rules.Set)
 	// Counters returns what became of the spans so far.
 	Counters() graph.Counters
+	// Criticality returns how critical a service says that it is.
+	Criticality(n graph.Node) graph.Criticality
 	// Evidence returns what is known of how services are instrumented.
 	Evidence(now time.Time) []doctor.Slot
 }
@@ -169,6 +171,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		site.Reader, site.Counters, site.History = view, a.feed.Counters, a.history
 		site.Learned = func(edge string) web.Learned { return web.Learned(a.judge.Learned(edge)) }
 		site.Endpoints = a.endpoints
+		site.Criticality = a.feed.Criticality
 		site.Doctor = func(context.Context) (doctor.Report, error) {
 			now := time.Now()
 			return doctor.Examine(a.feed.Evidence(now), now), nil

@@ -90,6 +90,8 @@ func (f *feed) Apply(_ time.Time, set *rules.Set) {
 	f.renamed.Store(&name)
 }
 
+func (f *feed) Criticality(graph.Node) graph.Criticality { return graph.CriticalityHigh }
+
 func (f *feed) Evidence(now time.Time) []doctor.Slot {
 	return []doctor.Slot{{Start: now, Services: []doctor.Evidence{{
 		Service: graph.Node{Kind: graph.Service, Name: "cart"}, Language: "go", Last: now, Counts: doctor.Counts{doctor.Spans: 40, doctor.NoInstance: 40},

@@ -35,6 +35,9 @@ func newInstance(env string, svc *service, n, i int, version string, rng *rand.R
 		attrs = append(attrs, str("service.namespace", svc.Namespace))
 	}
 	attrs = append(attrs, str("service.instance.id", id), str("service.version", version))
+	if svc.Critical != "" {
+		attrs = append(attrs, str("service.criticality", svc.Critical))
+	}
 	if svc.Old {
 		attrs = append(attrs, str("deployment.environment", env))
 	} else {

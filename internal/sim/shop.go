@@ -107,7 +107,7 @@ func Shop() *Topology {
 				},
 			},
 			{
-				Name: "checkout", Namespace: "shop", Language: "go", Version: "2.3.1", Instances: 2, GRPC: true,
+				Name: "checkout", Namespace: "shop", Language: "go", Version: "2.3.1", Critical: "critical", Instances: 2, GRPC: true,
 				Ops: []Operation{{Name: "shop.v1.Checkout/PlaceOrder", Own: 3 * ms, Steps: []Step{
 					{Service: "cart", Op: "GET /items", Attempts: 2},
 					{Service: "inventory", Op: "shop.v1.Inventory/Reserve", Attempts: 3},
@@ -119,7 +119,7 @@ func Shop() *Topology {
 				}}},
 			},
 			{
-				Name: "payment", Namespace: "shop", Language: "java", Version: "6.4.0", Instances: 3, GRPC: true,
+				Name: "payment", Namespace: "shop", Language: "java", Version: "6.4.0", Critical: "critical", Instances: 3, GRPC: true,
 				Ops: []Operation{{Name: "shop.v1.Payment/Charge", Own: 4 * ms, Steps: []Step{
 					{Database: "orders", Op: "SELECT", Collection: "payments"},
 					{External: "api.payments.example", Op: "POST /v1/charges", Attempts: 2, Timeout: 2 * time.Second},
@@ -153,7 +153,7 @@ func Shop() *Topology {
 				}}},
 			},
 			{
-				Name: "notification", Namespace: "shop", Language: "nodejs", Version: "2.2.8", Instances: 2, Old: true,
+				Name: "notification", Namespace: "shop", Language: "nodejs", Version: "2.2.8", Critical: "low", Instances: 2, Old: true,
 				Ops: []Operation{{Name: "process notifications", Topic: "notifications", Group: "notify", Linked: true, Own: 3 * ms, Steps: []Step{
 					{Service: "email", Op: "POST /send", Attempts: 2},
 				}}},

@@ -27,6 +27,7 @@ type Service struct {
 	Language  string // telemetry.sdk.language
 	Version   string // major.minor.patch
 	Canary    string // version of the last instance; "" if it is Version too
+	Critical  string // service.criticality; "" for a service that does not send one
 	Instances int
 	Hosts     int  // that the instances share, one after the other; 0: each has its own
 	Workers   int  // calls that an instance works on at once: what is more waits in line; 0: no limit

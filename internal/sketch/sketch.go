@@ -218,6 +218,16 @@ func (s *Sketch) Merge(o *Sketch) {
 	}
 }
 
+// Unmerge takes back what o counted, except for its smallest and largest value.
+func (s *Sketch) Unmerge(o *Sketch) {
+	back := o.Clone()
+	back.count, back.zero, back.sum = -o.count, -o.zero, -o.sum
+	for i := range back.counts {
+		back.counts[i] *= -1
+	}
+	s.Merge(&back)
+}
+
 // occupied returns the first and last position with a count; first > last when there is none.
 func (s *Sketch) occupied() (first, last int32) {
 	first, last = 0, int32(len(s.counts))-1

@@ -228,6 +228,23 @@ func BenchmarkMergeBinary(b *testing.B) {
 	}
 }
 
+// Taking back what was added leaves what was there before, in any shape of the two.
+func TestUnmerge(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	for range 200 {
+		a, b := randomSketch(r), randomSketch(r)
+		a.Downscale(3)
+		b.Downscale(3)
+		sum := a.Clone()
+		sum.Merge(&b)
+		sum.Unmerge(&b)
+		sum.min, sum.max, sum.seen = a.min, a.max, a.seen
+		if !equal(&sum, &a) {
+			t.Fatalf("%+v became %+v", a, sum)
+		}
+	}
+}
+
 // TestQuantilesAreThoseAskedForOneByOne also counts what was taken back: buckets below zero.
 func TestQuantilesAreThoseAskedForOneByOne(t *testing.T) {
 	r := rand.New(rand.NewPCG(31, 32))

@@ -68,7 +68,7 @@ func (p Doctor) vitals(d *doctor.Diagnosis) string {
 	if p.All && len(p.Envs) > 1 {
 		parts = append(parts, environmentName(d.Service.Env))
 	}
-	parts = append(parts, sdkName(d), Count(d.Spans)+" spans")
+	parts = append(parts, sdkName(d), things(d.Spans, "span"))
 	if d.Requests > 0 {
 		parts = append(parts, perRequest(d)+" a request", "come "+Duration(d.Lateness.Seconds()*1e3)+" after their end")
 	}

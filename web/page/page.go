@@ -125,8 +125,8 @@ func worstFirst(edges []graph.MapEdge) []*graph.MapEdge {
 	}
 	rank := func(h graph.Health) int { return [...]int{1, 0, 2, 3}[h&3] } // little is known: after what is well known to be bad
 	slices.SortStableFunc(rows, func(a, b *graph.MapEdge) int {
-		return cmp.Or(cmp.Compare(rank(b.Health), rank(a.Health)), cmp.Compare(b.Stats.Errors, a.Stats.Errors),
-			cmp.Compare(b.Stats.Calls, a.Stats.Calls), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(rank(b.Health), rank(a.Health)), cmp.Compare(b.Criticality, a.Criticality),
+			cmp.Compare(b.Stats.Errors, a.Stats.Errors), cmp.Compare(b.Stats.Calls, a.Stats.Calls), cmp.Compare(a.ID, b.ID))
 	})
 	return rows
 }
@@ -250,6 +250,14 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// things is plural for what may be many: "12 k calls".
+func things(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return Count(n) + " " + noun + "s"
 }
 
 // healthWord is what people call a health.

@@ -693,7 +693,7 @@ func OfStatus(p Status) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "<p class=\"quiet\">What renames, merges and ignores nodes: the <a href=\"/rules\">rules file</a>.</p><p class=\"quiet\">The same as <a href=\"/api/v1/status\">JSON</a>, and as <a href=\"/metrics\">metrics</a>.</p></main>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "<p class=\"quiet\">What renames, merges and leaves out nodes: <a href=\"/rules\">naming</a>.</p><p class=\"quiet\">The same as <a href=\"/api/v1/status\">JSON</a>, and as <a href=\"/metrics\">metrics</a>.</p></main>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

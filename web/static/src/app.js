@@ -15,7 +15,7 @@ import { Sparks } from './sparks.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
-import { faulty, neighbourhood, select, severity, ways, wrong } from './view.js';
+import { faulty, neighbourhood, select, severity, ways, weight, wrong } from './view.js';
 
 themeSwitch();
 for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
@@ -87,7 +87,7 @@ function start() {
       fitNext = false;
       focus();
       sayCounts(view);
-      $('#canvas').setAttribute('aria-label', `Map of ${view.items.length} services and ${view.links.length} connections. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
+      $('#canvas').setAttribute('aria-label', `Map of ${f.things(view.items.length, 'services')} and ${f.things(view.links.length, 'connections')}. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
     }
     panel.show(now);
   }
@@ -156,14 +156,14 @@ function start() {
   function sayVerdict() {
     const edges = [...data.edges.values()];
     const of = (health) => edges.filter((e) => e.health === health);
-    const n = edges.length, things = (k, noun) => `${k} ${noun}${k === 1 ? '' : 's'}`;
+    const n = edges.length, things = (k, noun) => `${k} ${noun}${k === 1 ? '' : 's'}`; // never shortened
     const failing = of('critical').length, degraded = of('warn').length, unknown = of('unknown').length;
     let health = 'ok', parts;
     if (n === 0) [health, parts] = ['unknown', [data.nodes.size ? `${things(data.nodes.size, 'service')} and no calls between them in this time.` : 'No calls seen in this time.']];
     else if (failing + degraded === 0 && unknown === n) [health, parts] = ['unknown', [`Too few calls yet to judge ${things(n, 'connection')}.`]];
     else if (failing + degraded === 0) parts = [n - unknown === 1 ? 'The one connection that can be judged is healthy.' : unknown ? `${n - unknown} of ${things(n, 'connection')} healthy, ${unknown} with too few calls to judge.` : `All ${things(n, 'connection')} healthy.`];
     else {
-      const worst = edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || b.calls - a.calls || (a.id < b.id ? -1 : 1))[0];
+      const worst = edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || weight(b) - weight(a) || b.errors - a.errors || b.calls - a.calls || (a.id < b.id ? -1 : 1))[0];
       health = worst.health;
       const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
       parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
@@ -207,8 +207,8 @@ function start() {
     const fitting = view.links.filter((l) => !l.dim).length;
     const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
     const chip = (text, changes, pressed) => h('button', { type: 'button', data: { key: JSON.stringify(changes) }, 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
-    const parts = [h('span', null, view.grouped ? `${nodes} services in ${view.items.length} groups, ${data.edges.size} connections` : `${nodes} services, ${fitting} connections${state.now.find.length ? ' that have it' : ''}`)];
-    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} services`, { only: '', depth: 0, find: [] }));
+    const parts = [h('span', null, view.grouped ? `${f.things(nodes, 'services')} in ${f.things(view.items.length, 'groups')}, ${f.things(data.edges.size, 'connections')}` : `${f.things(nodes, 'services')}, ${f.things(fitting, 'connections')}${state.now.find.length ? ' that have it' : ''}`)];
+    if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} ${view.hidden === 1 ? 'service' : 'services'}`, { only: '', depth: 0, find: [] }));
     for (const x of state.now.find) parts.push(chip(`${groups[x]?.name ?? ruleOf(x).name} ×`, { find: state.now.find.filter((y) => y !== x) }, true));
     if (state.now.find.length && !view.items.length) parts.unshift(h('span', { class: 'none' }, 'Nothing of what is asked for is wrong now.'));
     if (view.grouped || state.now.open.length) {

@@ -108,6 +108,12 @@ export function zone(date = new Date()) {
   return m === 0 ? 'UTC' : `UTC${m < 0 ? '−' : '+'}${two(Math.floor(Math.abs(m) / 60))}:${two(Math.abs(m) % 60)}`;
 }
 
-export const exact = (v, unit) => (v == null ? 'not known' : `${v.toLocaleString('en', { maximumFractionDigits: 6 })} ${unit}`.trim());
+export const exact = (v, unit) => (v == null ? 'not known' : `${v.toLocaleString('en', { maximumFractionDigits: 6 })} ${v === 1 ? one(unit) : unit}`.trim());
+
+// A unit of which there is one: "calls", "retries"; "ms" and "calls/s" stay.
+const one = (unit) => unit.replace(/([a-z]{2})ies$/, '$1y').replace(/([a-z]{3})s$/, '$1');
+
+/** So many things, named in the plural, in words: "12 k calls", "1 retry". */
+export const things = (n, what) => `${count(n)} ${n === 1 ? one(what) : what}`;
 
 export const healthWord = { ok: 'healthy', warn: 'degraded', critical: 'failing', unknown: 'unknown' };

@@ -2,7 +2,7 @@
 
 import { $ } from './dom.js';
 import * as f from './format.js';
-import { faulty, severity } from './view.js';
+import { faulty, severity, weight } from './view.js';
 
 // Where characters are typed, they are not commands.
 const typing = (e) => e.matches?.('input:not([type=checkbox]), select, textarea');
@@ -65,6 +65,6 @@ export function next(items, at, [dx, dy]) {
 
 /** The edge to look at after another: the worst first, and round. */
 export function nextWrong(edges, id) {
-  const bad = [...edges].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
+  const bad = [...edges].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || weight(b) - weight(a) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
   return bad[(bad.findIndex((e) => e.id === id) + 1) % bad.length];
 }

@@ -516,7 +516,7 @@ export class MapView extends EventTarget {
 
   // As many of a node's figures as there is room for; the most telling ones stay.
   #short(it, shown, fontOf, width) {
-    if (it.group) return `${it.group.nodes.length} nodes${it.group.bad ? `, ${it.group.bad} unwell` : ''}`;
+    if (it.group) return `${f.things(it.group.nodes.length, 'nodes')}${it.group.bad ? `, ${it.group.bad} unwell` : ''}`;
     if (it.node.rate == null) return it.sends ? `sends ${f.rate(it.sends)}` : 'no calls';
     const r = f.rate(shown.rate), e = f.share(shown.errors), p = f.duration(shown.p95);
     const telling = shown.errors > 0.005 ? [[r, e, p], [e, p], [e]] : [[r, e, p], [r, p], [p]];

@@ -5,10 +5,10 @@ import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, edgeFindings, entryPoints, estimated, isOver, minute, queue, retrying, sentence, shape, shares, timeShare, waiting, wrongList } from './sections.js';
+import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
 import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
-import { faulty, severity, shortName, wrong } from './view.js';
+import { faulty, severity, shortName, weight, wrong } from './view.js';
 
 export class Panel {
   key = '';
@@ -123,8 +123,8 @@ export class Panel {
     } else this.#charts.forEach((c) => c.show(v.t, v[c.set]));
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
-      ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, `${f.count(edge.errors)} calls`],
-      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), `${f.count(edge.retries)} retries`],
+      ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, f.things(edge.errors, 'calls')],
+      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries')],
       ...['p50', 'p95', 'p99'].map((q) => {
         const mine = edge[`${q}_ms`], theirs = edge.server?.[`${q}_ms`];
         const gap = mine != null && theirs != null ? Math.max(0, mine - theirs) : null;
@@ -150,7 +150,7 @@ export class Panel {
       shares('Instances called', edge.instances),
       shares('Zones called', edge.zones),
       shares('Hosts called', edge.hosts),
-      shares('Versions called', edge.versions),
+      ...versions(edge),
       shares('Instances calling', edge.callers),
       this.#examples(edge.examples),
       this.#actions(edge.id),
@@ -183,12 +183,12 @@ export class Panel {
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
     const now = Date.parse(s.to);
-    const found = [...findingsOf(s).map((finding) => ({ finding, edges: [] })), ...alike(s.inbound, now), ...alike(s.outbound, now)]
-      .sort((a, b) => isOver(a.finding, now) - isOver(b.finding, now) || levelOf(b.finding) - levelOf(a.finding))
+    const found = [...findingsOf(s).map((finding) => ({ finding, edges: [], weight: weight(s) })), ...alike(s.inbound, now), ...alike(s.outbound, now)]
+      .sort((a, b) => isOver(a.finding, now) - isOver(b.finding, now) || levelOf(b.finding) - levelOf(a.finding) || b.weight - a.weight)
       .map(({ finding, edges }) => ({ finding, edges: edges.map((e) => e.id), where: edges.length ? [edges.map((e, i) => [i ? ', ' : '', this.#link(e)])] : null, worst: edges.length > 1 ? `${this.#name(edges[0].source)} → ${this.#name(edges[0].target)}` : '', instances: edges.length ? this.data.nodes.get(edges[0].target)?.instances : null }));
     this.#fill(
       this.#header([s.name]),
-      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), estimated(s)),
+      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), criticality(s), estimated(s)),
       h('p', { class: 'lead' }, glued(about(s, this.data))),
       state.to ? pathBetween(s.id, state.to, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), drop: () => this.go.to({ to: '' }) }) : '',
       h('div', { class: 'actions' },
@@ -196,16 +196,18 @@ export class Panel {
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far'),
         h('button', { type: 'button', title: 'Path to another service  p', on: { click: () => this.go.path() } }, 'Path to…')),
       this.#tiles([
-        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${s.inbound.length} caller${s.inbound.length === 1 ? '' : 's'}`],
+        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${f.things(s.inbound.length, 'callers')}`],
         ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
         ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), { node: 'as it sees it itself', callers: 'as callers see it' }[s.p95_by] ?? ''],
-        ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `${chain.depth} call${chain.depth === 1 ? '' : 's'} deep` : ''],
+        ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
         ['needed by', f.count(chain.upstream), 'services and users above it', chain.upstream ? 'directly or not' : ''],
-        ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? `${s.versions.length} version${s.versions.length === 1 ? '' : 's'}` : ''],
+        ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? f.things(s.versions.length, 'versions') : ''],
       ]),
       wrongList(found.slice(0, 12), this.#evidence(traces.traces, s.to)),
       list('Called by', s.inbound, 'source'),
       list('Calls', s.outbound, 'target'),
+      flows(s, (id) => this.#node(id)),
+      links(s, (id) => this.#node(id)),
       entryPoints(s),
       timeShare(s),
       shares('Operations', s.operations),
@@ -257,7 +259,7 @@ function alike(edges, now) {
   }
   return [...groups.values()].map((all) => {
     const open = all.filter((a) => !a.over), list = (open.length ? open : all).sort((a, b) => levelOf(b.x) - levelOf(a.x) || b.x.value - a.x.value || (a.e.id < b.e.id ? -1 : 1));
-    return { finding: { ...list[0].x, since: list.map((a) => a.x.since).sort()[0] }, edges: list.map((a) => a.e) };
+    return { finding: { ...list[0].x, since: list.map((a) => a.x.since).sort()[0] }, edges: list.map((a) => a.e), weight: Math.max(...list.map((a) => weight(a.e))) };
   });
 }
 

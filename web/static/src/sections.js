@@ -83,7 +83,7 @@ const blameWord = { caller: 'the caller’s side', callee: 'the callee’s side'
 export function causes(edge) {
   const list = (edge.causes ?? []).filter((c) => c.calls > 0);
   if (!list.length) return '';
-  return h('section', { data: { key: 'causes' } }, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, `${f.count(edge.errors)} calls`)), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
+  return h('section', { data: { key: 'causes' } }, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, f.things(edge.errors, 'calls'))), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
     h('span', { class: 'bar-fill', style: { width: `${Math.min(100, (c.share ?? 0) * 100)}%` } }),
     h('span', null, causeWord(c.cause)), h('span', { class: 'n' }, f.share(c.share)),
     h('span', { class: 'quiet' }, [blameWord[c.blame], c.p50_ms != null ? `after ${f.duration(c.p50_ms)}` : ''].filter(Boolean).join(', ')), h('span', { class: 'quiet n' }, `n = ${f.count(c.n)}`)))));
@@ -97,7 +97,7 @@ function figures(title, rows, ...more) {
     h('dt', { title: meaning }, name), h('dd', null, value, count != null ? [' ', n(count)] : null)])), more);
 }
 
-const some = (count, what) => (count > 0 ? `${f.count(count)} ${what}${count === 1 ? '' : 's'}` : null);
+const some = (count, what) => (count > 0 ? f.things(count, what) : null);
 
 export function retrying(edge) {
   const r = edge.retrying;
@@ -112,10 +112,10 @@ export function retrying(edge) {
     ['spread of the first wait', f.share(r.jitter), 'Robust coefficient of variation; 0 when clients retry in step'],
     ['possibly done twice', r.unsafe ? f.count(r.unsafe) : null, `Retries of calls that must not be made twice, after an answer that was lost or late; of ${f.count(r.unsafe_carried_out)} the first attempt was carried out`],
     ['asked to wait, did not', r.pushback ? `${f.count(r.pushback_ignored)} of ${f.count(r.pushback)}` : null, 'Retries after an answer with Retry-After or a push-back that came sooner'],
-    ['retried at several layers', r.nested ? `${f.count(r.nested)} calls, ${f.factor(r.nested_attempts)} attempts each` : null, 'Of the traces that were analysed; the product of the layers’ attempts, median'],
-    ['hedged', some(r.hedges, 'attempt'), 'Attempts that began while an earlier one was still going well'],
-    ['sent again, no retry', some(r.resends, 'attempt'), 'After a redirect, or with credentials'],
-    ['delivered again', some(r.redelivered, 'message'), 'Messages that were delivered more than once'],
+    ['retried at several layers', r.nested ? `${f.things(r.nested, 'calls')}, ${f.factor(r.nested_attempts)} attempts each` : null, 'Of the traces that were analysed; the product of the layers’ attempts, median'],
+    ['hedged', some(r.hedges, 'attempts'), 'Attempts that began while an earlier one was still going well'],
+    ['sent again, no retry', some(r.resends, 'attempts'), 'After a redirect, or with credentials'],
+    ['delivered again', some(r.redelivered, 'messages'), 'Messages that were delivered more than once'],
   ]);
 }
 
@@ -141,7 +141,7 @@ export function queue(edge) {
     ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ± ${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n],
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
-    ['backlog', q.backlog > 0 ? `${f.count(q.backlog)} messages, estimated` : null, 'From what went in and out'],
+    ['backlog', q.backlog > 0 ? `${f.things(Math.round(q.backlog), 'messages')}, estimated` : null, 'From what went in and out'],
     ['turned down', q.turned_down > 0 ? f.count(q.turned_down) : null, 'Messages that their consumer gave back to the queue'],
     ['given up', q.given_up > 0 ? f.count(q.given_up) : null, 'Messages that their consumer sent to the dead letters'],
     ['empty in', q.drain_s > 0 ? f.span(q.drain_s) : null, 'At the present rates'],
@@ -174,20 +174,62 @@ export function shape(edge, node) {
 
 const first = 12; // lines of a list at once
 
+const explained = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? x.p_value.toExponential(0) : f.share(x.p_value)}`}`);
+const rateClass = (rate) => (rate > 0.05 ? 'n hot' : rate > 0.01 ? 'n warm' : 'n');
+
 /** Operations, instances, zones …, most calls first; what is an outlier comes first and is marked, with what it explains. */
 export function shares(title, list) {
   if (!list?.length) return '';
   const tested = list.some((x) => x.outlier);
   const shown = [...list].sort((a, b) => Number(!!b.outlier) - Number(!!a.outlier)).slice(0, first);
   const rate = list.some((x) => x.rate != null), latency = ['p95', 'p50'].find((q) => list.some((x) => x[`${q}_ms`] != null));
-  const why = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? x.p_value.toExponential(0) : f.share(x.p_value)}`}`);
   const columns = ['Name', rate ? 'Rate' : 'Calls', 'Errors', ...(latency ? [latency] : [])];
   return h('section', { data: { key: title } }, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
     h('thead', null, h('tr', null, columns.map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null, data: { key: `row ${x.name}` } }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${why(x) ?? 'slower than the others'}`) : null),
+    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null, data: { key: `row ${x.name}` } }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${explained(x) ?? 'slower than the others'}`) : null),
       h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n ?? x.calls}` }, rate ? f.rate(x.rate) : f.count(x.calls)),
-      h('td', { class: x.error_rate > 0.05 ? 'n hot' : x.error_rate > 0.01 ? 'n warm' : 'n', title: x.errors != null ? f.exact(x.errors, 'failed') : x.k != null ? `${x.k} of n = ${x.n} failed` : null }, f.share(x.error_rate)), latency ? h('td', { class: 'n' }, f.duration(x[`${latency}_ms`])) : null)))),
+      h('td', { class: rateClass(x.error_rate), title: x.errors != null ? f.exact(x.errors, 'failed') : x.k != null ? `${x.k} of n = ${x.n} failed` : null }, f.share(x.error_rate)), latency ? h('td', { class: 'n' }, f.duration(x[`${latency}_ms`])) : null)))),
     list.length > shown.length ? h('p', { class: 'quiet' }, `And ${list.length - shown.length} more, all in the JSON.`) : '');
+}
+
+/** Which version of the caller calls which of the callee, as the caller sees it; a pair that does not get on comes first. */
+export function versions(edge) {
+  const list = edge.version_pairs ?? [], called = edge.versions ?? [];
+  const pairs = list.length ? [...list].sort((a, b) => Number(b.outlier) - Number(a.outlier)) : [];
+  const unknown = (x) => (x.caller == null ? 'The span does not say' : 'Nobody answered, or the callee’s span does not say');
+  const name = (version, why) => version ?? h('span', { class: 'quiet', title: why }, 'not known');
+  return [
+    pairs.length ? h('section', { data: { key: 'version pairs' } }, h('h3', null, 'Versions, caller × callee', h('span', { class: 'quiet' }, String(pairs.length))), h('table', { class: 'figures' },
+      h('thead', null, h('tr', null, ['Caller', 'Callee', 'Calls', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i > 1 ? 'n' : null }, w)))),
+      h('tbody', null, pairs.slice(0, first).map((x) => h('tr', { class: x.outlier ? 'outlier' : null },
+        h('td', null, name(x.caller, unknown(x)), x.outlier ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, explained(x)) : null),
+        h('td', null, name(x.callee, unknown(x))),
+        h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n}` }, f.count(x.calls)),
+        h('td', { class: rateClass(x.error_rate), title: `${x.k} of n = ${x.n} failed` }, f.share(x.error_rate)),
+        h('td', { class: 'n' }, f.duration(x.p95_ms)))))),
+      pairs.length > first ? h('p', { class: 'quiet' }, `And ${pairs.length - first} more, all in the JSON.`) : '') : '',
+    called.length > 1 || !pairs.length ? shares('Versions called', called) : '',
+  ];
+}
+
+/** Who feeds whom through queues: who sent what the consumers took. */
+export function flows(service, node) {
+  const list = service.flows ?? [];
+  if (!list.length) return '';
+  const queue = service.kind === 'queue';
+  const way = (x) => [node(x.producer), h('span', { class: 'arrow' }, ' ⇢ '), node(x.consumer), queue ? null : h('div', { class: 'quiet' }, 'through ', node(x.queue))];
+  return h('section', { data: { key: 'flows' } }, h('h3', { title: 'From the producers of the messages, as far as the consumers’ spans name them' }, queue ? 'Who feeds whom' : 'Fed through queues', h('span', { class: 'quiet' }, String(list.length))),
+    table(['Producer and consumer', 'Messages', 'Failed'], list.slice(0, first).map((x) => [way(x), h('span', { title: `n = ${x.n}` }, f.count(x.messages)), f.share(x.error_rate)])),
+    list.length > first ? h('p', { class: 'quiet' }, `And ${list.length - first} more, all in the JSON.`) : '');
+}
+
+/** Whose spans link to whose, outside of messaging: dotted, because it is no call. */
+export function links(service, node) {
+  const list = service.links ?? [];
+  if (!list.length) return '';
+  return h('section', { data: { key: 'links' } }, h('h3', { title: 'Spans that link to a span of another service: they join its work, do it in a batch, or go on with it in a trace of their own' }, 'Linked, not called', h('span', { class: 'quiet' }, String(list.length))),
+    table(['From and to', 'Spans'], list.slice(0, first).map((x) => [[node(x.source), h('span', { class: 'arrow' }, ' ⋯▸ '), node(x.target)], h('span', { title: `n = ${x.n}` }, f.count(x.spans))])),
+    list.length > first ? h('p', { class: 'quiet' }, `And ${list.length - first} more, all in the JSON.`) : '');
 }
 
 /** What users ask a service for, how deep that goes, and how available it can be at best. */
@@ -196,7 +238,7 @@ export function entryPoints(service) {
   if (!list.length) return '';
   return h('section', { data: { key: 'entries' } }, h('h3', null, 'What users ask for', h('span', { class: 'quiet' }, String(list.length))), table(['Operation', 'Depth', 'At best', 'Traces'], list.slice(0, first).map((e) => [
     e.operation || 'no name', e.depth == null ? f.none : h('span', { title: 'calls deep, at most' }, String(e.depth)),
-    h('span', { title: `Available at best, as ${e.required.length} required dependenc${e.required.length === 1 ? 'y fails' : 'ies fail'} now; ${e.soft.length} soft ones are left out` }, exactShare(e.availability)), f.count(e.traces)])));
+    h('span', { title: `Available at best, as ${f.things(e.required.length, 'required dependencies')} ${e.required.length === 1 ? 'fails' : 'fail'} now; ${e.soft.length} soft ${e.soft.length === 1 ? 'one is' : 'ones are'} left out` }, exactShare(e.availability)), f.count(e.traces)])));
 }
 
 // Between 99 and 100 % the digits after the point are what matters.
@@ -207,6 +249,11 @@ export function timeShare(service) {
     ['of the time in its own code', service.self_share > 0.0005 ? f.share(service.self_share) : null, 'Share of the critical path of the traces that use it'],
     ['failures that begin in it', service.origin_share > 0.0005 ? f.share(service.origin_share) : null, 'Share of the failed traces that use it'],
   ]);
+}
+
+/** How critical a service says that it is. */
+export function criticality(node) {
+  return node.criticality ? h('span', { class: 'pill', title: 'By its service.criticality: what is wrong at critical services comes first' }, `criticality: ${node.criticality}`) : null;
 }
 
 /** Says that counts are scaled up from sampled spans. */
@@ -237,7 +284,7 @@ export function sentence(e, name) {
   const few = [...new Set(parts)];
   if (!few.length) {
     const p = e.p95_ms ?? e.server?.p95_ms;
-    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.count(e.calls)} call${e.calls === 1 ? '' : 's'}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
+    return e.health === 'unknown' ? `${from} calls ${to} too rarely to judge: ${f.things(e.calls, 'calls')}.` : `${from} calls ${to} ${f.rate(e.rate)} without failures${p != null ? `, 95 % within ${f.duration(p)}` : ''}.`;
   }
   return `${from} → ${to}: ${few.slice(0, 4).join('; ')}${few.length > 4 ? `; and ${few.length - 4} more` : ''}.`;
 }

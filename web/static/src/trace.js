@@ -111,7 +111,7 @@ export async function showTrace(root, id, { heading = false } = {}) {
   const { spans, length, services } = trace;
   const errors = spans.filter((sp) => sp.error).length;
   const origin = spans.find((sp) => sp.origin);
-  const lead = [`${f.duration(length)}, ${spans.length} span${spans.length === 1 ? '' : 's'} in ${services.size} service${services.size === 1 ? '' : 's'}`];
+  const lead = [`${f.duration(length)}, ${f.things(spans.length, 'spans')} in ${f.things(services.size, 'services')}`];
   if (origin) lead.push(`the error began in ${origin.service}: ${origin.message || origin.attributes.find(([k]) => k === 'error.type')?.[1] || origin.name}`);
   else if (errors === 0) lead.push('no errors');
   const again = spans.reduce((most, sp) => (sp.attempt > (most?.attempt ?? 1) ? sp : most), null);

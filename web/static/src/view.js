@@ -13,6 +13,9 @@ const whole = 500; // more nodes than this are collapsed
 const rankOf = { unknown: 0, ok: 1, warn: 2, critical: 3 };
 export const worse = (a, b) => ((rankOf[b] ?? 0) > (rankOf[a] ?? 0) ? b : a);
 export const severity = (h) => rankOf[h] ?? 0;
+const weights = { low: 1, medium: 2, high: 3, critical: 4 };
+/** How much a node matters, or an edge: as much as the more critical of its ends. */
+export const weight = (thing) => weights[thing?.criticality] ?? 0;
 export const faulty = (h) => h === 'warn' || h === 'critical';
 
 /** The one figure that is wrong with an edge, in words, or the name of what is; "" when nothing is. */
