@@ -64,7 +64,7 @@ export function wrongList(lines, { examples, openTrace, at, instances }) {
   if (!lines.length) return '';
   return h('section', { class: 'wrongs', data: { key: 'wrongs' } }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edges = [], worst, instances: of = instances }) => {
     const word = ruleOf(x.rule).name, example = exampleOf(x, edges.length ? examples?.filter((e) => edges.includes(e.edge)) : examples);
-    return h('li', { class: x.level, data: { key: `${x.rule} ${x.subject ?? ''} ${edges.join()}` } },
+    return h('li', { class: x.level, data: { key: `${x.rule} ${x.subject ?? ''} ${[...edges].sort().join()}` } },
       h('div', { class: 'what' }, findingBadge(badgesOf([x], of)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
       where ? h('div', null, where) : null,
       h('p', null, worst ? `On ${worst}: ${x.sentence}.` : sentenceOf(x)),
