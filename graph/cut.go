@@ -311,6 +311,10 @@ func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 		}
 		return w
 	}
+	var rows map[int64]int
+	if q.Details && q.Only == nil {
+		rows = l.detailRows()
+	}
 	total := Window{Start: q.From, Length: q.To.Sub(q.From)}
 	if q.Sum && q.Edges && q.Only == nil {
 		total.Edges = make([]EdgeRow, 0, l.edges.Load())
@@ -356,6 +360,9 @@ func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 			for _, m := range e.minutes {
 				if start := m.start * minuteNanos; in(start) {
 					o := at(start, DetailLength)
+					if o.Details == nil {
+						o.Details = make([]DetailRow, 0, rows[m.start])
+					}
 					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
 				}
 			}
@@ -386,6 +393,22 @@ func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 		}
 	}
 	return closed, open, keys
+}
+
+// detailRows returns about how many details each open minute holds, so that a copy of them gets its memory at once.
+func (l *Live) detailRows() map[int64]int {
+	rows := map[int64]int{}
+	for i := range l.shards {
+		sh := &l.shards[i]
+		sh.mu.Lock()
+		for _, e := range sh.edges {
+			for _, m := range e.minutes {
+				rows[m.start] += m.rows()
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return rows
 }
 
 func comparePart(a, b Part) int {

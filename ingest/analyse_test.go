@@ -297,19 +297,19 @@ var vectors = []struct {
 			{service: "a", trace: 1, id: 203, parent: 201, kind: kindClient, at: 510, ms: 50, attrs: to("c", 200)},
 			{service: "a", trace: 1, id: 204, parent: 201, kind: kindClient, at: 570, ms: 50, attrs: query("SET")},
 		},
-		inTurn(10, 200, 10, 4),
+		inTurn(10, 10, 4),
 	), []string{
 		"a → db:redis repeated: 1× 36", "a → db:redis sequential: 1× 50",
 		"a → ext:b:8080 parallel: 1× 40", "a → ext:c:8080 parallel: 1× 50",
 	}},
 	{"nine calls are no N+1, and alone they say nothing of their order", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
-		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(9, 200, 10, 4),
+		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(9, 10, 4),
 	), nil},
 	{"calls of one kind that are made together", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
-		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 200, 1, 14),
+		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 1, 14),
 	), []string{"a → db:redis parallel: 20× 280"}},
 	{"calls that overlap are no N+1", []graph.Measure{graph.Repeated, graph.Parallel, graph.Sequential}, slices.Concat(
-		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 200, 10, 14),
+		[]tspan{{service: "a", trace: 1, id: 200, kind: kindServer, at: 0, ms: 900, attrs: route("/", 200)}}, inTurn(20, 10, 14),
 	), nil},
 }
 
@@ -328,10 +328,10 @@ func attemptsOf(from, to string, parent byte, at, ms, n int, below func(server b
 	return out
 }
 
-// inTurn returns n queries, one every few milliseconds.
-func inTurn(n int, parent byte, every, ms int) (out []tspan) {
+// inTurn returns n queries below span 200, one every few milliseconds.
+func inTurn(n, every, ms int) (out []tspan) {
 	for i := range n {
-		out = append(out, tspan{service: "a", trace: 1, id: byte(i + 1), parent: parent, kind: kindClient, at: 10 + i*every, ms: ms, attrs: query("GET")})
+		out = append(out, tspan{service: "a", trace: 1, id: byte(i + 1), parent: 200, kind: kindClient, at: 10 + i*every, ms: ms, attrs: query("GET")})
 	}
 	return out
 }

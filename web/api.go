@@ -17,6 +17,8 @@ func (s *Server) operations() {
 		"Without `from`, the last five minutes.", s.edge, found)
 	get(s, "edge-series", "/api/v1/edges/{id}/series", "One edge over time",
 		"Without `from`, the last fifteen minutes. Without `step`, the finest of 10s, 30s, 1m, 5m, 15m, 1h … that makes at most 360 points.", s.series, found)
+	get(s, "series", "/api/v1/series", "Every node over time, in few steps",
+		"Without `from`, the last fifteen minutes; without `env`, the busiest environment.", s.nodesSeries)
 	get(s, "service", "/api/v1/services/{id}", "One node with what calls it and what it calls",
 		"For every kind of node. Without `from`, the last five minutes; without `env`, the busiest environment that has such a node.", s.service, found, withSlashes)
 	get(s, "findings", "/api/v1/findings", "What goes wrong, by name",

@@ -99,27 +99,120 @@ func TestFindInBrowser(t *testing.T) {
 	if got := value[string](b, "document.querySelector('#table tbody tr').innerText"); !strings.Contains(got, "connection refused") {
 		t.Errorf("the first row by what is wrong is %q", got)
 	}
+	// Of a service it says what is wrong with the calls to it.
+	b.run("document.querySelectorAll('#table .tabs button')[1].click()")
+	if got := value[string](b, "[...document.querySelectorAll('#table tbody tr')].find(tr => tr.dataset.key === 'shop/payment').innerText"); !strings.Contains(got, "connection refused") || !strings.Contains(got, "new version 2.7.1") {
+		t.Errorf("the row of payment is %q", got)
+	}
 
 	// The panel names each, with its sentence, its n, a trace and the page that says how it is computed.
 	b.do(chromedp.Navigate(address + "/?edge=" + payment))
 	b.until("document.querySelectorAll('#panel .wrongs li').length === 5")
-	panel := value[string](b, "document.querySelector('#panel').innerText")
-	for _, want := range []string{"1 of 3 instances explains 100 %", "What is wrong", "8.1 % of the calls fail: nothing listens there, n=341 of 4,210.", "Retries add 40 % load", "since 12 min", "n = 4210", "how this is computed", "a failed trace", "a retried trace", "Why it fails"} {
+	panel := strings.ReplaceAll(value[string](b, "document.querySelector('#panel').innerText"), "\u00a0", " ")
+	for _, want := range []string{"1 of 3 instances explains 100 %", "What is wrong", "8.1 % of the calls fail: nothing listens there, n=341 of 4,210.", "Retries add 40 % load", "since " + value[string](b, "faultline.format.clock(new Date(Date.now() - 12 * 60e3)).slice(0, 3)"), ", 12 min", "n = 4210", "how this is computed", "a failed trace", "a retried trace", "Why it fails"} {
 		if !strings.Contains(panel, want) {
 			t.Errorf("the panel does not say %q:\n%s", want, panel)
 		}
 	}
+	// What to look at next: what is below, who else suffers, what was changed.
+	next := value[string](b, "document.querySelector('#panel .next').innerText")
+	for _, want := range []string{"Nothing that payment calls is as bad: it seems to begin there", "Version 2.7.1 of payment appeared at"} {
+		if !strings.Contains(next, want) {
+			t.Errorf("what to look at next does not say %q:\n%s", want, next)
+		}
+	}
+	if got := value[string](b, "document.querySelector('#verdict').innerText"); !strings.Contains(got, "It seems to begin at payment") {
+		t.Errorf("the verdict does not say where it seems to begin: %q", got)
+	}
+	// Each chart has its own figures, whichever of them there are.
+	for _, chart := range []string{"Calls", "Errors", "Caller waits", "Retries per call", "Callee takes", "Calls in flight"} {
+		if got := value[string](b, fmt.Sprintf("[...document.querySelectorAll('#panel .chart-head')].find(c => c.querySelector('h3').innerText === %q)?.innerText ?? ''", chart)); got == "" || strings.HasSuffix(got, "–") {
+			t.Errorf("the chart %q says %q", chart, got)
+		}
+	}
+	stripe := edgeID(t, w, "payment", "api.payments.example")
+	b.do(chromedp.Navigate(address + "/?edge=" + stripe))
+	b.until("document.querySelector('#panel .uplot')")
+	if heads := value[[]string](b, "[...document.querySelectorAll('#panel .chart-head')].map(c => c.innerText)"); slices.ContainsFunc(heads, func(s string) bool { return strings.HasPrefix(s, "Callee") || strings.HasSuffix(s, "–") }) {
+		t.Errorf("the charts of a callee that sends no spans say %q", heads)
+	}
+
+	b.do(chromedp.Navigate(address + "/?edge=" + payment))
+	b.until("document.querySelectorAll('#panel .wrongs li').length === 5")
 	b.do(chromedp.Navigate(value[string](b, `document.querySelector('#panel .wrongs a[href="/docs/rules/refused"]').href`)))
 	b.until("document.querySelector('main h1')?.innerText === 'Connection refused'")
 
 	b.do(chromedp.Navigate(address + "/?service=shop/payment"))
 	b.until("document.querySelector('#panel .wrongs')")
 	panel = value[string](b, "document.querySelector('#panel').innerText")
-	for _, want := range []string{"new version 2.7.1", "Version 2.7.1 appeared and has 25 % of the traffic", "checkout → payment", "bad instance payment-2"} {
+	for _, want := range []string{"Calls from checkout suffer, since ", "new version 2.7.1", "Version 2.7.1 appeared and has 25 % of the traffic", "checkout → payment", "bad instance payment-2"} {
 		if !strings.Contains(panel, want) {
 			t.Errorf("the panel of the service does not say %q:\n%s", want, panel)
 		}
 	}
+}
+
+// TestServiceInBrowser shows a service all of whose callers suffer from the same thing: that is one line.
+func TestServiceInBrowser(t *testing.T) {
+	w := &world{now: time.Now, calls: shopCalls()}
+	now := time.Now()
+	for i := range w.calls {
+		if c := &w.calls[i]; c.key.Target == service("catalog") {
+			c.errors, c.failure = .2, graph.ServerError
+			w.found = append(w.found, graph.Finding{
+				Rule: "server_error", Edge: c.key, Level: graph.Severe, Since: now.Add(-time.Duration(i) * time.Minute), Until: now.Add(time.Hour),
+				Sentence: fmt.Sprintf("%d %% of the calls fail: the callee fails", i), Value: float64(i) / 100, N: 100,
+			})
+		}
+	}
+	callers := len(w.found)
+	address, _ := show(t, w)
+	b := visit(t, address+"/?service=shop/catalog", 1440, 900)
+	b.until("document.querySelector('#panel .wrongs')")
+	if got := value[string](b, "document.querySelector('#panel .lead').innerText"); !strings.HasPrefix(got, fmt.Sprintf("All %d callers suffer, since ", callers)) || !strings.Contains(got, "nothing that it calls is unwell") {
+		t.Errorf("the service is said to be: %q", got)
+	}
+	lines := value[[]string](b, "[...document.querySelectorAll('#panel .wrongs li')].map(li => li.innerText)")
+	if len(lines) != 1 {
+		t.Fatalf("%d lines of one thing: %q", len(lines), lines)
+	}
+	worst := w.found[0]
+	for _, f := range w.found {
+		if f.Value > worst.Value {
+			worst = f
+		}
+		if !strings.Contains(lines[0], f.Edge.Source.Name+" → catalog") {
+			t.Errorf("%s is not named:\n%s", f.Edge.Source.Name, lines[0])
+		}
+	}
+	if want := "On " + worst.Edge.Source.Name + " → catalog: " + worst.Sentence + "."; !strings.Contains(lines[0], want) {
+		t.Errorf("the worst, %q, is not said:\n%s", want, lines[0])
+	}
+}
+
+// TestPhoneInBrowser holds that nothing is wider than a narrow screen, and that what is wrong is seen without scrolling
+// sideways.
+func TestPhoneInBrowser(t *testing.T) {
+	w := namedShop()
+	address, _ := show(t, w)
+	b := visit(t, address+"/?view=table&at="+time.Now().Add(-20*time.Second).UTC().Format(time.RFC3339), 360, 800)
+	b.until("document.querySelectorAll('#table tbody tr').length === 29 && document.querySelector('#table .tabs')") // not the first paint
+	inside := func(selector string) {
+		t.Helper()
+		if out := value[[]string](b, fmt.Sprintf("[...document.querySelectorAll(%q)].filter(e => e.offsetWidth && (e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)).map(e => e.outerHTML.slice(0, 120))", selector)); len(out) > 0 {
+			t.Errorf("outside of the screen: %q", out)
+		}
+	}
+	inside("#table tbody td, #table tbody td *, .bar button, .bar select, .bar input, #verdict *")
+	if top, low := value[float64](b, "document.querySelector('#table-switch').getBoundingClientRect().top"), value[float64](b, "document.querySelector('#time').getBoundingClientRect().top"); top != low {
+		t.Errorf("the bar takes three rows: its last button is at %v, not at %v", top, low)
+	}
+	if got := value[string](b, "getComputedStyle(document.querySelectorAll('#table tbody td.n')[1], '::before').content"); !strings.Contains(got, "data-word") && !strings.Contains(got, "Errors") {
+		t.Errorf("what a figure is, is not said beside it: %s", got)
+	}
+	b.do(chromedp.Navigate(address + "/?edge=" + edgeID(t, w, "checkout", "payment")))
+	b.until("document.querySelectorAll('#panel .wrongs li').length === 5")
+	inside("#panel *:not(svg *)")
 }
 
 func sortedCopy(list []string) []string { return slices.Sorted(slices.Values(list)) }

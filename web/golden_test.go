@@ -27,6 +27,7 @@ func TestGolden(t *testing.T) {
 		{"edge", "/api/v1/edges/" + checkoutPayment.ID()},
 		{"edge_one_sided", "/api/v1/edges/" + paymentBank.ID() + "?from=now-30s"},
 		{"series", "/api/v1/edges/" + checkoutPayment.ID() + "/series?from=now-8m&step=1m"},
+		{"nodes_series", "/api/v1/series?from=now-5m"},
 		{"service", "/api/v1/services/shop/payment"},
 		{"service_database", "/api/v1/services/" + url.PathEscape("db:postgresql/orders@db1")},
 		{"service_entry", "/api/v1/services/shop/front"},

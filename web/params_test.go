@@ -109,6 +109,7 @@ func TestHostileParameters(t *testing.T) {
 		"/api/v1/graph":                                     {"from", "to", "env", "service", "depth", "nonsense"},
 		"/api/v1/edges/" + checkoutPayment.ID():             {"from", "to"},
 		"/api/v1/edges/" + checkoutPayment.ID() + "/series": {"from", "to", "step"},
+		"/api/v1/series":                                    {"from", "to", "env"},
 		"/api/v1/services/shop/payment":                     {"from", "to", "env"},
 		"/api/v1/traces":                                    {"from", "to", "env", "service", "edge", "only", "limit"},
 		"/api/v1/status":                                    {"nonsense"},

@@ -15,7 +15,7 @@ type Cause struct {
 	Class graph.Failure
 	Blame graph.Blame
 	Calls int64   // failed calls
-	Share float64 // of all failed calls of the edge
+	Share float64 // of all failed calls of the edge, at most 1
 	N     int64   // unweighted
 	P50   float64 // how long the calls took, ns
 }
@@ -29,7 +29,7 @@ func Causes(s *Sum) []Cause {
 		class := ClassOf(name)
 		caused[class] += d.Calls
 		causes = append(causes, Cause{
-			Name: name, Class: class, Blame: BlameFor(class), Calls: d.Calls, Share: share(d.Calls, s.Stats.Errors), N: d.Raw,
+			Name: name, Class: class, Blame: BlameFor(class), Calls: d.Calls, N: d.Raw,
 			P50: d.Latency.Quantile(.5),
 		})
 	})
@@ -39,9 +39,17 @@ func Causes(s *Sum) []Cause {
 			continue
 		}
 		causes = append(causes, Cause{
-			Name: f.String(), Class: f, Blame: BlameFor(f), Calls: rest, Share: share(rest, s.Stats.Errors),
+			Name: f.String(), Class: f, Blame: BlameFor(f), Calls: rest,
 			N: rawOf(rest, s.Stats.Errors, s.Stats.RawErrors), P50: none.Latency.Quantile(.5),
 		})
+	}
+	// Causes are kept by the minute: of a span that begins or ends within one there may be more than failures.
+	all := int64(0)
+	for i := range causes {
+		all += causes[i].Calls
+	}
+	for i := range causes {
+		causes[i].Share = share(causes[i].Calls, max(all, s.Stats.Errors))
 	}
 	slices.SortFunc(causes, func(a, b Cause) int {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Name, b.Name))

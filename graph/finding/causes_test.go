@@ -88,4 +88,11 @@ func TestCauses(t *testing.T) {
 			t.Errorf("%s is of %s", c, ClassOf(c.String()))
 		}
 	}
+
+	// The minute that the span begins in has failures from before it.
+	for _, c := range Causes(&Sum{Stats: (&minute{}).calls(10, graph.TLS, ms).EdgeStats, Details: (&minute{}).caused(12, graph.TLSExpired, ms).caused(4, graph.TLSNameMismatch, ms).details}) {
+		if want := map[int64]float64{12: .75, 4: .25}[c.Calls]; c.Class == graph.TLS && c.Share != want {
+			t.Errorf("%s has %v of the failures, want %v", c.Name, c.Share, want)
+		}
+	}
 }

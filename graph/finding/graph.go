@@ -65,7 +65,11 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 		recent = from
 	}
 	edges := map[graph.EdgeKey]*Edge{}
+	var last *Edge
 	edge := func(k graph.EdgeKey) *Edge {
+		if last != nil && last.Key == k { // the details of an edge mostly follow each other
+			return last
+		}
 		e := edges[k]
 		if e == nil {
 			e = &Edge{Key: k, ID: k.ID()}
@@ -74,6 +78,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			e.settled = Sum{Details: map[graph.DetailKey]*graph.Detail{}}
 			edges[k] = e
 		}
+		last = e
 		return e
 	}
 	for i := range windows {

@@ -123,14 +123,22 @@ func (m *merger) add(parts []graph.Window, own bool) {
 			s = newSum(&graph.Window{Start: start, Length: length})
 			m.sums[bucket{start.UnixNano(), length}] = s
 		}
-		if m.q.Want&storage.WantEdges != 0 {
+		switch {
+		case m.q.Want&storage.WantEdges == 0:
+		case own && m.only == nil && len(s.window.Edges) == 0:
+			s.window.Edges = p.Edges // each key once, as in an answer: most often there is nothing to add them to
+		default:
 			for k := range p.Edges {
 				if wanted(p.Edges[k].Edge) {
 					s.edge(&p.Edges[k], own)
 				}
 			}
 		}
-		if m.q.Want&storage.WantDetails != 0 {
+		switch {
+		case m.q.Want&storage.WantDetails == 0:
+		case own && m.only == nil && len(s.window.Details) == 0 && unique(p.Details):
+			s.window.Details = p.Details
+		default:
 			for k := range p.Details {
 				if wanted(p.Details[k].Edge) {
 					s.detail(&p.Details[k], own)
@@ -145,6 +153,20 @@ func (m *merger) add(parts []graph.Window, own bool) {
 			}
 		}
 	}
+}
+
+// unique reports whether there is one row of each key among those of a part, in which those of one edge and list follow
+// each other: two labels may stand for one name.
+func unique(rows []graph.DetailRow) bool {
+	for i := range rows {
+		k := &rows[i].Key
+		for j := i - 1; j >= 0 && rows[j].Key.Dimension == k.Dimension && rows[j].Key.Side == k.Side && rows[j].Edge == rows[i].Edge; j-- {
+			if rows[j].Key.Name == k.Name {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // windows returns what there is, by start.

@@ -411,3 +411,26 @@ func TestFloor(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestUnique(t *testing.T) {
+	a, b := graph.EdgeKey{Source: graph.Node{Name: "a"}}, graph.EdgeKey{Source: graph.Node{Name: "b"}}
+	row := func(e graph.EdgeKey, d graph.Dimension, side graph.Side, name string) graph.DetailRow {
+		return graph.DetailRow{Edge: e, Key: graph.DetailKey{Dimension: d, Side: side, Name: name}}
+	}
+	for name, test := range map[string]struct {
+		rows []graph.DetailRow
+		want bool
+	}{
+		"none":                    {nil, true},
+		"other names":             {[]graph.DetailRow{row(a, graph.Operation, graph.ClientSide, "x"), row(a, graph.Operation, graph.ClientSide, "y")}, true},
+		"one name, other edges":   {[]graph.DetailRow{row(a, graph.Operation, graph.ClientSide, "x"), row(b, graph.Operation, graph.ClientSide, "x")}, true},
+		"one name, other sides":   {[]graph.DetailRow{row(a, graph.Operation, graph.ClientSide, "x"), row(a, graph.Operation, graph.ServerSide, "x")}, true},
+		"one name, other lists":   {[]graph.DetailRow{row(a, graph.Instance, graph.ServerSide, "x"), row(a, graph.Version, graph.ServerSide, "x")}, true},
+		"one name twice":          {[]graph.DetailRow{row(a, graph.Operation, graph.ClientSide, "x"), row(a, graph.Operation, graph.ClientSide, "x")}, false},
+		"one name twice, further": {[]graph.DetailRow{row(a, graph.Entry, graph.ClientSide, "x"), row(a, graph.Entry, graph.ClientSide, "y"), row(a, graph.Entry, graph.ClientSide, "x")}, false},
+	} {
+		if got := unique(test.rows); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

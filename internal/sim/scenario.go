@@ -111,7 +111,7 @@ func Scenarios() []Scenario {
 		if s.Topology == nil {
 			s.Topology = smallSystem(nil)
 		}
-		setDefault(&s.Rate, 15)
+		setDefault(&s.Rate, 12)
 		setDefault(&s.For, from+lasting+2*time.Minute)
 		setDefault(&s.Within, time.Minute)
 		setDefault(&s.Lingers, time.Minute)
@@ -125,7 +125,7 @@ func one(kind FaultKind, target string) []Fault { return []Fault{{kind, target, 
 func healthyOnes() []Scenario {
 	return []Scenario{
 		{Name: "healthy", For: 6 * time.Minute},
-		{Name: "healthy shop", Topology: Shop(), Rate: 20},
+		{Name: "healthy shop", Topology: Shop(), Rate: 10, For: 4 * time.Minute},
 		{Name: "healthy, clocks off by minutes", Skew: 2 * time.Minute},
 		{Name: "healthy, with little traffic", Rate: 1, For: 15 * time.Minute},
 	}

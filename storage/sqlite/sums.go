@@ -117,8 +117,8 @@ type sums struct {
 	free []edgeSum // memory for some more
 }
 
-// edgesAtOnce is how many sums of edges get their memory together: about as many as a lane has.
-const edgesAtOnce = 32
+// edgesAtOnce is how many sums of edges get their memory together, at most: as many as there are already.
+const edgesAtOnce = 64
 
 func (s *sums) edge(id int64) *edgeSum {
 	e := s.edges[id]
@@ -127,7 +127,7 @@ func (s *sums) edge(id int64) *edgeSum {
 			s.edges = map[int64]*edgeSum{}
 		}
 		if len(s.free) == 0 {
-			s.free = make([]edgeSum, edgesAtOnce)
+			s.free = make([]edgeSum, min(max(len(s.edges), 1), edgesAtOnce))
 		}
 		e, s.free = &s.free[0], s.free[1:]
 		s.edges[id] = e

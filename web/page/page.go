@@ -173,7 +173,49 @@ func verdict(m *graph.Map) (graph.Health, string) {
 	if why := wrong(worst); len(why) > 0 {
 		s += ", " + why[0]
 	}
-	return worst.Health, s + "."
+	s += "."
+	if at := begins(m.Edges); len(at) > 0 && cmp.Or(failing, degraded) > 1 { // of one it was said
+		s += " It seems to begin at " + few(at) + "."
+	}
+	return worst.Health, s
+}
+
+// begins returns the nodes at which what is wrong seems to begin: callees of the worst edges that make no call that is as
+// bad; the one with the most failed calls first.
+func begins(edges []graph.MapEdge) []string {
+	worst := graph.HealthWarn
+	for i := range edges {
+		if edges[i].Health == graph.HealthCritical {
+			worst = graph.HealthCritical
+		}
+	}
+	callers, failed := map[graph.Node]bool{}, map[graph.Node]int64{}
+	for i := range edges {
+		if e := &edges[i]; e.Health == worst {
+			callers[e.Key.Source] = true
+			failed[e.Key.Target] += e.Stats.Errors
+		}
+	}
+	maps.DeleteFunc(failed, func(n graph.Node, _ int64) bool { return callers[n] })
+	at := slices.SortedFunc(maps.Keys(failed), func(a, b graph.Node) int {
+		return cmp.Or(cmp.Compare(failed[b], failed[a]), cmp.Compare(a.ID(), b.ID()))
+	})
+	names := make([]string, len(at))
+	for i, n := range at {
+		names[i] = n.ID()
+	}
+	return names
+}
+
+// few names the first three of a list, and counts the rest.
+func few(names []string) string {
+	switch n := len(names); {
+	case n > 3:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:3], ", "), n-3)
+	case n > 1:
+		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
+	}
+	return names[0]
 }
 
 // wrong says in words what makes an edge unhealthy, worst first: a figure, or the name of what was found.

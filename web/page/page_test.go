@@ -67,6 +67,7 @@ func TestPages(t *testing.T) {
 		"map_past":        OfMap(Map{Shell: shell, Map: testMap(), Endpoints: local}),
 		"map_failed":      OfMap(Map{Shell: shell, Map: empty, Live: true, Failed: "The map could not be had just now."}),
 		"map_empty":       OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local}),
+		"map_elsewhere":   OfMap(Map{Shell: shell, Map: graph.Map{Env: "nothing", Envs: []string{"", "nothing", "prod"}}, Live: true, Endpoints: local, Received: graph.Counters{Received: 9, Accepted: 9}}),
 		"map_refused":     OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local, Received: graph.Counters{Received: 7, Refused: map[string]int64{"unsupported": 7}}}),
 		"map_no_receiver": OfMap(Map{Shell: shell, Map: empty, Live: true}),
 		"status": OfStatus(Status{
@@ -183,6 +184,40 @@ func TestDiagnosis(t *testing.T) {
 	}
 }
 
+func TestBegins(t *testing.T) {
+	const ok, warn, critical = graph.HealthOK, graph.HealthWarn, graph.HealthCritical
+	type edge struct {
+		from, to string
+		health   graph.Health
+		errors   int64
+	}
+	for _, test := range []struct {
+		name  string
+		edges []edge
+		want  string
+	}{
+		{"nothing is wrong", []edge{{"a", "b", ok, 0}}, ""},
+		{"a chain ends where it begins", []edge{{"a", "b", critical, 9}, {"b", "c", critical, 5}, {"c", "d", ok, 0}}, "shop/c"},
+		{"what is less bad is not why", []edge{{"a", "b", critical, 9}, {"b", "c", warn, 50}}, "shop/b"},
+		{"all callers of one", []edge{{"a", "c", warn, 1}, {"b", "c", warn, 2}, {"x", "a", warn, 3}}, "shop/c"},
+		{"two things at once, the larger first", []edge{{"a", "b", critical, 1}, {"a", "c", critical, 2}}, "shop/c and shop/b"},
+		{"many", []edge{{"a", "b", warn, 1}, {"a", "c", warn, 2}, {"a", "d", warn, 1}, {"a", "e", warn, 0}, {"a", "f", warn, 0}}, "shop/c, shop/b, shop/d and 2 more"},
+		{"a circle has no beginning", []edge{{"a", "b", warn, 1}, {"b", "a", warn, 2}}, ""},
+	} {
+		var edges []graph.MapEdge
+		for _, e := range test.edges {
+			edges = append(edges, graph.MapEdge{Key: graph.EdgeKey{Source: node(graph.Service, e.from), Target: node(graph.Service, e.to)}, Health: e.health, Stats: graph.EdgeStats{Errors: e.errors}})
+		}
+		got := ""
+		if at := begins(edges); len(at) > 0 {
+			got = few(at)
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestVerdict(t *testing.T) {
 	key := graph.EdgeKey{Source: node(graph.Service, "a"), Target: node(graph.Service, "b"), Protocol: graph.HTTP}
 	edges := func(healths ...graph.Health) (m graph.Map) {
@@ -204,7 +239,7 @@ func TestVerdict(t *testing.T) {
 		{edges(ok, unknown), ok, "The one connection that can be judged is healthy."},
 		{edges(ok, ok, unknown), ok, "2 of 3 connections healthy, 1 with too few calls to judge."},
 		{edges(ok, warn), warn, "1 degraded of 2 connections. Worst: shop/a → shop/b."},
-		{edges(warn, critical, ok, critical), critical, "2 failing, 1 degraded of 4 connections. Worst: shop/a → shop/b, errors 9 %."},
+		{edges(warn, critical, ok, critical), critical, "2 failing, 1 degraded of 4 connections. Worst: shop/a → shop/b, errors 9 %. It seems to begin at shop/b."},
 	} {
 		if health, got := verdict(&test.m); got != test.want || health != test.health {
 			t.Errorf("%v: %q, want %v: %q", health, got, test.health, test.want)

@@ -1,18 +1,21 @@
 // Wires the page: state in the URL, data from the server, the map or the table, the panel, keys.
 
-import { $, badge, copy, h, s } from './dom.js';
+import { $, badge, copy, h, renew } from './dom.js';
 import * as f from './format.js';
 import { Data } from './data.js';
-import { badgeLegend, findingLines } from './legend.js';
+import { listen, nextWrong } from './keys.js';
+import { badgeLegend, findingLines, help } from './legend.js';
 import { FindMenu } from './find.js';
 import { fits, groups, ruleOf, rules } from './findings.js';
 import { MapView } from './map.js';
+import { begins, few } from './next.js';
 import { Panel } from './panel.js';
 import { closePopover, popover } from './popover.js';
+import { Sparks } from './sparks.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
-import { faulty, neighbourhood, select, severity, weight, wrong } from './view.js';
+import { faulty, neighbourhood, select, severity, ways, weight, wrong } from './view.js';
 
 themeSwitch();
 for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
@@ -24,10 +27,14 @@ function start() {
   document.body.classList.add('app');
   const state = new State(), data = new Data();
   const map = new MapView($('#canvas'), $('#tip'));
-  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }) };
+  const go = { to: (changes) => state.set(changes), href: (changes) => location.pathname + format({ ...state.now, ...changes }), close, path: choosePath };
   const table = new TableView($('#table'), go);
   const panel = new Panel($('#panel'), data, state, go);
   const finding = new FindMenu($('#find'), data, state, go);
+  const sparks = new Sparks(() => {
+    map.sparks = sparks.curves;
+    map.refresh();
+  });
   const empty = $('#empty');
   let arrived = false, fitNext = true, lastPick = '';
 
@@ -53,9 +60,10 @@ function start() {
     sayTime();
     sayEnvironments();
     finding.update();
+    sparks.follow(state.live ? { from: 'now-15m', to: 'now' } : { from: state.span().from, to: state.span().to }, now.env ?? data.env, data.nodes.size);
     if (nothing) {
-      if (empty) $('#table').replaceChildren(empty);
-      else $('#table').replaceChildren(h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
+      if (empty) renew($('#table'), empty);
+      else renew($('#table'), h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
         h('p', null, h('a', { href: '/status' }, 'What was received'), ' is on the status page.')));
       panel.show(now);
       return;
@@ -69,7 +77,7 @@ function start() {
       table.show({
         edges: [...data.edges.values()].filter((e) => (!narrowed || (kept.has(e.source) && kept.has(e.target))) && (!now.only || faulty(e.health) || now.depth > 0) &&
           (!now.find.length || fits(e, now.find)) && (named(e.source) || named(e.target))),
-        nodes: [...data.nodes.values()].filter((n) => kept.has(n.id) && named(n.id)),
+        nodes: suffered([...data.nodes.values()].filter((n) => kept.has(n.id) && named(n.id))),
         instances: (e) => data.nodes.get(e.target)?.instances,
       }, now.edge || now.service);
     } else {
@@ -84,6 +92,17 @@ function start() {
     panel.show(now);
   }
 
+  /** Nodes with what is found on the calls to them, each once: that is what makes them unhealthy. */
+  function suffered(nodes) {
+    const found = new Map();
+    for (const e of data.edges.values()) {
+      if (!faulty(e.health)) continue;
+      const own = found.get(e.target) ?? found.set(e.target, new Map()).get(e.target);
+      for (const x of e.findings ?? []) if (x.level !== 'note') own.set(`${x.rule} ${x.subject ?? ''}`, x);
+    }
+    return nodes.map((n) => ({ ...n, findings: [...(n.findings ?? []), ...(found.get(n.id)?.values() ?? [])] }));
+  }
+
   /** Lights up what belongs to the selection. */
   function focus() {
     const { service, edge } = state.now;
@@ -93,6 +112,7 @@ function start() {
       map.setFocus(i < 0 ? null : { links: [i], items: [links[i].s, links[i].t] });
       return;
     }
+    if (service && state.now.to) { lightPath(path()); return; }
     if (!service || state.now.depth > 0) { map.setFocus(null); return; }
     const near = neighbourhood(data.edges.values(), service, 1);
     const lit = new Set(items.map((it, i) => [it, i]).filter(([it]) => near.has(it.id) || it.group?.nodes.some((n) => near.has(n.id))).map(([, i]) => i));
@@ -100,8 +120,22 @@ function start() {
     map.setFocus(lit.size && me !== undefined ? { items: [...lit], links: links.map((_, i) => i).filter((i) => links[i].s === me || links[i].t === me) } : null);
   }
 
+  /** The edges of the path that is shown, in the direction in which calls go. */
+  function path() {
+    const { service, to } = state.now, way = ways(data.edges.values(), service, to);
+    return way.length ? way : ways(data.edges.values(), to, service);
+  }
+
+  function lightPath(way) {
+    const on = new Set(way.map((e) => e.id)), { links } = map.view;
+    const lit = links.map((_, i) => i).filter((i) => links[i].edges.some((e) => on.has(e.id)));
+    const ends = [state.now.service, state.now.to].map((id) => map.indexOf(id)).filter((i) => i !== undefined);
+    map.setFocus({ links: lit, items: [...new Set([...ends, ...lit.flatMap((i) => [links[i].s, links[i].t])])] });
+  }
+
   function reveal() {
-    const { service, edge } = state.now;
+    const { service, edge, to } = state.now;
+    if (service && to) { map.reveal(map.focus?.items ?? []); return; }
     if (service && map.indexOf(service) !== undefined) map.reveal([map.indexOf(service)]);
     const l = edge && map.view.links.find((x) => x.edges.some((e) => e.id === edge));
     if (l) map.reveal([l.s, l.t]);
@@ -133,11 +167,10 @@ function start() {
       health = worst.health;
       const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
       parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
+      const at = begins(edges);
+      if (at.length && (failing || degraded) > 1) parts.push(' It seems to begin at ', few(at.map((id) => h('button', { type: 'button', class: 'link', on: { click: () => go.to({ service: id, edge: '', trace: '' }) } }, name(id)))), '.');
     }
-    const line = $('#verdict');
-    const focused = line.contains(document.activeElement);
-    line.replaceChildren(badge(health, f.healthWord[health]), h('span', { class: 'sentence' }, parts), h('span', { class: 'quiet age', id: 'age' }));
-    if (focused) $('button', line)?.focus();
+    renew($('#verdict'), badge(health, f.healthWord[health]), h('span', { class: 'sentence', data: { key: 'sentence' } }, parts), $('#age') ?? h('span', { class: 'quiet age', id: 'age' }));
     sayAge();
     document.title = `${failing ? `${failing} failing · ` : degraded ? `${degraded} degraded · ` : ''}Faultline`;
   }
@@ -154,7 +187,8 @@ function start() {
 
   function sayTime() {
     const { at, range } = state.now;
-    $('#time-word').textContent = at ? f.clock(new Date(at)) : rangeWords[range];
+    const [, most, seconds] = /^(.*?)(:\d\d)?$/.exec(at ? f.clock(new Date(at)) : rangeWords[range]);
+    renew($('#time-word'), most, seconds && h('span', { class: 'wide' }, seconds));
     const dot = $('#stream');
     dot.className = `dot ${at ? 'still' : data.stream}`;
     $('#later').disabled = !at;
@@ -172,7 +206,7 @@ function start() {
   function sayCounts(view) {
     const fitting = view.links.filter((l) => !l.dim).length;
     const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
-    const chip = (text, changes, pressed) => h('button', { type: 'button', 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
+    const chip = (text, changes, pressed) => h('button', { type: 'button', data: { key: JSON.stringify(changes) }, 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
     const parts = [h('span', null, view.grouped ? `${f.things(nodes, 'services')} in ${f.things(view.items.length, 'groups')}, ${f.things(data.edges.size, 'connections')}` : `${f.things(nodes, 'services')}, ${f.things(fitting, 'connections')}${state.now.find.length ? ' that have it' : ''}`)];
     if (view.hidden) parts.push(chip(`+${view.hidden} ${state.now.find.length ? 'other' : state.now.only ? 'quiet' : 'farther'} ${view.hidden === 1 ? 'service' : 'services'}`, { only: '', depth: 0, find: [] }));
     for (const x of state.now.find) parts.push(chip(`${groups[x]?.name ?? ruleOf(x).name} ×`, { find: state.now.find.filter((y) => y !== x) }, true));
@@ -182,7 +216,7 @@ function start() {
       if (state.now.open.length) parts.push(chip('Collapse', { open: [] }));
     }
     if (data.truncated) parts.push(h('span', null, 'more than can be shown: choose an environment or a neighbourhood'));
-    $('#counts').replaceChildren(...parts);
+    renew($('#counts'), parts);
   }
 
   // Where it comes from
@@ -193,22 +227,29 @@ function start() {
     else data.show(state.span(), state.now.env);
   }
 
-  let queued = 0, changes = [];
+  let queued = false;
+  const changes = new Set();
   function arrive() {
+    if (!queued) return;
     // What is too slow to draw in every frame is not worked out anew under the viewer's hand either.
-    if (map.dragging && map.slow) { queued = setTimeout(arrive, 150); return; }
-    queued = 0;
+    if (map.dragging && map.slow) { setTimeout(arrive, 150); return; }
+    queued = false;
     render();
-    if (changes.length) map.pulse(changes);
-    changes = [];
+    if (document.activeElement === search) look(); // what is looked for may have come
+    if (changes.size) map.pulse(changes);
+    changes.clear();
   }
   data.addEventListener('change', ({ detail }) => {
     arrived = true;
     if (detail.fresh) fitNext = true;
-    // Several messages in one frame make one picture.
-    changes.push(...(detail.worse ?? []));
-    if (!queued) queued = requestAnimationFrame(arrive);
+    for (const id of detail.worse ?? []) changes.add(id);
+    if (queued) return; // several messages in one frame make one picture
+    queued = true;
+    // A tab in the background has no frames, and a title that has to be right.
+    if (document.hidden) setTimeout(arrive, 0);
+    else requestAnimationFrame(arrive);
   });
+  document.addEventListener('visibilitychange', arrive);
 
   const banner = $('#banner');
   function sayStream() {
@@ -225,26 +266,27 @@ function start() {
     const changed = (k) => JSON.stringify(before[k]) !== JSON.stringify(now[k]);
     if (changed('env') || changed('range') || changed('at')) { panel.key = ''; load(); }
     render({ fit: ['depth', 'only', 'find', 'open', 'view'].some(changed) || (now.depth > 0 && changed('service')) });
-    if (changed('service') || changed('edge')) requestAnimationFrame(reveal);
-    if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') setTimeout(() => $('#panel h2')?.focus({ preventScroll: true }), 0);
+    if (changed('service') || changed('edge') || changed('to')) requestAnimationFrame(reveal);
+    // At once: later, it would take the focus from where the next key has put it.
+    if ((changed('service') || changed('edge') || changed('trace')) && (now.service || now.edge) && lastPick !== 'pointer') $('#panel h2')?.focus({ preventScroll: true });
     lastPick = '';
     sayTime();
   });
 
   // Pointing at the map
 
-  map.addEventListener('pick', ({ detail: { item, link } }) => {
+  map.addEventListener('pick', ({ detail: { item, link, shift } }) => {
     lastPick = 'pointer';
-    if (item?.group) go.to({ open: [...state.now.open, item.name] });
-    else if (item) go.to({ service: item.id, edge: '', trace: '' });
+    if (item) open(item, shift);
     else if (link) {
       const e = link.edge ?? link.worst;
       if (link.edge || faulty(e.health)) go.to({ edge: e.id, service: '', trace: '' });
-    } else if (state.now.service || state.now.edge) go.to({ service: '', edge: '', trace: '', depth: 0 });
+    } else if (state.now.service || state.now.edge) close();
   });
   map.addEventListener('root', ({ detail: { item } }) => { if (!item.group) go.to({ service: item.id, edge: '', depth: state.now.depth || 2 }); });
   map.addEventListener('resize', () => { if (arrived) render(); });
 
+  const spread = (curve) => curve && `${f.rate(Math.min(...curve.rate))} to ${f.rate(curve.top)}`;
   const rows = (list) => h('dl', null, list.filter(([, v]) => v != null && v !== f.none).map(([k, v]) => [h('dt', null, k), h('dd', null, v)]));
   map.addEventListener('hover', ({ detail: { item, link } }) => {
     const tip = $('#tip');
@@ -255,7 +297,7 @@ function start() {
     } else if (item) {
       const n = item.node;
       tip.replaceChildren(h('strong', null, n.name), ' ', badge(n.health, f.healthWord[n.health]), h('div', { class: 'quiet' }, `${n.kind}${n.namespace ? ` in ${n.namespace}` : ''}`),
-        rows([['calls', f.rate(n.rate)], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]), findingLines(n));
+        rows([['calls', f.rate(n.rate)], [`in ${f.span(ranges[state.now.range] || 900)}`, spread(sparks.curves.get(n.id))], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]), findingLines(n));
     } else if (link?.edge) {
       const e = link.edge;
       tip.replaceChildren(h('strong', null, `${name(e.source)} → ${name(e.target)}`), ' ', badge(e.health, f.healthWord[e.health]), h('div', { class: 'quiet' }, wrong(e) || e.protocol),
@@ -269,36 +311,53 @@ function start() {
   // Search
 
   const search = $('#search'), found = $('#found');
-  let hits = [], chosen = 0;
+  let hits = [], chosen = 0, towards = false;
+  const { placeholder } = search;
   search.value = state.now.q;
-  function find() {
-    const q = search.value.trim().toLowerCase();
+  function look() {
+    const q = search.value.trim().toLowerCase(), id = hits[chosen]?.id;
     hits = q === '' ? [] : [...data.nodes.values()].filter((n) => n.id.toLowerCase().includes(q))
       .sort((a, b) => Number(b.name.toLowerCase().startsWith(q)) - Number(a.name.toLowerCase().startsWith(q)) || severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 12);
-    chosen = 0;
+    chosen = Math.max(0, hits.findIndex((n) => n.id === id)); // what was chosen stays so when news come
     showHits();
+  }
+  function find() {
+    hits = [];
+    look();
     if (state.now.view === 'table') state.set({ q: search.value.trim() }, { replace: true });
   }
   function showHits() {
     const open = document.activeElement === search && search.value.trim() !== '';
     found.hidden = !open;
     search.setAttribute('aria-expanded', String(open));
-    found.replaceChildren(...hits.map((n, i) => h('div', { role: 'option', id: `hit-${i}`, 'aria-selected': String(i === chosen), on: { pointerdown: (e) => { e.preventDefault(); choose(i); } } },
-      h('span', null, n.name), n.namespace ? h('span', { class: 'quiet' }, n.namespace) : null, faulty(n.health) ? badge(n.health, f.healthWord[n.health]) : h('span', { class: 'quiet' }, n.kind))));
-    if (open && !hits.length) found.replaceChildren(h('div', { class: 'quiet', role: 'option', 'aria-disabled': 'true' }, 'No service of that name in this time and environment.'));
+    renew(found, hits.length || !open ? hits.map((n, i) => h('div', { role: 'option', id: `hit-${i}`, 'aria-selected': String(i === chosen), on: { pointerdown: (e) => { e.preventDefault(); choose(i); } } },
+      h('span', null, n.name), n.namespace ? h('span', { class: 'quiet' }, n.namespace) : null, faulty(n.health) ? badge(n.health, f.healthWord[n.health]) : h('span', { class: 'quiet' }, n.kind))) :
+      h('div', { class: 'quiet', role: 'option', 'aria-disabled': 'true' }, arrived ? 'No service of that name in this time and environment.' : 'The map is on its way…'));
     if (hits.length) search.setAttribute('aria-activedescendant', `hit-${chosen}`);
     else search.removeAttribute('aria-activedescendant');
   }
   function choose(i) {
-    const n = hits[i];
+    const n = hits[i], path = towards;
     if (!n) return;
     search.value = '';
     search.blur();
-    go.to({ service: n.id, edge: '', trace: '', q: '' });
+    go.to(path ? { to: n.id, depth: 0 } : { service: n.id, edge: '', trace: '', q: '' });
+    if (path) $('#panel h2')?.focus({ preventScroll: true });
+  }
+  /** The next service that is chosen in the search is the other end of a path from the one that is open. */
+  function choosePath() {
+    if (!state.now.service) { tell('Open a service first: the path begins there.'); return; }
+    towards = true;
+    search.placeholder = `Path from ${name(state.now.service)} to…`;
+    search.focus();
   }
   search.addEventListener('input', find);
-  search.addEventListener('focus', find);
-  search.addEventListener('blur', () => showHits());
+  search.addEventListener('focus', look);
+  search.addEventListener('blur', () => {
+    towards = false;
+    search.placeholder = placeholder;
+    showHits();
+  });
   search.addEventListener('keydown', (e) => {
     if (e.key === 'ArrowDown' || e.key === 'ArrowUp') {
       e.preventDefault();
@@ -317,6 +376,11 @@ function start() {
   $('#env').addEventListener('change', (e) => go.to({ env: e.target.value, service: '', edge: '', trace: '', depth: 0, open: [] }));
   const toggleTable = () => go.to({ view: state.now.view === 'table' ? 'map' : 'table' });
   const toggleUnhealthy = () => go.to({ only: state.now.only ? '' : 'unhealthy' });
+  $('.skip').addEventListener('click', (e) => {
+    e.preventDefault();
+    go.to({ view: 'table' });
+    $('#table').focus();
+  });
   $('#table-switch').addEventListener('click', toggleTable);
   $('#unhealthy').addEventListener('click', toggleUnhealthy);
   $('#zoom-in').addEventListener('click', () => map.zoom(1.3));
@@ -347,67 +411,58 @@ function start() {
 
   const keys = [
     ['/', 'search', () => search.focus()], ['f', 'find by what goes wrong', () => finding.toggle()], ['u', 'only what is wrong, and its neighbours', toggleUnhealthy], ['t', 'the same as a table', toggleTable],
-    ['l', 'live', () => go.to({ range: 'live', at: '' })], ['[', 'earlier', () => stepTime(-1)], [']', 'later', () => stepTime(1)],
+    ['l', 'live', () => go.to({ range: 'live', at: '' })], ['[', 'earlier', () => stepTime(-1)], [']', 'later', () => (state.now.at ? stepTime(1) : tell('This is the present.'))],
     ['+', 'zoom in', () => map.zoom(1.3)], ['-', 'zoom out', () => map.zoom(1 / 1.3)], ['0', 'fit the whole map', () => map.fit()],
-    ['n', 'the next thing that is wrong', nextWrong], ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
+    ['n', 'the next thing that is wrong', () => {
+      const e = nextWrong(data.edges.values(), state.now.edge);
+      if (e) go.to({ edge: e.id, service: '', trace: '' });
+      else tell('Nothing is wrong in the time shown.');
+    }],
+    ['p', 'the path from the open service to another', choosePath], ['b', 'what the badges say', showBadges], ['?', 'keys and legend', showHelp],
   ];
   $('#help').addEventListener('click', showHelp);
-  document.addEventListener('keydown', (e) => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return;
-    const typing = e.target.matches?.('input, select, textarea');
-    if (e.key === 'Escape' && !typing) {
-      if ($('dialog[open]')) return;
-      const now = state.now;
-      if (closePopover()) return;
-      if (now.trace) go.to({ trace: '' });
-      else if (now.depth > 0) go.to({ depth: 0 });
-      else if (now.service || now.edge) { go.to({ service: '', edge: '' }); $('#canvas').focus({ preventScroll: true }); }
-      else if (now.find.length) go.to({ find: [] });
-      else if (now.only) go.to({ only: '' });
-      else if (now.open.length) go.to({ open: [] });
-      else map.fit();
-      return;
-    }
-    if (typing || $('dialog[open]')) return;
-    const key = keys.find(([k]) => k === e.key || (k === '+' && e.key === '='));
-    if (key) { e.preventDefault(); key[2](); return; }
-    if (e.target === $('#canvas')) walk(e);
-  });
+  /** Opens a service or group of the map; with Shift, the path from the open service to it. */
+  function open(it, shift = false) {
+    const { service } = state.now;
+    if (it.group) go.to({ open: [...state.now.open, it.name] });
+    else if (shift && service && service !== it.id) go.to({ to: it.id, depth: 0 });
+    else go.to({ service: it.id, edge: '', trace: '' });
+  }
+  listen(keys, { map, walkable: () => !$('#map').hidden, open, back, tell });
 
-  /** Arrow keys go from service to service on the map, Enter opens. */
-  function walk(e) {
-    const dirs = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
-    const { items } = map.view;
-    const from = map.hover?.item ?? map.indexOf(state.now.service);
-    if (e.key === 'Enter' && from !== undefined && items[from]) {
-      e.preventDefault();
-      const it = items[from];
-      go.to(it.group ? { open: [...state.now.open, it.name] } : { service: it.id, edge: '' });
-      return;
-    }
-    const d = dirs[e.key];
-    if (!d) return;
-    e.preventDefault();
-    let best = -1, least = Infinity;
-    const at = items[from] ?? { x: -1e9, y: 0 };
-    items.forEach((it, i) => {
-      const dx = it.x - at.x, dy = it.y - at.y, along = dx * d[0] + dy * d[1], across = Math.abs(dx * d[1]) + Math.abs(dy * d[0]);
-      if (i === from || along <= 0 || (at.x === -1e9 ? false : across > along * 2.5)) return;
-      const cost = along + across * 2;
-      if (cost < least) { least = cost; best = i; }
-    });
-    if (best < 0) return;
-    map.hover = { item: best };
-    map.reveal([best]);
-    map.draw();
-    $('#canvas').setAttribute('aria-label', `${items[best].name}, ${f.healthWord[items[best].health]}. Enter opens.`);
+  /** One step back, as Escape does. */
+  function back() {
+    const now = state.now;
+    if (closePopover()) return;
+    if (now.trace) go.to({ trace: '' });
+    else if (now.to) go.to({ to: '' });
+    else if (now.depth > 0) go.to({ depth: 0 });
+    else if (now.service || now.edge) close();
+    else if (now.find.length) go.to({ find: [] });
+    else if (now.only) go.to({ only: '' });
+    else if (now.open.length) go.to({ open: [] });
+    else map.fit();
   }
 
-  function nextWrong() {
-    const bad = [...data.edges.values()].filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || weight(b) - weight(a) || b.errors - a.errors || (a.id < b.id ? -1 : 1));
-    if (!bad.length) return;
-    const i = bad.findIndex((e) => e.id === state.now.edge);
-    go.to({ edge: bad[(i + 1) % bad.length].id, service: '', trace: '' });
+  /** Closes the panel; the focus goes to where it was opened from, on the map or in the table. */
+  function close() {
+    const { service, edge, view } = state.now, item = map.view.items[map.indexOf(service)];
+    go.to({ service: '', edge: '', trace: '', depth: 0 });
+    if (view === 'table') table.focus(edge || service);
+    else {
+      if (item) map.cursor = { id: item.id, x: item.x, y: item.y };
+      $('#canvas').focus({ preventScroll: true });
+    }
+  }
+
+  /** Says something in passing: to who hears the page, and unless it is seen anyway to who sees it. */
+  let silence = 0;
+  function tell(text, { seen = true } = {}) {
+    const line = $('#said');
+    line.textContent = text;
+    line.classList.toggle('offscreen', !seen);
+    clearTimeout(silence);
+    silence = setTimeout(() => { line.textContent = ''; line.classList.add('offscreen'); }, 4000);
   }
 
   function openDialog(name, ...children) {
@@ -418,19 +473,7 @@ function start() {
 
   function showBadges() { openDialog('What the badges say', badgeLegend()); }
 
-  function showHelp() {
-    const line = (attrs) => s('svg', { viewBox: '0 0 44 14' }, s('path', { d: 'M2 7h40', fill: 'none', stroke: 'currentColor', ...attrs }));
-    openDialog('Keys and legend',
-      h('h2', { tabindex: '-1', autofocus: true }, 'Keys'),
-      h('div', { class: 'keys' }, keys.map(([k, word]) => h('div', null, h('span', null, h('kbd', null, k)), h('span', null, word))),
-        h('div', null, h('span', null, h('kbd', null, 'Esc')), h('span', null, 'one step back')), h('div', null, h('span', null, h('kbd', null, '←'), ' ', h('kbd', null, '→')), h('span', null, 'walk the map, once it has the focus'))),
-      h('h2', null, 'Legend'),
-      h('div', { class: 'legend' },
-        ['ok', 'warn', 'critical', 'unknown'].map((x) => h('div', null, badge(x, f.healthWord[x]), h('span', { class: 'quiet' }, { ok: 'nothing stands out', warn: 'worse than it should be', critical: 'failing, well beyond chance', unknown: 'too few calls to say' }[x]))),
-        h('div', null, line({ 'stroke-width': 3.5 }), 'width is traffic'), h('div', null, line({ 'stroke-width': 1.5, 'stroke-dasharray': '7 5' }), 'asynchronous, by messages'),
-        h('div', null, line({ 'stroke-width': 1.5, d: 'M2 7h30' }), 'the callee was not seen'), h('div', null, line({ 'stroke-width': 1.5, d: 'M12 7h30' }), 'the caller was not seen')),
-      h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it. ', h('button', { type: 'button', class: 'link', on: { click: () => { $('dialog[open]').close(); showBadges(); } } }, 'What the badges say'), '.'));
-  }
+  function showHelp() { openDialog('Keys and legend', help(keys, () => { $('dialog[open]').close(); showBadges(); })); }
 
   addEventListener('theme', () => { map.restyle(); panel.restyle(); });
 
@@ -441,11 +484,17 @@ function start() {
     rules: Object.freeze(Object.fromEntries(Object.entries(rules).map(([id, r]) => [id, r.name]))),
     place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
+    get cursor() { return map.cursor?.id ?? null; },
+    get pointed() { return map.hover && { ...map.hover }; },
+    get lit() { return map.focus && map.focus.links.map((i) => map.view.links[i].id); },
+    spark: (id) => structuredClone(sparks.curves.get(id) ?? null),
+    get still() { return arrived && !queued && map.still; },
     get data() { return { nodes: data.nodes.size, edges: data.edges.size, stream: data.stream, at: data.at?.toISOString() ?? null, env: data.env, heard: data.heard }; },
     edge: (id) => structuredClone(data.edges.get(id) ?? null),
     get frames() { return map.frames; },
     get spent() { return map.spent; },
     get drawn() { return map.drawn; },
+    get card() { return { ...map.view.size }; },
     get camera() { return { ...map.camera }; },
     get state() { return structuredClone(state.now); },
     format: Object.freeze({ ...f }),

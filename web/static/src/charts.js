@@ -7,8 +7,8 @@ import { none } from './format.js';
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 /**
- * Draws lines: [{name, values, colour, dash, width}] over times in seconds. Returns {node, set, destroy}; set gives it
- * other times and lines of the same number.
+ * Draws lines: [{name, values, colour, dash, width}] over times in seconds. Returns {node, show, restyle, destroy};
+ * show gives it other times and values for the same lines.
  */
 export function chart({ title, times, lines, say, sync, top = null, height = 112 }) {
   const keys = lines.map((l, i) => {
@@ -48,7 +48,7 @@ export function chart({ title, times, lines, say, sync, top = null, height = 112
   tell(null);
   return {
     node,
-    set(nextTimes, values) {
+    show(nextTimes, values) {
       data = [nextTimes, ...values];
       plot?.setData(data);
       if (plot?.cursor.idx == null) tell(null);

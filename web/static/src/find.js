@@ -1,7 +1,7 @@
 // The menu of what is to be found: edges by what is wrong with them, several things at once.
 
 import { badgeIcon } from './badges.js';
-import { h } from './dom.js';
+import { h, renew } from './dom.js';
 import { groups, rules, tally } from './findings.js';
 import { popover } from './popover.js';
 
@@ -55,12 +55,10 @@ export class FindMenu {
     const shown = JSON.stringify([list, list.map(({ token }) => [counts.get(token) ?? 0, find.includes(token)])]);
     if (shown === this.#shown) return;
     this.#shown = shown;
-    const focused = this.#list.contains(document.activeElement) ? document.activeElement.value : null;
-    this.#list.replaceChildren(...(list.length ? list.map(({ token, name, badge, under }) => h('label', { class: under ? 'under' : null },
+    renew(this.#list, list.length ? list.map(({ token, name, badge, under }) => h('label', { data: { key: token }, class: under ? 'under' : null },
       h('input', { type: 'checkbox', value: token, checked: find.includes(token), on: { change: () => this.#choose(token) } }),
       badge === 'part' ? h('span', { class: 'part', 'aria-hidden': 'true' }, '1/n') : badgeIcon(badge), h('span', null, name), h('span', { class: counts.get(token) ? 'n' : 'n quiet' }, String(counts.get(token) ?? 0)))) :
-      [h('p', { class: 'quiet' }, 'No rule is called so. All of them are on the page below.')]));
-    if (focused) [...this.#list.querySelectorAll('input')].find((x) => x.value === focused)?.focus();
+      h('p', { class: 'quiet' }, 'No rule is called so. All of them are on the page below.'));
   }
 
   #choose(token) {

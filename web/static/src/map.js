@@ -3,7 +3,9 @@
 
 import { arrow, distance, line, overlap, point } from './curves.js';
 import * as f from './format.js';
+import { drawKind } from './kinds.js';
 import { badgeWidth, drawHealth, font, paintBadge, paintLabels, placeLabels, said } from './labels.js';
+import { drawSpark } from './sparks.js';
 import { faulty, frame, severity } from './view.js';
 
 const smallCard = 0.7; // the scale from which cards are drawn, below it discs
@@ -18,7 +20,9 @@ export class MapView extends EventTarget {
   view = { items: [], links: [], pitch: { x: 1, y: 1 }, size: { w: 1, h: 1 }, portrait: false, hidden: 0, grouped: 0 };
   inset = { right: 0, bottom: 0 }; // what of the screen the panel covers
   camera = { x: 0, y: 0, k: 1 }; // screen = world·k + (x, y)
-  hover = null; // {item} or {link}
+  hover = null; // {item} or {link}: what the pointer is on
+  cursor = null; // {id, x, y}: where the keys have walked to; it stays where it is when news come
+  sparks = new Map(); // by node: what it was asked for over time
   selected = null; // a function: is this item or link selected?
   focus = null; // Map of item index → distance, or null
   frames = 0;
@@ -27,7 +31,7 @@ export class MapView extends EventTarget {
   drawn = 0; // ms that the last base picture took
   #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
   #colours = {}; #text = new Map(); #pulses = new Map(); #flight = null; #shown = new Map(); #tween = 0;
-  #index = new Map(); #out = []; #touched = false; #held = false; #labels = [];
+  #index = new Map(); #out = []; #touched = false; #held = false; #labels = []; #pointer = null;
 
   constructor(canvas, tip) {
     super();
@@ -62,10 +66,11 @@ export class MapView extends EventTarget {
       this.#out[l.s].push(i);
       if (l.t !== l.s) this.#out[l.t].push(i);
     });
-    this.hover = null;
-    this.tip.hidden = true;
     this.#tweenFigures();
     if (fit || !(this.#touched || this.#held)) this.fit(!fit || !this.#baseCamera);
+    const at = view.items[this.#index.get(this.cursor?.id)];
+    if (at) this.cursor = { id: at.id, x: at.x, y: at.y };
+    this.#point(this.#pointer, true);
     this.refresh();
   }
 
@@ -87,6 +92,19 @@ export class MapView extends EventTarget {
   }
 
   indexOf(id) { return this.#index.get(id); }
+
+  /** Whether nothing moves: what is at a point stays there. */
+  get still() { return !this.#flight && !this.dragging; }
+
+  /** Sets the keys' cursor on an item, in sight. */
+  walkTo(i) {
+    const { id, x, y } = this.view.items[i];
+    this.cursor = { id, x, y };
+    this.#pointer = null; // the hand is on the keys
+    this.#point(null);
+    this.reveal([i]);
+    this.draw();
+  }
 
   /** The whole picture into the screen, at once or in a short flight. */
   fit(instant = false) {
@@ -245,8 +263,11 @@ export class MapView extends EventTarget {
     if (this.#flight) {
       const t = Math.min(1, (now - this.#flight.start) / 260), e = ease(t), { from, to } = this.#flight;
       this.camera = { k: from.k + (to.k - from.k) * e, x: from.x + (to.x - from.x) * e, y: from.y + (to.y - from.y) * e };
-      if (t >= 1) this.#flight = null;
-      else again = true;
+      if (t < 1) again = true;
+      else {
+        this.#flight = null;
+        this.#point(this.#pointer);
+      }
     }
     if (this.#tween) {
       if (now - this.#tween > 400) this.#tween = 0;
@@ -422,19 +443,28 @@ export class MapView extends EventTarget {
     ctx.fillStyle = colours.surface;
     ctx.fill();
     if (this.#unsure(it)) this.#hatch(ctx, x, y, w, h);
+    const spark = this.sparks.get(it.id);
+    if (spark) {
+      ctx.save();
+      ctx.clip();
+      drawSpark(ctx, spark, x, y + h * 0.79, w, h * 0.21, colours, bad ? colours[it.health] : colours.edge); // what is over is quiet
+      ctx.restore();
+      ctx.beginPath();
+      ctx.roundRect(x, y, w, h, radius);
+    }
     ctx.lineWidth = selected ? 2.5 : bad ? 1.75 : 1;
     ctx.strokeStyle = selected ? colours.accent : bad ? colours[it.health] : colours.line;
     ctx.stroke();
 
     const pad = full ? 12 : 10, under = it.under !== '' && h >= 52;
-    const cy = y + h * (h < 36 ? 0.5 : under ? 0.26 : 0.32);
+    const cy = y + h * (h < 36 ? 0.5 : under ? 0.2 : 0.26);
     ctx.textBaseline = 'middle';
     ctx.textAlign = 'left';
     const loud = bad || this.#unsure(it); // quiet when healthy
     const room = w - pad - 21;
     let nameFont = `600 ${Math.min(15, Math.max(11.5, 12 * k))}px ${font}`;
     if (this.#measure(it.label, nameFont) > room) nameFont = `600 11px ${font}`;
-    this.#icon(ctx, it.kind, x + pad + 4, cy, 5.5);
+    drawKind(ctx, it.kind, x + pad + 4, cy, 5.5, colours['ink-2']);
     if (loud) { // on the corner, where it takes nothing of the name
       ctx.beginPath();
       ctx.arc(x + w - 5, y + 3, 9, 0, 7);
@@ -458,11 +488,11 @@ export class MapView extends EventTarget {
     if (under) {
       ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
       ctx.fillStyle = colours['ink-2'];
-      ctx.fillText(this.#fit(it.under, ctx.font, w - pad - 4, true), x + pad, y + h * 0.5);
+      ctx.fillText(this.#fit(it.under, ctx.font, w - pad - 4, true), x + pad, y + h * 0.43);
     }
 
     const shown = this.#figures(it);
-    const low = y + h * (under ? 0.76 : 0.7);
+    const low = y + h * (under ? 0.66 : 0.6); // above the curve
     if (full && !under) {
       const size = Math.min(14, Math.max(11, 12 * k));
       const columns = it.group ? [[f.rate(shown.rate), 'calls'], [`${it.group.nodes.length}`, 'nodes'], ...(it.group.bad ? [[`${it.group.bad}`, 'unwell']] : [])] :
@@ -472,10 +502,10 @@ export class MapView extends EventTarget {
         const cx = x + pad + (w - 2 * pad) * c / 3;
         ctx.font = `500 ${size}px ${font}`;
         ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[`${it.health}-text`] : colours.ink;
-        ctx.fillText(value, cx, y + h * 0.6);
+        ctx.fillText(value, cx, y + h * 0.53);
         ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
         ctx.fillStyle = colours['ink-2'];
-        ctx.fillText(word, cx, y + h * 0.82);
+        ctx.fillText(word, cx, y + h * 0.73);
       });
     } else if (h >= 36) {
       ctx.font = `${Math.max(10.5, 11 * k)}px ${font}`;
@@ -561,7 +591,10 @@ export class MapView extends EventTarget {
         place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6));
         if (place) break;
       }
-      place ??= bad || all ? inside[0] ?? places[0] : null;
+      if (!place && (bad || all)) { // where it hides the least
+        const hidden = (p) => taken.reduce((sum, o) => sum + overlap(p, o), 0);
+        place = (inside.length ? inside : places).reduce((a, b) => (hidden(b) < hidden(a) ? b : a));
+      }
       if (!place) continue;
       taken.push(place);
       ctx.font = fontOf;
@@ -589,71 +622,17 @@ export class MapView extends EventTarget {
     ctx.roundRect(x, y, w, h, radius);
   }
 
-  /** What a node is, in twelve pixels. */
-  #icon(ctx, kind, x, y, r) {
-    ctx.strokeStyle = this.#colours['ink-2'];
-    ctx.lineWidth = 1.4;
-    ctx.beginPath();
-    switch (kind) {
-      case 'database': case 'cache':
-        ctx.ellipse(x, y - r * 0.6, r * 0.8, r * 0.35, 0, 0, 7);
-        ctx.moveTo(x - r * 0.8, y - r * 0.6);
-        ctx.lineTo(x - r * 0.8, y + r * 0.6);
-        ctx.ellipse(x, y + r * 0.6, r * 0.8, r * 0.35, 0, Math.PI, 0, true);
-        ctx.lineTo(x + r * 0.8, y - r * 0.6);
-        if (kind === 'cache') {
-          ctx.moveTo(x + r * 0.15, y - r * 0.1);
-          ctx.lineTo(x - r * 0.25, y + r * 0.3);
-          ctx.lineTo(x + r * 0.2, y + r * 0.25);
-          ctx.lineTo(x - r * 0.1, y + r * 0.7);
-        }
-        break;
-      case 'queue':
-        for (const d of [-0.7, 0, 0.7]) ctx.rect(x + d * r - r * 0.22, y - r * 0.7, r * 0.44, r * 1.4);
-        break;
-      case 'external':
-        ctx.arc(x, y, r * 0.85, 0, 7);
-        ctx.moveTo(x - r * 0.85, y);
-        ctx.lineTo(x + r * 0.85, y);
-        ctx.moveTo(x + r * 0.4, y);
-        ctx.ellipse(x, y, r * 0.4, r * 0.85, 0, 0, 7);
-        break;
-      case 'user':
-        ctx.arc(x, y - r * 0.4, r * 0.4, 0, 7);
-        ctx.moveTo(x + r * 0.8, y + r * 0.9);
-        ctx.arc(x, y + r * 0.9, r * 0.8, 0, Math.PI, true);
-        break;
-      case 'gateway':
-        ctx.moveTo(x - r, y);
-        ctx.lineTo(x, y - r * 0.8);
-        ctx.lineTo(x + r, y);
-        ctx.lineTo(x, y + r * 0.8);
-        ctx.closePath();
-        break;
-      case 'group':
-        for (const [dx, dy] of [[-0.8, -0.8], [0.1, -0.8], [-0.8, 0.1], [0.1, 0.1]]) ctx.rect(x + dx * r, y + dy * r, r * 0.7, r * 0.7);
-        break;
-      case 'unknown':
-        ctx.setLineDash([2, 2]);
-        ctx.arc(x, y, r * 0.8, 0, 7);
-        break;
-      default:
-        for (let a = 0; a < 6; a++) ctx.lineTo(x + r * 0.9 * Math.cos(a * Math.PI / 3 + Math.PI / 6), y + r * 0.9 * Math.sin(a * Math.PI / 3 + Math.PI / 6));
-        ctx.closePath();
-    }
-    ctx.stroke();
-    ctx.setLineDash([]);
-  }
-
   /** Over the base: a veil and what is in focus, then pulses. */
   #paintOver(now) {
     const { ctx } = this, dpr = devicePixelRatio || 1;
     ctx.setTransform(dpr, 0, 0, dpr, 0, 0);
     const box = { l: 0, t: 0, r: this.width, b: this.height };
     let items = null, links = null;
-    if (this.hover?.item != null) {
-      links = this.#out[this.hover.item];
-      items = new Set([this.hover.item]);
+    const cursor = document.activeElement === this.canvas ? this.#index.get(this.cursor?.id) : undefined;
+    const on = this.hover ? this.hover.item : cursor;
+    if (on != null) {
+      links = this.#out[on];
+      items = new Set([on]);
       for (const i of links) items.add(this.view.links[i].s).add(this.view.links[i].t);
     } else if (this.hover?.link != null) {
       const l = this.view.links[this.hover.link];
@@ -673,6 +652,7 @@ export class MapView extends EventTarget {
       this.#paintItems(ctx, [...items], box, labels, items.size <= 60 ? 2 : 1);
       paintLabels(ctx, labels, this.#colours, (text, fontOf) => this.#measure(text, fontOf));
     }
+    if (cursor !== undefined) this.#paintCursor(ctx, this.view.items[cursor]);
     for (const [id, start] of this.#pulses) {
       const l = this.view.links.find((x) => x.id === id);
       const t = (now - start) / 900;
@@ -685,6 +665,17 @@ export class MapView extends EventTarget {
       ctx.fill();
       ctx.globalAlpha = 1;
     }
+  }
+
+  /** A ring around what Enter would open. */
+  #paintCursor(ctx, it) {
+    const { k, x, y } = this.camera, gap = 4, sx = it.x * k + x, sy = it.y * k + y;
+    ctx.strokeStyle = this.#colours.accent;
+    ctx.lineWidth = 2;
+    ctx.beginPath();
+    if (this.#discs) ctx.arc(sx, sy, this.#radius(it) + gap, 0, 7);
+    else ctx.roundRect(sx - this.view.size.w / 2 * k - gap, sy - this.view.size.h / 2 * k - gap, this.view.size.w * k + 2 * gap, this.view.size.h * k + 2 * gap, 10);
+    ctx.stroke();
   }
 
   // Figures move to their new values, places do not.
@@ -812,13 +803,13 @@ export class MapView extends EventTarget {
       const at = local(e);
       const before = pointers.get(e.pointerId);
       if (!before) {
-        if (e.pointerType === 'mouse') this.#point(at, e);
+        if (e.pointerType === 'mouse') this.#point(at);
         return;
       }
       if (pointers.size === 1) {
         if (!moved && Math.hypot(at[0] - before[0], at[1] - before[1]) < (e.pointerType === 'mouse' ? 3 : 8)) return;
         moved = true;
-        this.#unpoint();
+        this.#point(null);
         this.pan(at[0] - before[0], at[1] - before[1]);
         c.classList.add('dragging');
         this.dragging = true;
@@ -850,7 +841,8 @@ export class MapView extends EventTarget {
     };
     c.addEventListener('pointerup', up);
     c.addEventListener('pointercancel', up);
-    c.addEventListener('pointerleave', () => this.#unpoint());
+    c.addEventListener('pointerleave', () => this.#point(null));
+    for (const type of ['focus', 'blur']) c.addEventListener(type, () => this.draw()); // the cursor is seen with the focus
     c.addEventListener('wheel', (e) => {
       e.preventDefault();
       const [x, y] = local(e);
@@ -861,28 +853,21 @@ export class MapView extends EventTarget {
     }, { passive: false });
   }
 
-  #point(at, e) {
-    const hit = this.at(...at);
-    const same = hit?.item === this.hover?.item && hit?.link === this.hover?.link;
+  /** Takes the pointer to be at a point of the canvas, or nowhere; with news, what is there may say something else. */
+  #point(at, news = false) {
+    const had = this.hover;
+    this.#pointer = at;
+    this.hover = at && this.at(...at);
+    const hit = this.hover;
     this.canvas.classList.toggle('pointing', !!hit);
-    if (!same) {
-      this.hover = hit;
+    if (news || hit?.item !== had?.item || hit?.link !== had?.link) {
       this.dispatchEvent(new CustomEvent('hover', { detail: hit ? { item: this.view.items[hit.item], link: this.view.links[hit.link] } : {} }));
       this.draw();
     }
-    if (hit) {
-      const b = this.canvas.getBoundingClientRect();
-      const w = this.tip.offsetWidth, h = this.tip.offsetHeight;
-      const x = Math.min(at[0] + 14, b.width - w - 8), y = at[1] + 18 + h > b.height ? at[1] - h - 10 : at[1] + 18;
-      this.tip.style.setProperty('transform', `translate(${Math.max(4, Math.round(x))}px, ${Math.max(4, Math.round(y))}px)`);
-    }
-  }
-
-  #unpoint() {
-    if (!this.hover) return;
-    this.hover = null;
-    this.canvas.classList.remove('pointing');
-    this.dispatchEvent(new CustomEvent('hover', { detail: {} }));
-    this.draw();
+    if (!hit) return;
+    const b = this.canvas.getBoundingClientRect();
+    const w = this.tip.offsetWidth, h = this.tip.offsetHeight;
+    const x = Math.min(at[0] + 14, b.width - w - 8), y = at[1] + 18 + h > b.height ? at[1] - h - 10 : at[1] + 18;
+    this.tip.style.setProperty('transform', `translate(${Math.max(4, Math.round(x))}px, ${Math.max(4, Math.round(y))}px)`);
   }
 }

@@ -1,17 +1,18 @@
 // What is known of one edge or service, beside the map.
 
-import { badge, copy, h } from './dom.js';
+import { badge, copy, glued, h, renew } from './dom.js';
 import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
-import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, links, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
+import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
+import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, weight, wrong } from './view.js';
 
 export class Panel {
   key = '';
-  #abort = null; #timer = 0; #charts = []; #live = null;
+  #shown = ''; #abort = null; #timer = 0; #charts = []; #plots = null; #live = null;
 
   constructor(root, data, state, go) {
     Object.assign(this, { root, data, state, go });
@@ -20,9 +21,10 @@ export class Panel {
   /** Shows what the state asks for, anew when it is something else. */
   async show(state) {
     const key = state.trace ? `t ${state.trace}` : state.edge ? `e ${state.edge}` : state.service ? `s ${state.service}` : '';
-    const span = JSON.stringify([state.range, state.at, state.env]);
+    const span = JSON.stringify([state.range, state.at, state.env, state.to]);
     if (key + span === this.key) return;
-    const same = this.key.startsWith(key) && key !== '';
+    const same = this.#shown === key;
+    this.#shown = key;
     this.key = key + span;
     clearTimeout(this.#timer);
     this.#abort?.abort();
@@ -60,16 +62,14 @@ export class Panel {
   #header(title, back = null) {
     return h('header', null, h('h2', { tabindex: '-1' }, title),
       back,
-      h('button', { type: 'button', class: 'icon close', 'aria-label': 'Close', title: 'Close  Esc', on: { click: () => this.go.to({ service: '', edge: '', trace: '', depth: 0 }) } }, '×'));
+      h('button', { type: 'button', class: 'icon close', 'aria-label': 'Close', title: 'Close  Esc', on: { click: () => this.go.close() } }, '×'));
   }
 
-  /** Shows what came anew; the focus stays on what says the same as before. */
+  /** Shows what came anew. When what had the focus is gone, the heading has it. */
   #fill(...children) {
-    const had = this.root.contains(document.activeElement) ? document.activeElement : null;
-    this.root.replaceChildren(...children);
-    if (!had || document.contains(had)) return;
-    const same = [...this.root.querySelectorAll('a, button, h2')].find((e) => e.tagName === had.tagName && e.textContent === had.textContent && e.getAttribute('href') === had.getAttribute('href'));
-    (same ?? this.root.querySelector('.close'))?.focus({ preventScroll: true });
+    const inside = this.root.contains(document.activeElement);
+    renew(this.root, children);
+    if (inside && !this.root.contains(document.activeElement)) this.root.querySelector('h2')?.focus({ preventScroll: true });
   }
 
   #name(id) { return this.data.nodes.get(id)?.name ?? shortName(id); }
@@ -102,24 +102,25 @@ export class Panel {
     // The window that is still open is left out: a second's worth of it says nothing.
     const closed = series.points.filter((p) => Date.parse(p.t) + series.step_s * 1000 <= Date.now());
     const v = this.#values(closed.length > 1 ? closed : series.points);
-    if (this.#live === `edge ${edge.id}`) this.#charts.forEach((c, i) => c.set(v.t, v.sets[i]));
-    else {
+    const known = Object.keys(v).filter((set) => set !== 't' && v[set].some((values) => values.some((x) => x != null)));
+    if (this.#live !== `edge ${edge.id} ${known}`) {
       this.#clear();
-      this.#live = `edge ${edge.id}`;
+      this.#live = `edge ${edge.id} ${known}`;
       const sync = `panel ${edge.id}`;
-      const make = (title, say, lines, top) => chart({ title, times: v.t, say, sync, top, lines });
-      const line = (i, name, values, colour, more) => ({ name, values, colour, ink: `i${i}`, ...more });
-      const [rate, errors, latency, retries, callee, busy] = v.sets;
-      this.#charts = [
-        make('Calls', f.rate, [line(0, 'rate', rate[0], 'accent')]),
-        make('Errors', f.share, [line(3, 'failed', errors[0], 'critical')], 0.01),
-        make('Caller waits', f.duration, [line(0, 'p50', latency[0], 'accent'), line(1, 'p95', latency[1], 'ok'), line(2, 'p99', latency[2], 'warn')]),
-        make('Retries per call', f.share, [line(2, 'retries', retries[0], 'warn')], 0.01),
-        ...(callee[1]?.some((x) => x != null) ? [make('Callee takes', f.duration, [line(0, 'p50', callee[0], 'accent'), line(1, 'p95', callee[1], 'ok'), line(2, 'p99', callee[2], 'warn')])] : []),
-        ...(busy[0].some((x) => x != null) ? [make('Calls in flight', (x) => (x == null ? f.none : x < 10 ? x.toFixed(1) : f.count(x)), [line(0, 'mean', busy[0], 'accent')])] : []),
-      ];
-      this.#charts.forEach((c, i) => { c.set(v.t, v.sets[i]); });
-    }
+      const line = (i, name, colour) => ({ name, colour, ink: `i${i}` });
+      const quantiles = [line(0, 'p50', 'accent'), line(1, 'p95', 'ok'), line(2, 'p99', 'warn')];
+      const inFlight = (x) => (x == null ? f.none : x < 0.95 ? x.toFixed(2) : x < 10 ? x.toFixed(1) : f.count(x));
+      const made = [
+        ['rate', 'Calls', f.rate, [line(0, 'rate', 'accent')]],
+        ['errors', 'Errors', f.share, [line(3, 'failed', 'critical')], 0.01],
+        ['caller', 'Caller waits', f.duration, quantiles],
+        ['retries', 'Retries per call', f.share, [line(2, 'retries', 'warn')], 0.01],
+        ['callee', 'Callee takes', f.duration, quantiles],
+        ['busy', 'Calls in flight', inFlight, [line(0, 'mean', 'accent')]],
+      ].filter(([set]) => known.includes(set));
+      this.#charts = made.map(([set, title, say, lines, top]) => ({ set, ...chart({ title, times: v.t, say, sync, top, lines: lines.map((l, i) => ({ ...l, values: v[set][i] })) }) }));
+      this.#plots = made.length ? h('section', { data: { key: 'charts' } }, this.#charts.map((c) => c.node)) : '';
+    } else this.#charts.forEach((c) => c.show(v.t, v[c.set]));
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
       ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, f.things(edge.errors, 'calls')],
@@ -135,11 +136,12 @@ export class Panel {
     this.#fill(
       this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
       h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`), estimated(edge)),
-      h('p', { class: 'lead' }, sentence(edge, (id) => this.#name(id))),
+      h('p', { class: 'lead' }, glued(sentence(edge, (id) => this.#name(id)))),
+      lookNext(edge, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), node: (id) => this.#node(id) }),
       edgeFindings(edge, this.#evidence(edge.examples, edge.to)),
       this.#tiles(tiles),
       causes(edge),
-      h('section', null, this.#charts.map((c) => c.node)),
+      this.#plots,
       retrying(edge),
       waiting(edge),
       queue(edge),
@@ -160,7 +162,8 @@ export class Panel {
     const theirs = (k) => points.map((p) => p.server?.[k] ?? null);
     return {
       t: points.map((p) => Date.parse(p.t) / 1000),
-      sets: [[pick('rate')], [pick('error_rate')], [pick('p50_ms'), pick('p95_ms'), pick('p99_ms')], [pick('retry_rate')], [theirs('p50_ms'), theirs('p95_ms'), theirs('p99_ms')], [pick('concurrency')]],
+      rate: [pick('rate')], errors: [pick('error_rate')], caller: [pick('p50_ms'), pick('p95_ms'), pick('p99_ms')], retries: [pick('retry_rate')],
+      callee: [theirs('p50_ms'), theirs('p95_ms'), theirs('p99_ms')], busy: [pick('concurrency')],
     };
   }
 
@@ -171,30 +174,34 @@ export class Panel {
     const s = await ask(path, { from: span.from, to: span.to, env }, signal);
     if (signal.aborted) return;
     this.#live = `service ${s.id}`;
-    const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
+    const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', { data: { key: title } }, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
       h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Service', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-        h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', null,
+        h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', { data: { key: e.id } },
           h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? shortName(e[other]))),
           h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: faulty(e.health) && e.error_rate > 0.005 ? `n ${e.health === 'critical' ? 'hot' : 'warm'}` : 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms))))))));
     const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
-    const found = [...findingsOf(s).map((finding) => ({ finding, where: null, weight: weight(s) })),
-      ...[...s.inbound, ...s.outbound].flatMap((e) => findingsOf(e).map((finding) => ({ finding, where: this.#link(e), edge: e.id, weight: weight(e), instances: this.data.nodes.get(e.target)?.instances })))]
-      .sort((a, b) => levelOf(b.finding) - levelOf(a.finding) || b.weight - a.weight);
+    const now = Date.parse(s.to);
+    const weigh = (x) => (x.edges.length ? Math.max(...x.edges.map(weight)) : weight(s));
+    const found = [...findingsOf(s).map((finding) => ({ finding, edges: [] })), ...alike(s.inbound, now), ...alike(s.outbound, now)]
+      .sort((a, b) => isOver(a.finding, now) - isOver(b.finding, now) || levelOf(b.finding) - levelOf(a.finding) || weigh(b) - weigh(a))
+      .map(({ finding, edges }) => ({ finding, edges: edges.map((e) => e.id), where: edges.length ? [edges.map((e, i) => [i ? ', ' : '', this.#link(e)])] : null, worst: edges.length > 1 ? `${this.#name(edges[0].source)} → ${this.#name(edges[0].target)}` : '', instances: edges.length ? this.data.nodes.get(edges[0].target)?.instances : null }));
     this.#fill(
       this.#header([s.name]),
       h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), criticality(s), estimated(s)),
-      h('p', { class: 'lead' }, about(s, this.data)),
+      h('p', { class: 'lead' }, glued(about(s, this.data))),
+      state.to ? pathBetween(s.id, state.to, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), drop: () => this.go.to({ to: '' }) }) : '',
       h('div', { class: 'actions' },
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
-        h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far')),
+        h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far'),
+        h('button', { type: 'button', title: 'Path to another service  p', on: { click: () => this.go.path() } }, 'Path to…')),
       this.#tiles([
         ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${f.things(s.inbound.length, 'callers')}`],
         ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
         ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), { node: 'as it sees it itself', callers: 'as callers see it' }[s.p95_by] ?? ''],
-        ['depends on', f.count(chain.downstream), 'nodes downstream', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
-        ['needed by', f.count(chain.upstream), 'nodes upstream', ''],
+        ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `${f.things(chain.depth, 'calls')} deep` : ''],
+        ['needed by', f.count(chain.upstream), 'services and users above it', chain.upstream ? 'directly or not' : ''],
         ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? f.things(s.versions.length, 'versions') : ''],
       ]),
       wrongList(found.slice(0, 12), this.#evidence(traces.traces, s.to)),
@@ -228,7 +235,7 @@ export class Panel {
     const words = { error: 'failed', slow: 'slow', retried: 'retried', typical: 'typical' };
     const few = {};
     const list = [...examples].sort((a, b) => order[a.kind] - order[b.kind] || Date.parse(b.at) - Date.parse(a.at)).filter((x) => (few[x.kind] = (few[x.kind] ?? 0) + 1) <= 4);
-    return h('section', null, h('h3', null, 'Example traces'), h('ul', { class: 'examples' }, list.map((x) => h('li', null,
+    return h('section', { data: { key: 'examples' } }, h('h3', null, 'Example traces'), h('ul', { class: 'examples' }, list.map((x) => h('li', { data: { key: `${x.kind} ${x.trace_id}` } },
       h('a', { href: `/traces/${x.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); this.go.to({ trace: x.trace_id }); } } } },
         h('span', { class: `pill ${x.kind}` }, words[x.kind] ?? x.kind), h('span', null, f.duration(x.duration_ms), x.failure ? h('span', { class: 'quiet' }, `  ${causeWord(x.failure)}`) : null),
         h('span', { class: 'quiet', title: x.at }, f.ago(Date.now() - Date.parse(x.at))))))));
@@ -241,14 +248,38 @@ export class Panel {
   }
 }
 
+// One thing that is found on several connections of a service is one line: [{finding, edges}], with the worst first. What
+// is over counts where it is nowhere open.
+function alike(edges, now) {
+  const groups = new Map();
+  for (const e of edges) {
+    for (const x of findingsOf(e)) {
+      const key = `${x.rule} ${x.subject ?? ''}`;
+      (groups.get(key) ?? groups.set(key, []).get(key)).push({ e, x, over: isOver(x, now) });
+    }
+  }
+  return [...groups.values()].map((all) => {
+    const open = all.filter((a) => !a.over), list = (open.length ? open : all).sort((a, b) => levelOf(b.x) - levelOf(a.x) || b.x.value - a.x.value || (a.e.id < b.e.id ? -1 : 1));
+    return { finding: { ...list[0].x, since: list.map((a) => a.x.since).sort()[0] }, edges: list.map((a) => a.e) };
+  });
+}
+
+/** A service in one sentence: who suffers from it since when, and whether that seems to begin in it. */
 function about(s, data) {
-  const bad = s.outbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || (b.errors ?? 0) - (a.errors ?? 0));
   const name = (id) => data.nodes.get(id)?.name ?? shortName(id);
-  const up = s.inbound.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health));
-  const parts = [];
-  if (up.length) parts.push(`Calls from ${name(up[0].source)} suffer: ${wrong(up[0]) || 'unhealthy'}`);
-  if (bad.length) parts.push(`${up.length ? 'its' : 'Its'} call to ${name(bad[0].target)} suffers: ${wrong(bad[0]) || 'unhealthy'}${bad.length > 1 ? `, and ${bad.length - 1} more` : ''}`);
+  const ill = (edges) => edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || (b.errors ?? 0) - (a.errors ?? 0));
+  const up = ill(s.inbound), down = ill(s.outbound), parts = [];
+  if (up.length) {
+    const who = up.length === 1 ? `Calls from ${name(up[0].source)} suffer` : `${up.length === s.inbound.length ? 'All' : `${up.length} of`} ${s.inbound.length} callers suffer`;
+    const since = up.flatMap(findingsOf).map((x) => x.since).sort()[0];
+    parts.push(`${who}${since ? `, since ${minute(new Date(since))}` : ''}: ${wrong(up[0]) || 'unhealthy'}`);
+  }
+  if (down.length) {
+    const more = down.length > 1 ? `, and ${down.length - 1} more` : '', cause = up.length && severity(down[0].health) >= severity(up[0].health);
+    parts.push(`${cause ? 'it may come from its call' : up.length ? 'less bad is its call' : 'Unwell is its call'} to ${name(down[0].target)}: ${wrong(down[0]) || 'unhealthy'}${more}`);
+  } else if (up.length && s.outbound.length) parts.push('nothing that it calls is unwell');
   if (parts.length) return `${parts.join('; ')}.`;
   if (s.inbound.length === 0 && s.outbound.length === 0) return 'It sends spans, and nothing is seen to call it or to be called by it.';
-  return `Called by ${s.inbound.length || 'nobody'}, calls ${s.outbound.length || 'nobody'}; nothing is wrong around it.`;
+  const sides = [s.inbound.length ? `called by ${s.inbound.length}` : 'called by nobody', s.outbound.length ? `calls ${s.outbound.length}` : 'calls nobody'].join(', ');
+  return `${sides[0].toUpperCase()}${sides.slice(1)}; nothing is wrong around it.`;
 }

@@ -21,13 +21,19 @@ export function causeWord(cause) {
 
 const n = (count, what = '') => h('span', { class: 'quiet n-of', title: f.exact(count, what || 'observations') }, `n = ${f.count(count)}`);
 
+/** Whether what was found is no more: it has not been found for longer than it takes to look again. */
+export const isOver = (finding, now) => now - Date.parse(finding.until) > 90e3;
+
 /** Since when, in the fewest words; exact on hover. What is over says so. */
 function when(finding, now) {
   const since = new Date(finding.since), until = new Date(finding.until);
-  const over = now - until > 90e3;
-  const text = over ? `was so ${f.span(Math.max(60, (until - since) / 1000))}, until ${f.ago(now - until)}` : `since ${f.ago(now - since).replace(' ago', '')}`;
-  return h('span', { class: 'quiet', title: `${f.clock(since)} to ${f.clock(until)} ${f.zone(since)}` }, text.replace('since now', 'just now'));
+  const over = isOver(finding, now), long = (ms) => f.span(Math.max(1, Math.round(ms / 1000)));
+  const text = over ? `${minute(since)} to ${minute(until)}, over for ${long(now - until)}` : `since ${minute(since)}, ${long(now - since)}`;
+  return h('span', { class: 'quiet', title: `${f.clock(since)} to ${f.clock(until)} ${f.zone(since)}` }, text);
 }
+
+/** A moment to the minute, with the date when it is not today. */
+export const minute = (date) => f.clock(date).slice(0, -3);
 
 // Which example shows a rule best, in this order.
 const kinds = { retries: ['retried', 'error'], queues: ['slow', 'error'], shape: ['slow', 'typical'] };
@@ -49,18 +55,19 @@ function exampleOf({ rule, since, until, example }, examples) {
 }
 
 /**
- * What is wrong, a line for each finding: [{finding, where, edge, instances}]; where is an element that says it, edge the
- * id of one of several edges. examples are the traces that may
- * be shown, openTrace opens one, at is the moment that is shown, instances how many the callee has.
+ * What is wrong, a line for each finding: [{finding, where, edges, worst, instances}]; where are elements that say it, edges
+ * the ids of the edges it is found on, where it is one of several; worst names the one that the sentence is of.
+ * examples are the traces that may be shown, openTrace opens one, at is the moment that is shown, instances how many the
+ * callee has.
  */
 export function wrongList(lines, { examples, openTrace, at, instances }) {
   if (!lines.length) return '';
-  return h('section', { class: 'wrongs' }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edge, instances: of = instances }) => {
-    const word = ruleOf(x.rule).name, example = exampleOf(x, edge ? examples?.filter((e) => e.edge === edge) : examples);
-    return h('li', { class: x.level },
+  return h('section', { class: 'wrongs', data: { key: 'wrongs' } }, h('h3', null, 'What is wrong'), h('ul', null, lines.map(({ finding: x, where, edges = [], worst, instances: of = instances }) => {
+    const word = ruleOf(x.rule).name, example = exampleOf(x, edges.length ? examples?.filter((e) => edges.includes(e.edge)) : examples);
+    return h('li', { class: x.level, data: { key: `${x.rule} ${x.subject ?? ''} ${edges.join()}` } },
       h('div', { class: 'what' }, findingBadge(badgesOf([x], of)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
       where ? h('div', null, where) : null,
-      h('p', null, sentenceOf(x)),
+      h('p', null, worst ? `On ${worst}: ${x.sentence}.` : sentenceOf(x)),
       h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : n(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
         example && openTrace ? h('a', { href: `/traces/${example.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(example.trace_id); } } } }, exampleWord[example.kind] ?? 'a trace') : null));
   })));
@@ -76,7 +83,7 @@ const blameWord = { caller: 'the caller’s side', callee: 'the callee’s side'
 export function causes(edge) {
   const list = (edge.causes ?? []).filter((c) => c.calls > 0);
   if (!list.length) return '';
-  return h('section', null, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, f.things(edge.errors, 'calls'))), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
+  return h('section', { data: { key: 'causes' } }, h('h3', null, 'Why it fails', h('span', { class: 'quiet' }, f.things(edge.errors, 'calls'))), h('ul', { class: 'bars' }, list.slice(0, 12).map((c) => h('li', { title: `${f.exact(c.calls, 'calls')}, n = ${c.n}` },
     h('span', { class: 'bar-fill', style: { width: `${Math.min(100, (c.share ?? 0) * 100)}%` } }),
     h('span', null, causeWord(c.cause)), h('span', { class: 'n' }, f.share(c.share)),
     h('span', { class: 'quiet' }, [blameWord[c.blame], c.p50_ms != null ? `after ${f.duration(c.p50_ms)}` : ''].filter(Boolean).join(', ')), h('span', { class: 'quiet n' }, `n = ${f.count(c.n)}`)))));
@@ -86,7 +93,7 @@ export function causes(edge) {
 function figures(title, rows, ...more) {
   const shown = rows.filter(([, value]) => value != null && value !== '' && value !== f.none);
   if (!shown.length && !more.some(Boolean)) return '';
-  return h('section', null, h('h3', null, title), h('dl', { class: 'facts' }, shown.map(([name, value, meaning, count]) => [
+  return h('section', { data: { key: title } }, h('h3', null, title), h('dl', { class: 'facts' }, shown.map(([name, value, meaning, count]) => [
     h('dt', { title: meaning }, name), h('dd', null, value, count != null ? [' ', n(count)] : null)])), more);
 }
 
@@ -177,9 +184,9 @@ export function shares(title, list) {
   const shown = [...list].sort((a, b) => Number(!!b.outlier) - Number(!!a.outlier)).slice(0, first);
   const rate = list.some((x) => x.rate != null), latency = ['p95', 'p50'].find((q) => list.some((x) => x[`${q}_ms`] != null));
   const columns = ['Name', rate ? 'Rate' : 'Calls', 'Errors', ...(latency ? [latency] : [])];
-  return h('section', null, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
+  return h('section', { data: { key: title } }, h('h3', null, title, h('span', { class: 'quiet' }, String(list.length))), h('table', { class: 'figures' },
     h('thead', null, h('tr', null, columns.map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
-    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${explained(x) ?? 'slower than the others'}`) : null),
+    h('tbody', null, shown.map((x) => h('tr', { class: x.outlier ? 'outlier' : null, data: { key: `row ${x.name}` } }, h('td', null, x.name || 'no name', x.outlier && tested ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, findingBadge({ kind: 'part', text: `1/${list.length}`, level: 'severe' }), ` ${explained(x) ?? 'slower than the others'}`) : null),
       h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n ?? x.calls}` }, rate ? f.rate(x.rate) : f.count(x.calls)),
       h('td', { class: rateClass(x.error_rate), title: x.errors != null ? f.exact(x.errors, 'failed') : x.k != null ? `${x.k} of n = ${x.n} failed` : null }, f.share(x.error_rate)), latency ? h('td', { class: 'n' }, f.duration(x[`${latency}_ms`])) : null)))),
     list.length > shown.length ? h('p', { class: 'quiet' }, `And ${list.length - shown.length} more, all in the JSON.`) : '');
@@ -229,7 +236,7 @@ export function links(service, node) {
 export function entryPoints(service) {
   const list = service.entry_points ?? [];
   if (!list.length) return '';
-  return h('section', null, h('h3', null, 'What users ask for', h('span', { class: 'quiet' }, String(list.length))), table(['Operation', 'Depth', 'At best', 'Traces'], list.slice(0, first).map((e) => [
+  return h('section', { data: { key: 'entries' } }, h('h3', null, 'What users ask for', h('span', { class: 'quiet' }, String(list.length))), table(['Operation', 'Depth', 'At best', 'Traces'], list.slice(0, first).map((e) => [
     e.operation || 'no name', e.depth == null ? f.none : h('span', { title: 'calls deep, at most' }, String(e.depth)),
     h('span', { title: `Available at best, as ${f.things(e.required.length, 'required dependencies')} ${e.required.length === 1 ? 'fails' : 'fail'} now; ${e.soft.length} soft ${e.soft.length === 1 ? 'one is' : 'ones are'} left out` }, exactShare(e.availability)), f.count(e.traces)])));
 }
@@ -265,7 +272,7 @@ export function sentence(e, name) {
     const top = e.causes?.[0], share = top?.share ?? 0;
     let s = `${f.share(e.error_rate)} of calls fail`;
     const since = failing.map((x) => x.since).sort()[0];
-    if (since) s += `, since ${f.clock(new Date(since)).slice(0, -3)}`;
+    if (since) s += `, since ${minute(new Date(since))}`;
     if (top) s += share > 0.95 ? `: ${causeWord(top.cause)}` : `, mostly ${causeWord(top.cause)}`;
     parts.push(s);
   }

@@ -5,7 +5,7 @@ import { groups, rules } from './findings.js';
 export const ranges = { live: 0, '15m': 900, '1h': 3600, '6h': 21600, '24h': 86400, '7d': 604800 };
 export const rangeWords = { live: 'Live', '15m': 'Last 15 min', '1h': 'Last hour', '6h': 'Last 6 h', '24h': 'Last 24 h', '7d': 'Last 7 days' };
 
-const defaults = { env: null, view: 'map', service: '', edge: '', trace: '', depth: 0, range: 'live', at: '', q: '', only: '', find: [], open: [] };
+const defaults = { env: null, view: 'map', service: '', to: '', edge: '', trace: '', depth: 0, range: 'live', at: '', q: '', only: '', find: [], open: [] };
 
 /** Reads a state out of a query; what makes no sense is left out. */
 export function parse(search) {
@@ -16,6 +16,7 @@ export function parse(search) {
     env: p.get('env'),
     view: p.get('view') === 'table' ? 'table' : 'map',
     service: p.get('service') ?? '',
+    to: p.get('service') ? p.get('to') ?? '' : '',
     edge: p.get('edge') ?? '',
     trace: p.get('trace') ?? '',
     depth: Math.min(9, Math.max(0, Number.parseInt(p.get('depth') ?? '0', 10) || 0)),
@@ -51,6 +52,7 @@ export class State extends EventTarget {
   /** Changes some of it. Every change can be gone back from, except with replace. */
   set(changes, { replace = false } = {}) {
     const next = { ...this.now, ...changes };
+    if (next.edge || next.service !== this.now.service) next.to = changes.to ?? ''; // a path is that of one service
     const url = location.pathname + format(next);
     if (url !== location.pathname + location.search) history[replace ? 'replaceState' : 'pushState'](null, '', url);
     this.#become(next);

@@ -1,7 +1,7 @@
 // The same data as the map, as tables: complete for the keyboard and for those who hear the page.
 
 import { findingBadge } from './badges.js';
-import { badge, h } from './dom.js';
+import { badge, h, renew } from './dom.js';
 import { badgesOf, findingsOf, loudest, nameOf, sentenceOf } from './findings.js';
 import * as f from './format.js';
 import { severity } from './view.js';
@@ -80,23 +80,30 @@ export class TableView {
       return down ? -order : order;
     });
     const shown = this.all ? list : list.slice(0, page);
-    const focused = this.root.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-    const top = this.root.scrollTop;
-
     const tab = (what, word) => h('button', { type: 'button', 'aria-pressed': String(this.what === what), data: { key: `tab ${what}` }, on: { click: () => { this.what = what; this.all = false; this.show(this.rows, this.selected); } } }, word);
     const link = (id) => (text, target) => h('a', { href: this.go.href(target), data: { key: `${id} ${text}` }, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); this.go.to(target); } } } }, text);
-    const head = columns.map((c, i) => h('th', { scope: 'col', class: c.n ? 'n' : null, 'aria-sort': i === column ? (down ? 'descending' : 'ascending') : null },
+    const head = columns.map((c, i) => h('th', { scope: 'col', role: 'columnheader', class: c.n ? 'n' : null, 'aria-sort': i === column ? (down ? 'descending' : 'ascending') : null },
       h('button', { type: 'button', data: { key: `sort ${i}` }, on: { click: () => { this.sorted[this.what] = { column: i, down: i === column && !down }; this.show(this.rows, this.selected); } } },
         c.name, i === column ? (down ? ' ↑' : ' ↓') : '')));
-    const body = shown.map((r) => h('tr', { 'aria-selected': r.id === this.selected ? 'true' : null }, columns.map((c) => c.cell(r, link(r.id), rows.instances))));
+    const body = shown.map((r) => h('tr', { role: 'row', data: { key: r.id }, 'aria-selected': r.id === this.selected ? 'true' : null }, columns.map((c) => {
+      const td = c.cell(r, link(r.id), rows.instances);
+      td.dataset.word = c.name; // said beside the figure where there is no room for columns
+      td.setAttribute('role', 'cell');
+      return td;
+    })));
     const caption = this.what === 'edges' ? 'Connections between services' : 'Services, data stores and third parties';
-    this.root.replaceChildren(
+    renew(this.root,
       h('div', { class: 'tabs' }, tab('edges', `Connections ${rows.edges.length}`), tab('nodes', `Services ${rows.nodes.length}`)),
-      h('table', { class: 'figures' }, h('caption', { class: 'offscreen' }, caption), h('thead', null, h('tr', null, head)), h('tbody', null, body)),
+      // The roles are said because a narrow screen shows rows as blocks, which would take them away.
+      h('table', { class: 'figures', role: 'table', data: { key: this.what } }, h('caption', { class: 'offscreen' }, caption), h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)), h('tbody', { role: 'rowgroup' }, body)),
       list.length === 0 ? h('p', { class: 'quiet more' }, 'Nothing fits.') : '',
       shown.length < list.length ? h('p', { class: 'more' }, h('button', { type: 'button', data: { key: 'all' }, on: { click: () => { this.all = true; this.show(this.rows, this.selected); } } }, `Show all ${list.length}`)) : '',
     );
-    this.root.scrollTop = top;
-    if (focused) [...this.root.querySelectorAll('[data-key]')].find((e) => e.dataset.key === focused)?.focus({ preventScroll: true });
+  }
+
+  /** Puts the focus on the row of an edge or node. */
+  focus(id) {
+    const row = [...this.root.querySelectorAll('tbody tr')].find((tr) => tr.dataset.key === id);
+    (row?.querySelector('td a[href*="edge="]') ?? row?.querySelector('a') ?? this.root).focus({ preventScroll: true });
   }
 }

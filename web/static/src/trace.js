@@ -51,6 +51,7 @@ export function read(otlp) {
     for (const c of [...sp.children].reverse()) stack.push([c, depth + 1]);
   }
   mark(roots);
+  for (const sp of list) countAttempts(sp.children);
   for (const sp of list) {
     sp.origin = sp.error && !sp.children.some((c) => c.error);
     sp.after = sp.up && sp.to > sp.up.to && sp.kind !== 'consumer' ? Math.max(sp.from, sp.up.to) : null;
@@ -73,6 +74,17 @@ function mark(roots) {
         left = c.from;
       }
     }
+  }
+}
+
+// A call that is made after the same call has failed is another attempt at it.
+function countAttempts(siblings) {
+  const last = new Map();
+  for (const c of siblings) {
+    if (c.kind !== 'client' && c.kind !== 'producer') continue;
+    const key = JSON.stringify([c.service, c.name, c.attributes.find(([k]) => k === 'server.address')?.[1]]), before = last.get(key);
+    c.attempt = before?.error && c.from >= before.to ? before.attempt + 1 : 1;
+    last.set(key, c);
   }
 }
 
@@ -102,6 +114,8 @@ export async function showTrace(root, id, { heading = false } = {}) {
   const lead = [`${f.duration(length)}, ${f.things(spans.length, 'spans')} in ${f.things(services.size, 'services')}`];
   if (origin) lead.push(`the error began in ${origin.service}: ${origin.message || origin.attributes.find(([k]) => k === 'error.type')?.[1] || origin.name}`);
   else if (errors === 0) lead.push('no errors');
+  const again = spans.reduce((most, sp) => (sp.attempt > (most?.attempt ?? 1) ? sp : most), null);
+  if (again) lead.push(`${again.service} made ${again.attempt} attempts at ${again.name}`);
   const copyButton = h('button', { type: 'button', on: { click: () => copy(id, copyButton) } }, 'Copy id');
   const body = h('div', { class: 'w-body' });
   const rows = (from, to) => spans.slice(from, to).forEach((sp) => body.append(...row(sp, length)));
@@ -134,7 +148,7 @@ function row(sp, length) {
   } } },
   h('span', { class: 'w-name', style: { '--depth': Math.min(sp.depth, 12) } },
     sp.origin ? s('svg', { viewBox: '0 0 12 12', role: 'img', 'aria-label': 'the error began here' }, s('path', { d: 'M3.6.5h4.8l3.1 3.1v4.8l-3.1 3.1H3.6L.5 8.4V3.6z' })) : null,
-    h('b', null, sp.service), h('span', null, sp.name)),
+    h('b', null, sp.service), sp.attempt > 1 ? h('i', { class: 'pill retried' }, `attempt ${sp.attempt}`) : null, h('span', null, sp.name)),
   h('span', { class: 'w-lane' }, bars, h('span', { class: 'w-time', style: { '--from': pct(sp.to) } }, f.duration(sp.to - sp.from))));
   return [button, detail];
 }

@@ -71,6 +71,31 @@ export function neighbourhood(edges, id, depth) {
   return found;
 }
 
+/** The edges of the shortest ways by calls from one node to another, from the beginning on; none when no calls lead there. */
+export function ways(edges, from, to) {
+  const list = [...edges], there = distances(list, from, 'source', 'target'), back = distances(list, to, 'target', 'source'), length = there.get(to);
+  return length === undefined ? [] : list.filter((e) => there.get(e.source) + 1 + back.get(e.target) === length)
+    .sort((a, b) => there.get(a.source) - there.get(b.source) || severity(b.health) - severity(a.health) || (a.id < b.id ? -1 : 1));
+}
+
+// How many calls away each node is, along edges from their end a to their end b.
+function distances(edges, id, a, b) {
+  const next = new Map(), far = new Map([[id, 0]]);
+  for (const e of edges) (next.get(e[a]) ?? next.set(e[a], []).get(e[a])).push(e[b]);
+  for (let ring = [id]; ring.length;) {
+    const further = [];
+    for (const x of ring) {
+      for (const y of next.get(x) ?? []) {
+        if (far.has(y)) continue;
+        far.set(y, far.get(x) + 1);
+        further.push(y);
+      }
+    }
+    ring = further;
+  }
+  return far;
+}
+
 /**
  * Returns {items, links, pitch, portrait, hidden, grouped}: items have a place, links join items by index, pitch is how far
  * apart columns and rows are, size is a card's. On a screen higher than wide the picture reads downwards.
