@@ -469,6 +469,9 @@ func (l *Live) edge(sh *liveShard, ref EdgeRef) *liveEdge {
 
 // touch reads what adding the call will most probably read, so that it is in the cache by then.
 func (e *liveEdge) touch(c *Call) (sum int64) {
+	if c.Moved {
+		return 0 // it reads little, of what was read a moment ago
+	}
 	bucket := sketch.Bucket(c.Duration)
 	if w := e.newestWindow; w != nil {
 		s := &w.stats
