@@ -25,7 +25,7 @@ func TestASystemByClocksThatDiffer(t *testing.T) {
 		}
 	}
 	play := func(skew time.Duration) map[string]*graph.Detail {
-		g, err := sim.NewGenerator(sim.Config{Seed: 3, Rate: slow.Rate * 0.4, Topology: slow.Topology, Script: slow.Faults, Skew: skew}, epoch)
+		g, err := sim.NewGenerator(sim.Config{Seed: 3, Rate: 8, Topology: slow.Topology, Script: slow.Faults, Skew: skew}, epoch)
 		if err != nil {
 			t.Fatal(err)
 		}
