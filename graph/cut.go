@@ -209,8 +209,8 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 	for list := range m.details {
 		d := &m.details[list]
 		for i, k := range d.keys {
-			if k == pairOf(0, 0) {
-				continue // it says nothing
+			if k == unnamed {
+				continue
 			}
 			key := detailKeys[list]
 			key.Name = l.detailName(list, k)
@@ -221,20 +221,25 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 			rows = append(rows, DetailRow{edge, key, detail})
 		}
 	}
-	if m.pair != 0 && m.pair != pairOf(0, 0) {
-		key := detailKeys[versionPairs]
-		key.Name = l.detailName(versionPairs, m.pair)
-		rows = append(rows, DetailRow{edge, key, m.firstPair(arena)})
+	for _, first := range [...]struct {
+		key        listKey
+		list, from int
+	}{{m.pair, versionPairs, clientOperations}, {m.version, serverVersions, serverOperations}} {
+		if first.key != 0 && first.key != unnamed {
+			key := detailKeys[first.list]
+			key.Name = l.detailName(first.list, first.key)
+			rows = append(rows, DetailRow{edge, key, m.theRest(first.from, first.list, arena)})
+		}
 	}
 	return rows
 }
 
-// firstPair returns the calls between the first two versions that were seen: what the caller's operations have, without
-// what other pairs have. The smallest and largest latency are those of all.
-func (m *edgeMinute) firstPair(arena *sketch.Arena) Detail {
+// theRest returns what the details of one list have without those of another. The smallest and largest latency are those
+// of all.
+func (m *edgeMinute) theRest(of, without int, arena *sketch.Arena) Detail {
 	var sum Detail
-	for i := range m.details[clientOperations].details {
-		d := &m.details[clientOperations].details[i]
+	for i := range m.details[of].details {
+		d := &m.details[of].details[i]
 		if i == 0 {
 			sum = *d
 			sum.Latency = d.Latency.CloneInto(arena)
@@ -242,8 +247,8 @@ func (m *edgeMinute) firstPair(arena *sketch.Arena) Detail {
 		}
 		sum.Add(d)
 	}
-	for i := range m.details[versionPairs].details {
-		sum.sub(&m.details[versionPairs].details[i])
+	for i := range m.details[without].details {
+		sum.sub(&m.details[without].details[i])
 	}
 	return sum
 }

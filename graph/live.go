@@ -63,8 +63,8 @@ type Call struct {
 	ServerMissing, ClientMissing bool
 	Operation, Instance, Version Label // the side's own
 	PeerVersion                  Label // on the client side, that of the callee that answered
-	// Awaited says that a callee may still answer, whose version is not known. Moved says that one did: the call has been
-	// counted before, with WasPeer as PeerVersion, and nothing else changes.
+	// Awaited says that a callee may still answer, whose version is not known. Moved says that the call has been counted
+	// before, Awaited or with WasPeer as PeerVersion, and nothing else changes.
 	Awaited, Moved bool
 	WasPeer        Label
 }
@@ -154,9 +154,10 @@ type edgeWindow struct {
 type edgeMinute struct {
 	start int64 // in units of DetailLength
 	dirty bool
-	// pair is the first pair of versions that was seen. Hardly ever there is another one, so it is not counted: it is
-	// what the caller's operations have and other pairs have not, see firstPair.
+	// pair is the first pair of versions that was seen, and version the first of the callee's. Hardly ever there is
+	// another one, so they are not counted: they are what the operations have and the others have not, see theRest.
 	pair    listKey
+	version listKey
 	details [numDetailLists]detailList
 }
 
@@ -199,6 +200,20 @@ type listKey uint64
 // pairOf returns the key of a pair of versions, which is never zero.
 func pairOf(caller, callee Label) listKey { return 1<<63 | listKey(caller)<<32 | listKey(callee) }
 
+// versionKey returns the key of a callee's version, which is never zero.
+func versionKey(version Label) listKey { return pairOf(0, version) }
+
+// unnamed is the key of what has no name, and is not shown: of calls without an operation, so that the operations
+// together have all calls, and of those without versions.
+const unnamed = listKey(1) << 63
+
+func operationKey(operation Label) listKey {
+	if operation == 0 {
+		return unnamed
+	}
+	return listKey(operation)
+}
+
 // versions are what a pair is made of.
 func (k listKey) versions() (caller, callee Label) { return Label(k >> 32 &^ (1 << 31)), Label(k) }
 
@@ -233,10 +248,7 @@ func (m *edgeMinute) rows() (n int) {
 	for i := range m.details {
 		n += len(m.details[i].keys)
 	}
-	if m.pair != 0 {
-		n++
-	}
-	return n
+	return n + 2 // the first pair of versions, and the first version
 }
 
 type detailList struct {
@@ -484,15 +496,17 @@ func (e *liveEdge) touch(c *Call) (sum int64) {
 	}
 	if m := e.newestMinute; m != nil {
 		if c.Side == ClientSide {
-			sum += m.details[clientOperations].touch(listKey(c.Operation), bucket)
+			sum += m.details[clientOperations].touch(operationKey(c.Operation), bucket)
 			sum += m.details[clientInstances].touch(listKey(c.Instance), bucket)
-			if key := pairOf(c.Version, c.PeerVersion); key != m.pair {
+			if key := pairOf(c.Version, c.PeerVersion); key != m.pair && !c.Awaited {
 				sum += m.details[versionPairs].touch(key, bucket)
 			}
 		} else {
-			sum += m.details[serverOperations].touch(listKey(c.Operation), bucket)
+			sum += m.details[serverOperations].touch(operationKey(c.Operation), bucket)
 			sum += m.details[serverInstances].touch(listKey(c.Instance), bucket)
-			sum += m.details[serverVersions].touch(listKey(c.Version), bucket)
+			if key := versionKey(c.Version); key != m.version {
+				sum += m.details[serverVersions].touch(key, bucket)
+			}
 		}
 	}
 	return sum
@@ -580,25 +594,31 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		d.Latency.AddAt(c.Duration, weight, bucket)
 	}
 	if c.Side == ClientSide {
-		l.detail(m, clientOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
+		l.detail(m, clientOperations, operationKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 		if c.Instance != 0 {
 			l.detail(m, clientInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
 		}
-		if c.Operation != 0 {
+		if !c.Awaited {
 			l.pair(m, c, c.PeerVersion, weight, sign, failed, bucket)
 		}
 		return
 	}
-	l.detail(m, serverOperations, listKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
+	l.detail(m, serverOperations, operationKey(c.Operation), l.cfg.MaxOperations, weight, sign, failed, c.Duration, bucket)
 	l.detail(m, serverInstances, listKey(c.Instance), l.cfg.MaxInstances, weight, sign, failed, c.Duration, bucket)
-	l.detail(m, serverVersions, listKey(c.Version), l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
+	key := versionKey(c.Version)
+	if m.version == 0 {
+		m.version = key
+	}
+	if key != m.version {
+		l.detail(m, serverVersions, key, l.cfg.MaxVersions-1, weight, sign, failed, c.Duration, bucket)
+	}
 }
 
-// pair counts a call by the versions of its caller and its callee, unless they are the first that the minute saw: not
-// counting the calls that still wait for their callee, whose pair is likely to be another.
+// pair counts a call by the versions of its caller and its callee, unless they are the first that the minute saw. A call
+// that still waits for its callee is left with those: most often it turns out to be theirs.
 func (l *Live) pair(m *edgeMinute, c *Call, callee Label, weight, sign int64, failed bool, bucket int) {
 	key := pairOf(c.Version, callee)
-	if m.pair == 0 && (callee != 0 || !c.Awaited) && !slices.Contains(m.details[versionPairs].keys, key) {
+	if m.pair == 0 {
 		m.pair = key
 	}
 	if key != m.pair {
@@ -608,13 +628,12 @@ func (l *Live) pair(m *edgeMinute, c *Call, callee Label, weight, sign int64, fa
 
 // versionKnown counts a call that was counted before as one of another pair of versions.
 func (l *Live) versionKnown(e *liveEdge, c *Call) {
-	if c.Operation == 0 {
-		return
-	}
 	m, bucket := e.minute(floorDiv(c.End, minuteNanos)), sketch.Bucket(c.Duration)
 	weight, failed := int64(c.Weight), c.Outcome == Error
 	l.pair(m, c, c.PeerVersion, weight, 1, failed, bucket)
-	l.pair(m, c, c.WasPeer, -weight, -1, failed, bucket)
+	if !c.Awaited {
+		l.pair(m, c, c.WasPeer, -weight, -1, failed, bucket)
+	}
 }
 
 // ObserveFacts adds facts to their minutes. It does not keep the slice. A fact of an edge without calls in its minute
@@ -704,7 +723,11 @@ func (d *detailList) find(key listKey, limit, scale int) *Detail {
 			return &d.details[i]
 		}
 	}
-	if len(d.keys) >= limit {
+	shown := len(d.keys)
+	if slices.Contains(d.keys, unnamed) {
+		shown--
+	}
+	if key != unnamed && shown >= limit {
 		return nil
 	}
 	d.keys = append(d.keys, key)

@@ -72,6 +72,7 @@ const (
 	outSilent   uint8 = 1 << iota // the target is a service, and its half is not there
 	outMissing                    // and it should be
 	outAnswered                   // the target is the service that answered
+	outAwaited  uint8 = 1 << 6    // its half may still come: the call has not waited for it
 )
 
 func (f *outFact) is(flag uint8) bool { return f.flags&flag != 0 }
@@ -92,8 +93,8 @@ func (s shortLabel) label() graph.Label {
 
 // counted returns what of f enters a figure.
 func (f outFact) counted() outFact {
-	f.flags &^= outSilent | outAnswered
-	f.version = shortLabel{} // see moved
+	f.flags &^= outSilent | outAnswered | outAwaited
+	f.version = shortLabel{} // of that and the callee's version, see moved
 	return f
 }
 

@@ -327,7 +327,7 @@ func (p *pairer) outgoing(s *shard, h *half, b *batch) {
 	h.out = fact
 	if fact.target != 0 && again {
 		b.out(h, fact, 1)
-	} else if fact.version != was.version {
+	} else if fact.version != was.version || (fact.flags^was.flags)&outAwaited != 0 {
 		b.moved(h, was, fact)
 	}
 	if h.flags&waited != 0 {
@@ -475,9 +475,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
 		fact.target, fact.protocol, fact.version = h.out.target, h.out.protocol, h.out.version
 		fact.flags |= h.out.flags & (outSilent | outMissing | outAnswered)
-		if p.misses(h, fact) {
-			fact.flags |= outMissing
-		}
+		fact.flags |= p.awaits(h, fact)
 		return fact
 	}
 	target, service := p.dir.fallback(pe)
@@ -485,15 +483,20 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if service {
 		fact.flags |= outSilent
 	}
-	if p.misses(h, fact) {
-		fact.flags |= outMissing
-	}
+	fact.flags |= p.awaits(h, fact)
 	return fact
 }
 
-// misses reports whether a callee's half is not there and should be: not before h has waited for it.
-func (p *pairer) misses(h *half, f outFact) bool {
-	return f.is(outSilent) && h.flags&waited != 0 && !h.guarded() && !p.dir.sampledOut(f.target, h.weight)
+// awaits says of a callee's half that is not there that it may still come or, after the wait, that it should have.
+func (p *pairer) awaits(h *half, f outFact) (flags uint8) {
+	switch {
+	case !f.is(outSilent):
+	case h.flags&waited == 0:
+		return outAwaited
+	case !h.guarded() && !p.dir.sampledOut(f.target, h.weight):
+		return outMissing
+	}
+	return 0
 }
 
 // out appends what a caller's half counts, sign times.
@@ -505,7 +508,7 @@ func (b *batch) out(h *half, f outFact, sign int32) {
 		Edge: graph.EdgeRef{Source: h.node, Target: f.target, Protocol: f.protocol}, End: h.end(), Duration: h.duration,
 		Weight: sign * h.weight, Calls: int16(f.calls), Logical: 1, Errors: int16(f.errors), Messages: h.messages,
 		Outcome: h.verdict.outcome, Failure: f.cause.Failure(), Cause: f.cause, Side: graph.ClientSide, Timed: true, ServerMissing: f.is(outMissing),
-		Operation: h.operation, Instance: h.instance, Version: h.version, PeerVersion: f.version.label(), Awaited: f.is(outSilent),
+		Operation: h.operation, Instance: h.instance, Version: h.version, PeerVersion: f.version.label(), Awaited: f.is(outAwaited),
 	}
 	if f.flags&uint8(retry) != 0 {
 		c.Logical = 0
@@ -530,7 +533,7 @@ func (b *batch) moved(h *half, was, now outFact) {
 	b.calls = append(b.calls, graph.Call{
 		Edge: graph.EdgeRef{Source: h.node, Target: now.target, Protocol: now.protocol}, End: h.end(), Duration: h.duration, Weight: h.weight,
 		Outcome: h.verdict.outcome, Side: graph.ClientSide, Timed: true, Operation: h.operation, Version: h.version,
-		PeerVersion: now.version.label(), WasPeer: was.version.label(), Moved: true,
+		PeerVersion: now.version.label(), WasPeer: was.version.label(), Moved: true, Awaited: was.is(outAwaited),
 	})
 }
 

@@ -15,7 +15,7 @@ func TestAHalfTakesTwoCacheLines(t *testing.T) {
 }
 
 func TestTheFlagsOfAFactAreApart(t *testing.T) {
-	if both := uint8(attempt) & (outSilent | outMissing | outAnswered); both != 0 || attempt>>8 != 0 {
+	if both := uint8(attempt) & (outSilent | outMissing | outAnswered | outAwaited); both != 0 || attempt>>8 != 0 {
 		t.Errorf("an attempt's flags %#x and a fact's own share %#x, or do not fit", attempt, both)
 	}
 }
