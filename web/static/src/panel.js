@@ -3,6 +3,7 @@
 import { badge, copy, glued, h, renew } from './dom.js';
 import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
+import { breaker } from './breaker.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
 import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
@@ -124,7 +125,7 @@ export class Panel {
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
       ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, f.things(edge.errors, 'calls')],
-      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries')],
+      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries') + (edge.hedges > 0 ? `, ${f.things(edge.hedges, 'hedges')}` : '')],
       ...['p50', 'p95', 'p99'].map((q) => {
         const mine = edge[`${q}_ms`], theirs = edge.server?.[`${q}_ms`];
         const gap = mine != null && theirs != null ? Math.max(0, mine - theirs) : null;
@@ -142,6 +143,7 @@ export class Panel {
       this.#tiles(tiles),
       causes(edge),
       this.#plots,
+      breaker(edge),
       retrying(edge),
       waiting(edge),
       queue(edge),
