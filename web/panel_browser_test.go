@@ -87,7 +87,7 @@ func TestEdgePanelInBrowser(t *testing.T) {
 
 	b.do(chromedp.Navigate(address + "/?" + at + "&edge=" + frontCheckout.ID()))
 	says("the section of retries", section("Retries"), "hedged", "120 attempts", "n = 360")
-	says("the section of the traces", section("In the traces"), "one of them is slow", "in 9.6 % of the traces, at 10 calls in each", "n = 24")
+	says("the section of the traces", section("In the traces"), "one of them is slow", "in 9.6 % of the traces, 10 such calls in each", "n = 24")
 	says("the panel", value[string](b, "document.querySelector('#panel .tiles').innerText"), "0 retries, 120 hedges")
 	leads("In the traces", "/docs/rules/n_plus_one#calls-in-parallel", "Calls in parallel")
 	b.do(chromedp.Navigate(address + "/?" + at + "&edge=" + frontCheckout.ID()))
@@ -96,6 +96,7 @@ func TestEdgePanelInBrowser(t *testing.T) {
 
 	b.do(chromedp.Navigate(address + "/?" + at + "&edge=" + mailsMailer.ID()))
 	says("the section of the queue", section("Queue"), "p50 2 s", "± 8 ms", "n = 40")
+	leads("Queue", "/docs/rules/queue_lag", "Messages wait")
 
 	b.do(chromedp.Navigate(address + "/?" + at + "&view=table"))
 	const cell = `[...document.querySelectorAll('#table tr')].find(tr => tr.dataset.key === '`

@@ -2,7 +2,7 @@
 // that has nothing to say is not there.
 
 import { findingBadge } from './badges.js';
-import { h } from './dom.js';
+import { glued, h } from './dom.js';
 import { badgesOf, docOf, findingsOf, levelWord, nameOf, ruleOf, sentenceOf } from './findings.js';
 import * as f from './format.js';
 
@@ -95,7 +95,7 @@ function figures(title, rows, ...more) {
   const shown = rows.filter(([, value]) => value != null && value !== '' && value !== f.none);
   if (!shown.length && !more.some(Boolean)) return '';
   return h('section', { data: { key: title } }, h('h3', null, title), h('dl', { class: 'facts' }, shown.map(([name, value, meaning, count, page]) => [
-    h('dt', { title: meaning }, name), h('dd', null, value, count != null ? [' ', observed(count)] : null,
+    h('dt', { title: meaning }, name), h('dd', null, typeof value === 'string' ? glued(value) : value, count != null ? [' ', observed(count)] : null,
       page ? [' ', h('a', { class: 'n-of', href: page, 'aria-label': `How “${name}” is computed` }, 'how this is computed')] : null)])), more);
 }
 
@@ -140,7 +140,7 @@ export function queue(edge) {
   if (!q) return '';
   const groups = (q.groups ?? []).length ? table(['Consumer group', 'Calls', 'Errors', 'p95'], q.groups.map((g) => [g.name || 'no name', f.count(g.calls), f.share(g.error_rate), f.duration(g.p95_ms)])) : null;
   return figures('Queue', [
-    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ± ${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n],
+    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ±\u00a0${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n, docOf('queue_lag')],
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
     ['backlog', q.backlog > 0 ? `${f.things(Math.round(q.backlog), 'messages')}, estimated` : null, 'From what went in and out'],
@@ -169,7 +169,7 @@ export function shape(edge, node) {
     ['failures that begin in the callee', share(t.origin_self_share), 'Share of the failed traces whose failure began in the callee'],
     ['soft dependency', t.soft ? `callers get by in ${f.share(t.absorbed_share)} of its failures` : null, 'At least 80 % of at least 20 failures do not fail the caller', t.soft ? t.absorbed_n : null],
     ['called in parallel', share(t.parallel_share), 'Share of the calls that are made while others are'],
-    ['one of them is slow', t.any_slow > 0 ? `in ${f.share(t.any_slow)} of the traces, at ${round(t.together)} calls in each` : null, 'How often at least one of the calls that are made in parallel is slower than their p99, 1 − 0.99^k: what waits for all of them waits for it', t.traces, `${docOf('n_plus_one')}#calls-in-parallel`],
+    ['one of them is slow', t.together >= 1.05 && t.any_slow != null ? `in ${f.share(t.any_slow)} of the traces, ${round(t.together)} such calls in each` : null, 'How often at least one of the calls that are made in parallel is slower than their p99, 1 − 0.99^k: what waits for all of them waits for it', t.traces, `${docOf('n_plus_one')}#calls-in-parallel`],
     ['one by one', t.repeated ? `in ${f.share(t.repeated_share)} of the traces, calling once would save ${f.duration(t.saving_ms)}` : null, 'Operations that made ten or more calls of one kind one after the other'],
   ], entries.length ? [h('h4', null, 'Who will feel it'), table(['Entry', 'Traces', 'Failed', 'p95'], entries.map((e) => [
     [node(e.service), h('div', { class: 'quiet' }, e.operation)], h('span', { title: `n = ${e.n}` }, f.count(e.traces)), f.share(e.error_rate), f.duration(e.p95_ms)]))] : null);
