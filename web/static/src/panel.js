@@ -11,6 +11,8 @@ import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, weight, wrong } from './view.js';
 
+const patience = 3000; // ms, that the panel waits for the graph: without it, it would say that there is nothing around
+
 export class Panel {
   key = '';
   #shown = ''; #abort = null; #timer = 0; #charts = []; #plots = null; #live = null;
@@ -98,7 +100,7 @@ export class Panel {
     const span = this.state.span();
     const params = { from: span.from, to: span.to };
     const long = this.state.live ? { from: 'now-15m', to: 'now' } : params;
-    const [edge, series] = await Promise.all([ask(`edges/${encodeURIComponent(state.edge)}`, params, signal), ask(`edges/${encodeURIComponent(state.edge)}/series`, long, signal)]);
+    const [edge, series] = await Promise.all([ask(`edges/${encodeURIComponent(state.edge)}`, params, signal), ask(`edges/${encodeURIComponent(state.edge)}/series`, long, signal), this.data.first(patience)]);
     if (signal.aborted) return;
     // The window that is still open is left out: a second's worth of it says nothing.
     const closed = series.points.filter((p) => Date.parse(p.t) + series.step_s * 1000 <= Date.now());
@@ -171,6 +173,7 @@ export class Panel {
 
   async #service(state, signal) {
     const span = this.state.span();
+    await this.data.first(patience);
     const env = state.env ?? this.data.env;
     const path = `services/${encodeURIComponent(state.service)}`;
     const s = await ask(path, { from: span.from, to: span.to, env }, signal);
