@@ -27,7 +27,8 @@ func TestAnEdgeTellsTheStatesOfItsBreaker(t *testing.T) {
 			Edges: []graph.EdgeRow{{Edge: checkoutPayment, Stats: s}},
 		})
 	}
-	_, body := ask(t, newServer(t, store), "/api/v1/edges/"+checkoutPayment.ID())
+	server := newServer(t, store)
+	_, body := ask(t, server, "/api/v1/edges/"+checkoutPayment.ID())
 	var edge EdgeDetail
 	if err := json.Unmarshal([]byte(body), &edge); err != nil {
 		t.Fatal(err)
@@ -36,10 +37,14 @@ func TestAnEdgeTellsTheStatesOfItsBreaker(t *testing.T) {
 	if b == nil || b.State != "half_open" || !b.Since.Equal(from.Add(110*time.Second)) || len(b.Runs) != 3 {
 		t.Fatalf("breaker: %+v", b)
 	}
-	if open := b.Runs[1]; open.State != "open" || !open.From.Equal(from.Add(40*time.Second)) || open.Kept != 140 || open.Passed != 0 {
+	if open := b.Runs[1]; open.State != "open" || !open.From.Equal(from.Add(40*time.Second)) || open.Kept != 140 || open.Passed != 0 || open.N != 140 {
 		t.Errorf("open: %+v", open)
 	}
 	if probing := b.Runs[2]; probing.Passed != 1 || probing.Failed != 1 {
 		t.Errorf("half open: %+v", probing)
+	}
+	// The live panel asks for the last minute, and is told what was before it.
+	if _, minute := ask(t, server, "/api/v1/edges/"+checkoutPayment.ID()+"?from=now-60s"); json.Unmarshal([]byte(minute), &edge) != nil || len(edge.Breaker.Runs) != 3 {
+		t.Errorf("in the last minute: %+v", edge.Breaker)
 	}
 }

@@ -106,8 +106,8 @@ func newWaiting(s *finding.Sum, ceiling float64, noTimeout bool) *Waiting {
 type Breaker struct {
 	_     struct{}     `nullable:"true"`
 	State string       `json:"state" enum:"closed,half_open,open,partly_open" doc:"At the end: half_open while single calls pass to see how the callee is; partly_open when some callers' breakers are open, or one opened or closed within the point"`
-	Since time.Time    `json:"since"`
-	Runs  []BreakerRun `json:"runs" nullable:"false" doc:"The states one after the other"`
+	Since time.Time    `json:"since" doc:"Or longer, when runs has nothing before it"`
+	Runs  []BreakerRun `json:"runs" nullable:"false" doc:"The states one after the other, over the last 15 minutes at least"`
 }
 
 // BreakerRun is a time in which they were in one state.
@@ -118,12 +118,17 @@ type BreakerRun struct {
 	Kept   int64     `json:"kept" doc:"Calls that were not let through"`
 	Passed int64     `json:"passed"`
 	Failed int64     `json:"failed" doc:"Of those that passed"`
+	N      int64     `json:"n" doc:"Calls, unweighted"`
 }
 
-// breaker returns what the breakers of an edge's callers did over time, nil where none was open.
+// breaker returns what the breakers of an edge's callers did over time, nil where none was open. It looks back further
+// than a short span of time goes: since when a breaker is open is seldom within the last minute.
 func (s *Server) breaker(ctx context.Context, e *graph.MapEdge, sp span) (*Breaker, error) {
 	if e.Stats.Failures[graph.BreakerOpen] <= 0 {
 		return nil, nil
+	}
+	if sp.length() < seriesSpan {
+		sp.From = floor(sp.To.Add(-seriesSpan), graph.WindowLength)
 	}
 	step, err := s.stepOf("", sp)
 	if err != nil {
@@ -139,7 +144,7 @@ func (s *Server) breaker(ctx context.Context, e *graph.MapEdge, sp span) (*Break
 	}
 	out := &Breaker{Runs: make([]BreakerRun, len(runs))}
 	for i, r := range runs {
-		out.Runs[i] = BreakerRun{r.State.String(), r.From.UTC(), r.To.UTC(), r.Kept, r.Passed, r.Failed}
+		out.Runs[i] = BreakerRun{r.State.String(), r.From.UTC(), r.To.UTC(), r.Kept, r.Passed, r.Failed, r.N}
 	}
 	last := out.Runs[len(runs)-1]
 	out.State, out.Since = last.State, last.From

@@ -31,6 +31,7 @@ type BreakerRun struct {
 	State                BreakerState
 	From, To             time.Time
 	Kept, Passed, Failed int64 // calls that were not let through; those that were, and of those the failed ones
+	N                    int64 // calls, unweighted
 }
 
 // BreakerOf returns what the breakers of an edge's callers did, from what windows count of it, in order of time. Where
@@ -52,13 +53,14 @@ func BreakerOf(windows []graph.Window, edge graph.EdgeKey) []BreakerRun {
 		kept := min(max(s.Failures[graph.BreakerOpen], 0), s.Calls)
 		run := BreakerRun{
 			State: breakerState(kept, s.Calls-kept), From: w.Start, To: w.Start.Add(w.Length),
-			Kept: kept, Passed: s.Calls - kept, Failed: max(s.Errors-kept, 0),
+			Kept: kept, Passed: s.Calls - kept, Failed: max(s.Errors-kept, 0), N: max(s.Raw, 0),
 		}
 		if last := len(runs) - 1; last >= 0 && runs[last].State == run.State {
 			runs[last].To = run.To
 			runs[last].Kept += run.Kept
 			runs[last].Passed += run.Passed
 			runs[last].Failed += run.Failed
+			runs[last].N += run.N
 			continue
 		}
 		runs = append(runs, run)

@@ -40,18 +40,18 @@ func TestBreakerStatesFromTime(t *testing.T) {
 		runs    []BreakerRun
 	}{
 		{"", nil},
-		{"cccc", []BreakerRun{{State: BreakerClosed, From: at(0), To: at(4), Passed: 80}}},
+		{"cccc", []BreakerRun{{State: BreakerClosed, From: at(0), To: at(4), Passed: 80, N: 80}}},
 		{"cchoopoohcc", []BreakerRun{
-			{BreakerClosed, at(0), at(2), 0, 40, 0},
-			{BreakerPartly, at(2), at(3), 10, 10, 0},
-			{BreakerOpen, at(3), at(5), 40, 0, 0},
-			{BreakerHalfOpen, at(5), at(6), 19, 1, 1},
-			{BreakerOpen, at(6), at(8), 40, 0, 0},
-			{BreakerPartly, at(8), at(9), 10, 10, 0},
-			{BreakerClosed, at(9), at(11), 0, 40, 0},
+			{BreakerClosed, at(0), at(2), 0, 40, 0, 40},
+			{BreakerPartly, at(2), at(3), 10, 10, 0, 20},
+			{BreakerOpen, at(3), at(5), 40, 0, 0, 40},
+			{BreakerHalfOpen, at(5), at(6), 19, 1, 1, 20},
+			{BreakerOpen, at(6), at(8), 40, 0, 0, 40},
+			{BreakerPartly, at(8), at(9), 10, 10, 0, 20},
+			{BreakerClosed, at(9), at(11), 0, 40, 0, 40},
 		}},
 		// Where nobody calls, nothing is known to change.
-		{"oo  oo", []BreakerRun{{BreakerOpen, at(0), at(6), 80, 0, 0}}},
+		{"oo  oo", []BreakerRun{{BreakerOpen, at(0), at(6), 80, 0, 0, 80}}},
 	} {
 		got := BreakerOf(breakerWindows(tt.pattern), ab)
 		if len(got) != len(tt.runs) {

@@ -59,6 +59,16 @@ export class Data extends EventTarget {
     await load();
   }
 
+  /** Waits for the first graph: for so many milliseconds at most, and not when it cannot be had. */
+  async first(patience) {
+    if (this.at) return;
+    await new Promise((done) => {
+      setTimeout(done, patience);
+      this.addEventListener('change', done, { once: true });
+      this.addEventListener('stream', () => { if (this.stream === 'broken') done(); });
+    });
+  }
+
   stop() {
     this.#generation++;
     clearTimeout(this.#timer);

@@ -3,12 +3,15 @@
 import { badge, copy, glued, h, renew } from './dom.js';
 import { findingsOf, levelOf } from './findings.js';
 import * as f from './format.js';
+import { breaker } from './breaker.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
 import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
 import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, weight, wrong } from './view.js';
+
+const patience = 3000; // ms, that the panel waits for the graph: without it, it would say that there is nothing around
 
 export class Panel {
   key = '';
@@ -97,7 +100,7 @@ export class Panel {
     const span = this.state.span();
     const params = { from: span.from, to: span.to };
     const long = this.state.live ? { from: 'now-15m', to: 'now' } : params;
-    const [edge, series] = await Promise.all([ask(`edges/${encodeURIComponent(state.edge)}`, params, signal), ask(`edges/${encodeURIComponent(state.edge)}/series`, long, signal)]);
+    const [edge, series] = await Promise.all([ask(`edges/${encodeURIComponent(state.edge)}`, params, signal), ask(`edges/${encodeURIComponent(state.edge)}/series`, long, signal), this.data.first(patience)]);
     if (signal.aborted) return;
     // The window that is still open is left out: a second's worth of it says nothing.
     const closed = series.points.filter((p) => Date.parse(p.t) + series.step_s * 1000 <= Date.now());
@@ -124,7 +127,7 @@ export class Panel {
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
       ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, f.things(edge.errors, 'calls')],
-      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries')],
+      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries') + (edge.hedges > 0 ? `, ${f.things(edge.hedges, 'hedges')}` : '')],
       ...['p50', 'p95', 'p99'].map((q) => {
         const mine = edge[`${q}_ms`], theirs = edge.server?.[`${q}_ms`];
         const gap = mine != null && theirs != null ? Math.max(0, mine - theirs) : null;
@@ -142,6 +145,7 @@ export class Panel {
       this.#tiles(tiles),
       causes(edge),
       this.#plots,
+      breaker(edge),
       retrying(edge),
       waiting(edge),
       queue(edge),
@@ -169,6 +173,7 @@ export class Panel {
 
   async #service(state, signal) {
     const span = this.state.span();
+    await this.data.first(patience);
     const env = state.env ?? this.data.env;
     const path = `services/${encodeURIComponent(state.service)}`;
     const s = await ask(path, { from: span.from, to: span.to, env }, signal);

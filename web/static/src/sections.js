@@ -2,7 +2,7 @@
 // that has nothing to say is not there.
 
 import { findingBadge } from './badges.js';
-import { h } from './dom.js';
+import { glued, h } from './dom.js';
 import { badgesOf, docOf, findingsOf, levelWord, nameOf, ruleOf, sentenceOf } from './findings.js';
 import * as f from './format.js';
 
@@ -19,7 +19,8 @@ export function causeWord(cause) {
   return more && word !== cause ? `${word}: ${more}` : word;
 }
 
-const n = (count, what = '') => h('span', { class: 'quiet n-of', title: f.exact(count, what || 'observations') }, `n = ${f.count(count)}`);
+/** How many observations stand behind a figure. */
+export const observed = (count, what = '') => h('span', { class: 'quiet n-of', title: f.exact(count, what || 'observations') }, `n = ${f.count(count)}`);
 
 /** Whether what was found is no more: it has not been found for longer than it takes to look again. */
 export const isOver = (finding, now) => now - Date.parse(finding.until) > 90e3;
@@ -68,7 +69,7 @@ export function wrongList(lines, { examples, openTrace, at, instances }) {
       h('div', { class: 'what' }, findingBadge(badgesOf([x], of)[0], nameOf(x)), h('span', { class: 'quiet' }, levelWord[x.level] ?? ''), h('span', { class: 'grow' }), when(x, at)),
       where ? h('div', null, where) : null,
       h('p', null, worst ? `On ${worst}: ${x.sentence}.` : sentenceOf(x)),
-      h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : n(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
+      h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : observed(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
         example && openTrace ? h('a', { href: `/traces/${example.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(example.trace_id); } } } }, exampleWord[example.kind] ?? 'a trace') : null));
   })));
 }
@@ -89,12 +90,13 @@ export function causes(edge) {
     h('span', { class: 'quiet' }, [blameWord[c.blame], c.p50_ms != null ? `after ${f.duration(c.p50_ms)}` : ''].filter(Boolean).join(', ')), h('span', { class: 'quiet n' }, `n = ${f.count(c.n)}`)))));
 }
 
-/** A part of the panel with named figures: [name, value, what it means, n]; those without a value are left out. */
+/** A part of the panel with named figures: [name, value, what it means, n, page]; those without a value are left out. */
 function figures(title, rows, ...more) {
   const shown = rows.filter(([, value]) => value != null && value !== '' && value !== f.none);
   if (!shown.length && !more.some(Boolean)) return '';
-  return h('section', { data: { key: title } }, h('h3', null, title), h('dl', { class: 'facts' }, shown.map(([name, value, meaning, count]) => [
-    h('dt', { title: meaning }, name), h('dd', null, value, count != null ? [' ', n(count)] : null)])), more);
+  return h('section', { data: { key: title } }, h('h3', null, title), h('dl', { class: 'facts' }, shown.map(([name, value, meaning, count, page]) => [
+    h('dt', { title: meaning }, name), h('dd', null, typeof value === 'string' ? glued(value) : value, count != null ? [' ', observed(count)] : null,
+      page ? [' ', h('a', { class: 'n-of', href: page, 'aria-label': `How “${name}” is computed` }, 'how this is computed')] : null)])), more);
 }
 
 const some = (count, what) => (count > 0 ? f.things(count, what) : null);
@@ -113,7 +115,7 @@ export function retrying(edge) {
     ['possibly done twice', r.unsafe ? f.count(r.unsafe) : null, `Retries of calls that must not be made twice, after an answer that was lost or late; of ${f.count(r.unsafe_carried_out)} the first attempt was carried out`],
     ['asked to wait, did not', r.pushback ? `${f.count(r.pushback_ignored)} of ${f.count(r.pushback)}` : null, 'Retries after an answer with Retry-After or a push-back that came sooner'],
     ['retried at several layers', r.nested ? `${f.things(r.nested, 'calls')}, ${f.factor(r.nested_attempts)} attempts each` : null, 'Of the traces that were analysed; the product of the layers’ attempts, median'],
-    ['hedged', some(r.hedges, 'attempts'), 'Attempts that began while an earlier one was still going well'],
+    ['hedged', some(r.hedges, 'attempts'), 'Attempts that began while an earlier one was still going well: no retries', r.n, docOf('hedging')],
     ['sent again, no retry', some(r.resends, 'attempts'), 'After a redirect, or with credentials'],
     ['delivered again', some(r.redelivered, 'messages'), 'Messages that were delivered more than once'],
   ]);
@@ -138,7 +140,7 @@ export function queue(edge) {
   if (!q) return '';
   const groups = (q.groups ?? []).length ? table(['Consumer group', 'Calls', 'Errors', 'p95'], q.groups.map((g) => [g.name || 'no name', f.count(g.calls), f.share(g.error_rate), f.duration(g.p95_ms)])) : null;
   return figures('Queue', [
-    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ± ${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n],
+    ['messages wait', [q.lag_p50_ms, q.lag_p95_ms, q.lag_p99_ms].some((v) => v != null) ? ['p50', 'p95', 'p99'].map((p) => `${p} ${f.duration(q[`lag_${p}_ms`])}`).join(' · ') + (q.lag_within_ms >= 0.05 ? ` · ±\u00a0${f.duration(q.lag_within_ms)}` : '') : null, q.lag_within_ms == null ? 'From being sent to being processed' : 'From being sent to being processed; ± is by how much two clocks may mislead', q.n, docOf('queue_lag')],
     ['in and out', q.in_per_s != null || q.out_per_s != null ? `${f.rate(q.in_per_s)} in, ${f.rate(q.out_per_s)} out` : null, 'Messages of all producers, and those on this edge'],
     ['grows by', q.growth > 0.005 ? `${f.share(q.growth)} of what comes in` : null, '(in − out)/in'],
     ['backlog', q.backlog > 0 ? `${f.things(Math.round(q.backlog), 'messages')}, estimated` : null, 'From what went in and out'],
@@ -148,7 +150,7 @@ export function queue(edge) {
   ], groups);
 }
 
-function table(columns, rows) {
+export function table(columns, rows) {
   return h('table', { class: 'figures' }, h('thead', null, h('tr', null, columns.map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
     h('tbody', null, rows.map((row) => h('tr', null, row.map((v, i) => h('td', { class: i ? 'n' : null }, v))))));
 }
@@ -167,6 +169,7 @@ export function shape(edge, node) {
     ['failures that begin in the callee', share(t.origin_self_share), 'Share of the failed traces whose failure began in the callee'],
     ['soft dependency', t.soft ? `callers get by in ${f.share(t.absorbed_share)} of its failures` : null, 'At least 80 % of at least 20 failures do not fail the caller', t.soft ? t.absorbed_n : null],
     ['called in parallel', share(t.parallel_share), 'Share of the calls that are made while others are'],
+    ['one of them is slow', t.together >= 1.05 && t.any_slow != null ? `in ${f.share(t.any_slow)} of the traces, ${round(t.together)} such calls in each` : null, 'How often at least one of the calls that are made in parallel is slower than their p99, 1 − 0.99^k: what waits for all of them waits for it', t.traces, `${docOf('n_plus_one')}#calls-in-parallel`],
     ['one by one', t.repeated ? `in ${f.share(t.repeated_share)} of the traces, calling once would save ${f.duration(t.saving_ms)}` : null, 'Operations that made ten or more calls of one kind one after the other'],
   ], entries.length ? [h('h4', null, 'Who will feel it'), table(['Entry', 'Traces', 'Failed', 'p95'], entries.map((e) => [
     [node(e.service), h('div', { class: 'quiet' }, e.operation)], h('span', { title: `n = ${e.n}` }, f.count(e.traces)), f.share(e.error_rate), f.duration(e.p95_ms)]))] : null);
