@@ -21,6 +21,8 @@ type aliasKey struct{ Env, Namespace, Address string }
 type alias struct {
 	key  aliasKey
 	sure atomic.Uint32 // the node that answers, once that is sure enough; else 0
+	// known is sure by so many calls that it will do to learn of some of those that confirm it; else 0.
+	known atomic.Uint32
 
 	mu      sync.Mutex
 	callees [4]struct {
@@ -36,9 +38,23 @@ const (
 	maxAliasTotal = 4096
 	// aliasHalfLife is how many minutes it takes until a call that was answered counts half.
 	aliasHalfLife = 24 * 60
+	// knownCalls is by how many calls it is known who answers. Of how many calls that confirm it then one is learned, and
+	// counts for all of them, is confirms.
+	knownCalls = maxAliasTotal / 4
+	confirms   = 8
 )
 
-// learn counts one more call that node answered.
+// answered learns that node answered a call, told from others by a number that is as good as random.
+func (a *alias) answered(node graph.NodeRef, call uint64) {
+	switch {
+	case graph.NodeRef(a.known.Load()) != node:
+		a.learn(node, 1)
+	case mix(call)%confirms == 0:
+		a.learn(node, confirms)
+	}
+}
+
+// learn counts some more calls that node answered.
 func (a *alias) learn(node graph.NodeRef, count uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -81,6 +97,10 @@ func (a *alias) conclude() {
 		}
 	}
 	a.sure.Store(sure)
+	if a.total < knownCalls {
+		sure = 0
+	}
+	a.known.Store(sure)
 }
 
 // age halves the counts for every half-life that went by.

@@ -429,7 +429,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		if (h.out.target != first.node || h.out.is(outSilent)) && pe != nil {
 			pe.paired.Add(1)
 			if pe.alias != nil && first.node != h.node {
-				pe.alias.learn(first.node, 1)
+				pe.alias.answered(first.node, h.id)
 			}
 		}
 		return fact
