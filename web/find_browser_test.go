@@ -215,6 +215,43 @@ func TestPhoneInBrowser(t *testing.T) {
 	inside("#panel *:not(svg *)")
 }
 
+// Where the bar of the map has no room for the pages, they are a press away: with the mouse and by the keyboard.
+func TestPagesInBrowser(t *testing.T) {
+	w := namedShop()
+	address, _ := show(t, w)
+	shown := "document.querySelector('.bar nav').offsetWidth > 0"
+	middle := func(selector string) string {
+		return fmt.Sprintf("(r => ({x: r.x + r.width / 2, y: r.y + r.height / 2}))(document.querySelector(%q).getBoundingClientRect())", selector)
+	}
+	for _, width := range []int64{390, 800, 1280, 1440} {
+		b := visit(t, address+"/", width, 800)
+		b.until("window.faultline")
+		menu := width < 1300
+		if got := value[bool](b, shown); got == menu {
+			t.Errorf("%d pixels wide: the pages are in the bar: %v", width, got)
+		}
+		if got := value[bool](b, "document.querySelector('.pages').offsetWidth > 0"); got != menu {
+			t.Errorf("%d pixels wide: there is a menu of pages: %v", width, got)
+		}
+		if !menu {
+			continue
+		}
+		b.click(middle(".pages"))
+		b.until(shown)
+		b.press("\x1b")
+		b.until("!(" + shown + ")")
+		b.click(middle(".pages"))
+		b.until(shown)
+		if got := value[string](b, "document.elementFromPoint(...Object.values("+middle(".bar nav a[href='/doctor']")+")).pathname"); got != "/doctor" {
+			t.Errorf("%d pixels wide: where the doctor's page should be pressed is %q", width, got)
+		}
+		b.do(chromedp.Navigate(address + "/doctor"))
+		if !value[bool](b, shown) {
+			t.Errorf("%d pixels wide: a page without a map does not show the pages", width)
+		}
+	}
+}
+
 func sortedCopy(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
 // TestRulesInBrowser holds the names that the browser has for the rules against the titles of their pages.
