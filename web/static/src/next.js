@@ -46,7 +46,7 @@ export function lookNext(edge, { edges, nodes, link, node }) {
 
   const others = worst(all.filter((e) => e.target === edge.target && e.id !== edge.id)), suffer = others.filter((e) => faulty(e.health));
   if (suffer.length) lines.push([`${suffer.length === others.length ? 'Its other callers suffer' : `${suffer.length} of its ${others.length} other callers suffer`} too: `, few(suffer.map(link)), '.']);
-  else if (others.length && others.every((e) => e.health === 'ok')) lines.push([others.length === 1 ? 'Its other caller is well' : `Its ${others.length} other callers are well`, `: look at what `, node(edge.source), ' does differently.']);
+  else if (!below.length && others.length && others.every((e) => e.health === 'ok')) lines.push([others.length === 1 ? 'Its other caller is well' : `Its ${others.length} other callers are well`, `: look at what `, node(edge.source), ' does differently.']);
 
   for (const x of findingsOf(target).filter((y) => y.rule === 'deploy').slice(0, 2)) lines.push([`Version ${x.subject} of `, node(edge.target), ` appeared at ${minute(new Date(x.since))}.`]);
   return lines.length ? h('section', { class: 'next', data: { key: 'next' } }, h('h3', null, 'Look at next'), h('ul', null, lines.map((x) => h('li', null, x)))) : '';
