@@ -283,6 +283,7 @@ func BenchmarkObserve(b *testing.B) {
 			for i := 0; i < b.N; i += together {
 				live.Observe(calls[i&4095 : i&4095+together])
 			}
+			live.settle()
 		})
 	}
 }
@@ -302,6 +303,7 @@ func BenchmarkCut(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		live.Observe(calls)
+		live.settle()
 		b.StartTimer()
 		if parts := live.Cut(noon.Add(time.Minute)); len(parts) < 2 {
 			b.Fatal("nothing was cut")
