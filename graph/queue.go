@@ -12,7 +12,7 @@ const (
 	maxTogether   = 128     // calls that are given to their shards together
 	maxShards     = 64      // a few for each processor: enough that they rarely wait for each other
 	queuedPerEdge = 32      // calls that wait, for each edge of a shard
-	maxQueued     = 1 << 18 // calls that wait, in all shards: 19 MB
+	maxQueued     = 1 << 18 // calls that wait, in all shards: 23 MB
 	maxTouch      = 16      // edges that are read ahead: what was read stays in the processor's cache until it is used
 )
 

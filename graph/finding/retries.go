@@ -203,15 +203,6 @@ func redelivered(e *Edge) []graph.Finding {
 	return e.found("redelivery", graph.Warn, part, d.Raw, "%s of the deliveries are of messages that were delivered before, n=%s", percent(part), count(d.Raw))
 }
 
-// Amplification returns how many attempts one call becomes where attempts fail with a probability and a caller makes up
-// to so many.
-func Amplification(failing float64, attempts int) float64 {
-	if failing >= 1 {
-		return float64(attempts)
-	}
-	return (1 - math.Pow(failing, float64(attempts))) / (1 - failing)
-}
-
 // onPaths adds to what is said of retries how the layers above multiply them: A of a path is the product of its edges'.
 func (g *Graph) onPaths(found []graph.Finding) {
 	edges := g.byKey()

@@ -9,16 +9,33 @@ import (
 	"faultline/graph"
 )
 
+// Three layers of callers that make up to four attempts, each of which fails with a probability: what one call becomes on
+// each edge, and one request along the path, by what is counted.
 func TestAmplification(t *testing.T) {
+	names := []string{"a", "b", "c", "d"}
 	for _, tt := range []struct{ failing, one, three float64 }{
-		{.1, 1.111, 1.371}, {.5, 1.875, 6.592}, {1, 4, 64}, // TVs C.2, for four attempts
+		{.1, 1.111, 1.371}, {.5, 1.875, 6.592}, {1, 4, 64}, // TVs C.2
 		{0, 1, 1},
 	} {
-		if got := Amplification(tt.failing, 4); math.Abs(got-tt.one) > 5e-4 {
-			t.Errorf("f=%v: %v, want %v", tt.failing, got, tt.one)
+		const logical = 1000
+		attempts := int64(0)
+		for left, k := float64(logical), 0; k < 4; k++ {
+			attempts += int64(left)
+			left *= tt.failing
 		}
-		if got := math.Pow(Amplification(tt.failing, 4), 3); math.Abs(got-tt.three) > 1e-3 {
-			t.Errorf("f=%v, three layers: %v, want %v", tt.failing, got, tt.three)
+		s := &system{}
+		for i := range 3 {
+			s.same(edgeOf(service(names[i]), service(names[i+1])), func(m *minute) {
+				m.calls(attempts, graph.ServerError, ms).retries(attempts - logical)
+			})
+		}
+		g := s.graph(noon, &Memory{})
+		known := map[*Edge]float64{}
+		for _, e := range g.Edges {
+			want := map[string]float64{"b": tt.one, "d": tt.three}[e.Key.Target.Name]
+			if got := g.amplified(e, known); want != 0 && math.Abs(got-want) > 1e-3 {
+				t.Errorf("f=%v: %v attempts to %s, want %v", tt.failing, got, e.Key.Target.Name, want)
+			}
 		}
 	}
 }
