@@ -107,6 +107,12 @@ func (c *ReceiverConfig) Validate() error {
 		if err := c.checkExposure("grpc", g.NetAddr, g.TLS.HasValue(), g.Auth.HasValue()); err != nil {
 			return err
 		}
+		if len(g.Middlewares) > 0 {
+			return errors.New("protocols::grpc::middlewares: this server has none; the otlp receiver with the faultline exporter does")
+		}
+		if g.WriteBufferSize != 0 {
+			return errors.New("protocols::grpc::write_buffer_size: this server has none to size: answers are small and leave together")
+		}
 	}
 	if h != nil {
 		if err := checkAddress("http", h.NetAddr); err != nil {

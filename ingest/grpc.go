@@ -1,147 +1,174 @@
 package ingest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"runtime"
+	"io"
 	"strings"
-	"sync"
+	"time"
 
+	otelclient "go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configgrpc"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/experimental"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/stats"
+	"go.opentelemetry.io/collector/extension/extensionauth"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"faultline/ingest/inflight"
+	"faultline/ingest/unary"
 )
 
-// startGRPC starts the OTLP/gRPC server. Of a request's bytes, what is being received is bounded by the size of a message
-// and the number of streams; from there on the budget holds.
+// exportMethod is the one that the server knows.
+const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+// startGRPC starts the OTLP/gRPC server.
 func (r *otlpReceiver) startGRPC(ctx context.Context, host component.Host, cfg *configgrpc.ServerConfig) error {
-	server, err := cfg.ToServer(ctx, host.GetExtensions(), r.telemetry,
-		configgrpc.WithGrpcServerOption(grpc.ForceServerCodecV2(rawCodec{})),
-		configgrpc.WithGrpcServerOption(experimental.BufferPool(&pool)),
-		// Calls run on goroutines whose stacks have grown already.
-		configgrpc.WithGrpcServerOption(grpc.NumStreamWorkers(uint32(8*runtime.GOMAXPROCS(0)))),
-		configgrpc.WithGrpcServerOption(grpc.MaxHeaderListSize(maxHeaderBytes)),
-		configgrpc.WithGrpcServerOption(grpc.InTapHandle(r.admit)),
-		configgrpc.WithGrpcServerOption(grpc.StatsHandler(transportRefusals{r})),
-	)
-	if err != nil {
-		return fmt.Errorf("protocols::grpc: %w", err)
+	c := unary.Config{
+		MaxMessage: cfg.MaxRecvMsgSizeMiB << 20,
+		MaxStreams: int(cfg.MaxConcurrentStreams),
+		MaxHeader:  maxHeaderBytes,
+		ReadBuffer: cfg.ReadBufferSize,
+		Blocking:   r.tee != nil,
+		Hint:       "This port speaks OTLP/gRPC. OTLP/HTTP has a port of its own, 4318 by default.\n",
 	}
+	if cfg.TLS.HasValue() {
+		var err error
+		if c.TLS, err = cfg.TLS.Get().LoadTLSConfig(ctx); err != nil {
+			return fmt.Errorf("protocols::grpc::tls: %w", err)
+		}
+		c.TLS.NextProtos = []string{"h2"}
+	}
+	if keepalive := cfg.Keepalive.Get(); keepalive != nil {
+		if p := keepalive.ServerParameters.Get(); p != nil {
+			c.MaxIdle, c.MaxAge, c.AgeGrace = p.MaxConnectionIdle, p.MaxConnectionAge, p.MaxConnectionAgeGrace
+			c.PingAfter, c.PingTimeout = p.Time, p.Timeout
+		}
+		if p := keepalive.EnforcementPolicy.Get(); p != nil {
+			c.MinPing, c.PingIdle = p.MinTime, p.PermitWithoutStream
+		}
+	}
+	// What grpc-go takes for what is not said.
+	c.PingAfter, c.PingTimeout, c.MinPing = cmp.Or(c.PingAfter, 2*time.Hour), cmp.Or(c.PingTimeout, 20*time.Second), cmp.Or(c.MinPing, 5*time.Minute)
+	h := &exportHandler{receiver: r, limit: int64(c.MaxMessage), metadata: cfg.IncludeMetadata}
+	if cfg.Auth.HasValue() {
+		var err error
+		if h.auth, err = cfg.Auth.Get().GetServerAuthenticator(ctx, host.GetExtensions()); err != nil {
+			return fmt.Errorf("protocols::grpc::auth: %w", err)
+		}
+	}
+	c.Header = h.auth != nil || h.metadata && r.tee != nil
 	listener, err := cfg.NetAddr.Listen(ctx)
 	if err != nil {
 		return fmt.Errorf("protocols::grpc::endpoint: %w", err)
 	}
-	r.grpc, r.grpcAddr = server, listener.Addr()
-	server.RegisterService(&traceService, newExportHandler(r))
-	r.serve(host, func() error { return server.Serve(listener) })
+	r.grpc, r.grpcAddr = unary.New(c, h, &r.budget), listener.Addr()
+	r.serve(host, func() error { return r.grpc.Serve(listener) })
 	return nil
 }
 
-// admit says whether a call's message may be read at all. It runs once per call, whatever its method.
-func (r *otlpReceiver) admit(ctx context.Context, call *tap.Info) (context.Context, error) {
-	if r.stopping.Load() {
-		return nil, r.refuse(RefusedStopping, "stopping").status().Err()
-	}
-	if r.token != nil {
-		var header string
-		if values := call.Header["authorization"]; len(values) == 1 {
-			header = values[0]
-		}
-		if !r.authorized(header) {
-			return nil, r.refuse(RefusedUnauthenticated, "want authorization: Bearer <token>").status().Err()
-		}
-	}
-	return ctx, nil
-}
-
-// traceService is the TraceService of opentelemetry/proto/collector/trace/v1, over undecoded messages.
-var traceService = grpc.ServiceDesc{
-	ServiceName: "opentelemetry.proto.collector.trace.v1.TraceService",
-	HandlerType: (*any)(nil),
-	Methods:     []grpc.MethodDesc{{MethodName: "Export", Handler: serveExport}},
-	Metadata:    "opentelemetry/proto/collector/trace/v1/trace_service.proto",
-}
-
-// exportHandler answers Export. It holds what interceptors ask for, so that a call allocates none of it.
+// exportHandler answers Export.
 type exportHandler struct {
 	receiver *otlpReceiver
-	info     grpc.UnaryServerInfo
-	handle   grpc.UnaryHandler
+	limit    int64                // bytes of a message
+	auth     extensionauth.Server // nil: none but the receiver's token
+	metadata bool                 // pass a call's header on with what is forwarded
 }
 
-func newExportHandler(r *otlpReceiver) *exportHandler {
-	h := &exportHandler{receiver: r}
-	h.info = grpc.UnaryServerInfo{Server: h, FullMethod: "/" + traceService.ServiceName + "/Export"}
-	h.handle = h.export
-	return h
+// Admit says whether a call's message may be read at all.
+func (h *exportHandler) Admit(call *unary.Call) *status.Status {
+	r := h.receiver
+	switch {
+	case r.stopping.Load():
+		return r.refuse(RefusedStopping, "stopping").status()
+	case !r.authorized(call.Authorization):
+		return r.refuse(RefusedUnauthenticated, "want authorization: Bearer <token>").status()
+	case call.Path != exportMethod:
+		return r.refuse(RefusedUnsupported, "want "+exportMethod).status()
+	case call.Encoding != "" && call.Encoding != "identity" && codings[call.Encoding] == nil:
+		return r.refuse(RefusedUnsupported, "want grpc-encoding gzip, zstd, deflate or identity").status()
+	}
+	if h.auth != nil {
+		ctx, err := h.auth.Authenticate(call.Context, call.Header)
+		if err != nil {
+			return r.refuse(RefusedUnauthenticated, err.Error()).status()
+		}
+		call.Context = ctx
+	}
+	if r.tee != nil {
+		info := otelclient.FromContext(call.Context)
+		info.Addr = call.Peer
+		if h.metadata {
+			info.Metadata = otelclient.NewMetadata(call.Header)
+		}
+		call.Context = otelclient.NewContext(call.Context, info)
+	}
+	return nil
 }
 
-func serveExport(srv any, ctx context.Context, receive func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // grpc.MethodHandler gives the order
-	h := srv.(*exportHandler)
-	req := requests.Get().(*request)
-	defer req.free()
-	req.budget = &h.receiver.budget
-	if err := receive(req); err != nil {
-		return nil, err
+// Handle decompresses a message, hands it over and says what became of it.
+func (h *exportHandler) Handle(call *unary.Call) ([]byte, *status.Status) {
+	otlp := call.Message
+	b := inflight.Body{Budget: &h.receiver.budget}
+	defer b.Free()
+	if call.Compressed {
+		if refused := h.decompress(&b, call); refused != nil {
+			return nil, refused.status()
+		}
+		otlp = b.Bytes()
 	}
-	if intercept == nil {
-		return h.export(ctx, req)
-	}
-	return intercept(ctx, req, &h.info, h.handle)
-}
-
-func (h *exportHandler) export(ctx context.Context, in any) (any, error) {
-	req := in.(*request)
-	if req.overloaded {
-		return nil, h.receiver.refuse(RefusedOverloaded, errOverloaded.Error()).status().Err()
-	}
-	var bytes []byte
-	if req.buf != nil {
-		bytes = req.buf.ReadOnlyData()
-	}
-	res, refused := h.receiver.take(ctx, bytes)
+	res, refused := h.receiver.take(call.Context, otlp)
 	if refused != nil {
-		return nil, refused.status().Err()
+		return nil, refused.status()
 	}
-	if res.Rejected == 0 {
-		return accepted, nil
-	}
-	return response(appendResponse(nil, res)), nil
+	return appendResponse(nil, res), nil
 }
 
-// request is one received message, undecoded.
-type request struct {
-	budget     *budget
-	buf        mem.Buffer // nil if nothing, or not enough room, was there
-	overloaded bool       // the budget had no room
-}
-
-var requests = sync.Pool{New: func() any { return new(request) }}
-
-// free gives the message back and the request itself, which must not be used any more.
-func (req *request) free() {
-	if req.buf != nil {
-		req.budget.give(int64(req.buf.Len()))
-		req.buf.Free()
+func (h *exportHandler) decompress(b *inflight.Body, call *unary.Call) *refusal {
+	r := h.receiver
+	coding := codings[call.Encoding]
+	if coding == nil {
+		return r.refuse(RefusedMalformed, "the message says that it is compressed, grpc-encoding does not say how")
 	}
-	*req = request{}
-	requests.Put(req)
+	c, err := coding.reader(bytes.NewReader(call.Message))
+	if err == nil {
+		err = b.ReadFrom(c, h.limit, -1)
+		_ = c.Close()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, inflight.ErrTooLarge):
+		return r.refuse(RefusedTooLarge, fmt.Sprintf("message %v of %d bytes", err, h.limit))
+	case errors.Is(err, inflight.ErrOverloaded):
+		return r.refuse(RefusedOverloaded, err.Error())
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return r.refuse(RefusedMalformed, "the compressed message breaks off")
+	default:
+		return r.refuse(RefusedMalformed, "message: "+err.Error())
+	}
 }
 
-// response is an encoded ExportTraceServiceResponse.
-type response []byte
+// Refuse counts what the server refuses by itself.
+func (h *exportHandler) Refuse(why unary.Fault) *status.Status {
+	r := h.receiver
+	switch why {
+	case unary.TooLarge:
+		return r.refuse(RefusedTooLarge, fmt.Sprintf("message %v of %d bytes", inflight.ErrTooLarge, h.limit)).status()
+	case unary.TooManyHeaders:
+		return r.refuse(RefusedTooLarge, fmt.Sprintf("header %v of %d bytes", inflight.ErrTooLarge, maxHeaderBytes)).status()
+	case unary.Overloaded:
+		return r.refuse(RefusedOverloaded, inflight.ErrOverloaded.Error()).status()
+	case unary.Unsupported:
+		return r.refuse(RefusedUnsupported, "want POST with content-type application/grpc").status()
+	default:
+		return r.refuse(RefusedIncomplete, "the message did not arrive whole").status()
+	}
+}
 
-// accepted is the answer when every span counts: no field set, partial_success neither.
-var accepted any = response(nil)
-
-// appendResponse encodes what became of a request's spans.
+// appendResponse encodes what became of a request's spans as an ExportTraceServiceResponse.
 func appendResponse(dst []byte, res Result) []byte {
 	if res.Rejected == 0 {
 		return dst
@@ -154,65 +181,4 @@ func appendResponse(dst []byte, res Result) []byte {
 	}
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 	return protowire.AppendBytes(dst, partial)
-}
-
-// rawCodec hands messages over as they came: without a copy when a message is one buffer, as one of up to a frame is.
-type rawCodec struct{}
-
-// Name is the content subtype that the codec stands in for.
-func (rawCodec) Name() string { return "proto" }
-
-// Unmarshal takes data over into v. Having no room for it is no error here, since grpc-go would call any INTERNAL.
-func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	req := v.(*request)
-	size := data.Len()
-	if size == 0 {
-		return nil
-	}
-	if !req.budget.take(int64(size)) {
-		req.overloaded = true
-		return nil
-	}
-	req.buf = data.MaterializeToBuffer(&pool)
-	return nil
-}
-
-// Marshal lends v's bytes.
-func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
-	b := v.(response)
-	if len(b) == 0 {
-		return nil, nil
-	}
-	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
-}
-
-// transportRefusals counts the calls that grpc-go refuses by itself, before any handler: a message over the limit, an
-// encoding it does not know, a message that broke off.
-type transportRefusals struct{ receiver *otlpReceiver }
-
-func (transportRefusals) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
-
-func (transportRefusals) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	return ctx
-}
-
-func (transportRefusals) HandleConn(context.Context, stats.ConnStats) {}
-
-func (t transportRefusals) HandleRPC(_ context.Context, event stats.RPCStats) {
-	end, ok := event.(*stats.End)
-	if !ok || end.Error == nil {
-		return
-	}
-	s := status.Convert(end.Error)
-	if !strings.HasPrefix(s.Message(), "grpc: ") {
-		return // an answer of ours, counted where it was given
-	}
-	switch s.Code() {
-	case codes.ResourceExhausted:
-		t.receiver.intake.Refuse(RefusedTooLarge)
-	case codes.Unimplemented:
-		t.receiver.intake.Refuse(RefusedUnsupported)
-	default:
-		t.receiver.intake.Refuse(RefusedIncomplete)
-	}
 }

@@ -18,6 +18,8 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"faultline/ingest/inflight"
 )
 
 // tracesPath is where OTLP/HTTP takes spans.
@@ -110,23 +112,23 @@ func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request, contentType 
 	if contentType != typeProtobuf && contentType != typeJSON {
 		return rcv.refuse(RefusedUnsupported, "want Content-Type "+typeProtobuf+" or "+typeJSON)
 	}
-	b := body{budget: &rcv.budget}
-	defer b.free()
+	b := inflight.Body{Budget: &rcv.budget}
+	defer b.Free()
 	if refused := h.read(&b, r); refused != nil {
 		return refused
 	}
-	otlp := b.bytes()
+	otlp := b.Bytes()
 	if contentType == typeJSON {
 		// The protobuf form is the shorter one, so as much again is enough.
 		size := int64(len(otlp))
-		if !rcv.budget.take(size) {
-			return rcv.refuse(RefusedOverloaded, errOverloaded.Error())
+		if !rcv.budget.Take(size) {
+			return rcv.refuse(RefusedOverloaded, inflight.ErrOverloaded.Error())
 		}
-		defer rcv.budget.give(size)
+		defer rcv.budget.Give(size)
 		var err error
 		otlp, err = fromJSON(make([]byte, 0, len(otlp)/2), otlp, int(h.limit))
 		switch {
-		case errors.Is(err, errTooLarge):
+		case errors.Is(err, inflight.ErrTooLarge):
 			return rcv.refuse(RefusedTooLarge, err.Error())
 		case err != nil:
 			return rcv.refuse(RefusedMalformed, "JSON: "+err.Error())
@@ -146,20 +148,20 @@ func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request, contentType 
 }
 
 // read reads and decompresses a request's body.
-func (h *httpHandler) read(b *body, r *http.Request) *refusal {
+func (h *httpHandler) read(b *inflight.Body, r *http.Request) *refusal {
 	rcv := h.receiver
 	if r.ContentLength > h.limit {
-		return rcv.refuse(RefusedTooLarge, "body "+errTooLarge.Error()+" of "+strconv.FormatInt(h.limit, 10)+" bytes")
+		return rcv.refuse(RefusedTooLarge, "body "+inflight.ErrTooLarge.Error()+" of "+strconv.FormatInt(h.limit, 10)+" bytes")
 	}
 	sent := &sentBody{Reader: r.Body}
 	var err error
 	switch encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ", ")); {
 	case encoding == "" || encoding == "identity":
-		err = b.readFrom(sent, h.limit, r.ContentLength)
+		err = b.ReadFrom(sent, h.limit, r.ContentLength)
 	case slices.Contains(h.codings, encoding):
 		var c *contents
 		if c, err = codings[encoding].reader(sent); err == nil {
-			err = b.readFrom(c, h.limit, -1)
+			err = b.ReadFrom(c, h.limit, -1)
 			_ = c.Close()
 		}
 	default:
@@ -171,9 +173,9 @@ func (h *httpHandler) read(b *body, r *http.Request) *refusal {
 	var tooLarge *http.MaxBytesError
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errTooLarge), errors.As(sent.err, &tooLarge):
-		return rcv.refuse(RefusedTooLarge, "body "+errTooLarge.Error()+" of "+strconv.FormatInt(h.limit, 10)+" bytes")
-	case errors.Is(err, errOverloaded):
+	case errors.Is(err, inflight.ErrTooLarge), errors.As(sent.err, &tooLarge):
+		return rcv.refuse(RefusedTooLarge, "body "+inflight.ErrTooLarge.Error()+" of "+strconv.FormatInt(h.limit, 10)+" bytes")
+	case errors.Is(err, inflight.ErrOverloaded):
 		return rcv.refuse(RefusedOverloaded, err.Error())
 	case errors.As(sent.err, &timeout) && timeout.Timeout(), errors.Is(sent.err, io.ErrUnexpectedEOF):
 		return rcv.refuse(RefusedIncomplete, "the body did not arrive whole and in time")

@@ -202,7 +202,7 @@ func TestHTTPStatus(t *testing.T) {
 			}
 		})
 	}
-	if held := r.budget.used.Load(); held != 0 {
+	if held := r.budget.Used(); held != 0 {
 		t.Errorf("%d bytes are still held", held)
 	}
 }
@@ -361,7 +361,7 @@ func TestHTTPBudget(t *testing.T) {
 		})
 		<-g.arrived
 	}
-	if held := r.budget.used.Load(); held != 16<<20 {
+	if held := r.budget.Used(); held != 16<<20 {
 		t.Errorf("%d bytes in flight", held)
 	}
 	for range 4 {
@@ -372,7 +372,7 @@ func TestHTTPBudget(t *testing.T) {
 	}
 	close(g.open)
 	calls.Wait()
-	if held := r.budget.used.Load(); held != 0 {
+	if held := r.budget.Used(); held != 0 {
 		t.Errorf("%d bytes are still held", held)
 	}
 	if got := post(t, r, body, nil); got.code != 200 {
@@ -559,7 +559,7 @@ func FuzzHTTPBody(f *testing.F) {
 		if w.Code != 200 && w.Code != 400 && w.Code != 413 && w.Code != 429 {
 			t.Errorf("answered %d %s", w.Code, strconv.Quote(w.Body.String()))
 		}
-		if held := r.budget.used.Load(); held != 0 {
+		if held := r.budget.Used(); held != 0 {
 			t.Errorf("%d bytes are still held", held)
 		}
 	})

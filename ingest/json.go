@@ -12,6 +12,8 @@ import (
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"faultline/ingest/inflight"
 )
 
 // fromJSON appends the protobuf form of an ExportTraceServiceRequest in OTLP's JSON to dst, limit bytes at most. It reads
@@ -47,7 +49,7 @@ type transcoder struct {
 
 func (t *transcoder) next() (json.Token, error) {
 	if len(t.out) > t.limit {
-		return nil, errTooLarge
+		return nil, inflight.ErrTooLarge
 	}
 	token, err := t.json.Token()
 	if err == io.EOF {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"faultline/ingest/inflight"
 )
 
 // readJSON converts a request to protobuf at the door and reads that with pdata.
@@ -106,7 +108,7 @@ func TestFromJSONErrors(t *testing.T) {
 		t.Errorf("100 arrays in each other: %v", err)
 	}
 	// Each of these bytes becomes three.
-	if _, err := fromJSON(nil, spanJSON(`"name":"`+strings.Repeat("\xff", 1000)+`"`), 2000); !errors.Is(err, errTooLarge) {
+	if _, err := fromJSON(nil, spanJSON(`"name":"`+strings.Repeat("\xff", 1000)+`"`), 2000); !errors.Is(err, inflight.ErrTooLarge) {
 		t.Errorf("a result over the limit: %v", err)
 	}
 }

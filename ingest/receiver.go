@@ -18,7 +18,9 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
-	"google.golang.org/grpc"
+
+	"faultline/ingest/inflight"
+	"faultline/ingest/unary"
 )
 
 // stopTimeout is how long requests in flight may take to end once the receiver is stopped.
@@ -31,11 +33,11 @@ type otlpReceiver struct {
 	cfg       *ReceiverConfig
 	tee       *tee               // nil unless batches are forwarded
 	token     *[sha256.Size]byte // digest of the token, nil if none is asked for
-	budget    budget
+	budget    inflight.Budget
 
 	intake   *Intake
 	stopping atomic.Bool
-	grpc     *grpc.Server
+	grpc     *unary.Server
 	grpcAddr net.Addr
 	http     *http.Server
 	httpAddr net.Addr
@@ -48,7 +50,8 @@ func newReceiver(set receiver.Settings, cfg *ReceiverConfig, next consumer.Trace
 	quiet := set.TelemetrySettings
 	quiet.TracerProvider = tracenoop.NewTracerProvider()
 	quiet.MeterProvider = metricnoop.NewMeterProvider()
-	r := &otlpReceiver{telemetry: quiet, cfg: cfg, budget: budget{limit: int64(cfg.MaxInFlightMiB) << 20}}
+	r := &otlpReceiver{telemetry: quiet, cfg: cfg}
+	r.budget.Limit(int64(cfg.MaxInFlightMiB) << 20)
 	if cfg.AuthToken != "" {
 		sum := sha256.Sum256([]byte(cfg.AuthToken))
 		r.token = &sum
@@ -88,7 +91,7 @@ func (r *otlpReceiver) Start(ctx context.Context, host component.Host) error {
 // serve runs a server until it is stopped, and reports it to the Collector if it ends before.
 func (r *otlpReceiver) serve(host component.Host, run func() error) {
 	r.serving.Go(func() {
-		if err := run(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := run(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, unary.ErrStopped) {
 			componentstatus.ReportStatus(host, componentstatus.NewFatalErrorEvent(err))
 		}
 	})
@@ -102,12 +105,7 @@ func (r *otlpReceiver) Shutdown(ctx context.Context) error {
 	defer cancel()
 	var stops sync.WaitGroup
 	if r.grpc != nil {
-		stops.Go(func() {
-			// Stop makes GracefulStop return, so that neither outlives the other.
-			stop := context.AfterFunc(ctx, r.grpc.Stop)
-			defer stop()
-			r.grpc.GracefulStop()
-		})
+		stops.Go(func() { r.grpc.Shutdown(ctx) })
 	}
 	if r.http != nil {
 		stops.Go(func() {
