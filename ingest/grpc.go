@@ -134,7 +134,7 @@ func (h *exportHandler) decompress(b *inflight.Body, call *unary.Call) *refusal 
 	}
 	c, err := coding.reader(bytes.NewReader(call.Message))
 	if err == nil {
-		err = b.ReadFrom(c, h.limit, -1)
+		err = b.ReadAll(c, h.limit, -1)
 		_ = c.Close()
 	}
 	switch {

@@ -157,11 +157,11 @@ func (h *httpHandler) read(b *inflight.Body, r *http.Request) *refusal {
 	var err error
 	switch encoding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ", ")); {
 	case encoding == "" || encoding == "identity":
-		err = b.ReadFrom(sent, h.limit, r.ContentLength)
+		err = b.ReadAll(sent, h.limit, r.ContentLength)
 	case slices.Contains(h.codings, encoding):
 		var c *contents
 		if c, err = codings[encoding].reader(sent); err == nil {
-			err = b.ReadFrom(c, h.limit, -1)
+			err = b.ReadAll(c, h.limit, -1)
 			_ = c.Close()
 		}
 	default:

@@ -1,4 +1,6 @@
-// Package inflight bounds and holds the bytes of requests on their way in.
+// Package inflight bounds and holds the bytes of requests on their way in: a budget that all doors of a process share,
+// pooled buffers that are not cleared, and the body of one request, which takes of the budget as it grows and gives
+// everything back at once. What is over the budget is refused, never waited for.
 package inflight
 
 import (
@@ -148,9 +150,9 @@ func (b *Body) Append(data []byte) error {
 // firstRead bounds how large a buffer is taken for a body before any of it arrived.
 const firstRead = 256 << 10
 
-// ReadFrom reads r to its end, limit bytes at most; expected is the length that was announced, or -1. Returns
+// ReadAll reads r to its end, limit bytes at most; expected is the length that was announced, or -1. Returns
 // ErrTooLarge, ErrOverloaded, or r's error.
-func (b *Body) ReadFrom(r io.Reader, limit, expected int64) error {
+func (b *Body) ReadAll(r io.Reader, limit, expected int64) error {
 	if expected > limit {
 		return ErrTooLarge
 	}

@@ -51,21 +51,20 @@ const (
 	settingMaxHeaderList
 )
 
-// An errorCode is one of RFC 9113, section 7. As an error it ends the connection.
-type errorCode uint32
+// An codeError is one of RFC 9113, section 7. As an error it ends the connection.
+type codeError uint32
 
 const (
-	noError          errorCode = 0x0
-	protocolError    errorCode = 0x1
-	flowControlError errorCode = 0x3
-	streamClosed     errorCode = 0x5
-	frameSizeError   errorCode = 0x6
-	refusedStream    errorCode = 0x7
-	compressionError errorCode = 0x9
-	enhanceYourCalm  errorCode = 0xb
+	errNone          codeError = 0x0
+	errProtocol    codeError = 0x1
+	errFlowControl codeError = 0x3
+	errFrameSize   codeError = 0x6
+	errRefusedStream    codeError = 0x7
+	errCompression codeError = 0x9
+	errCalm  codeError = 0xb
 )
 
-func (e errorCode) Error() string { return fmt.Sprintf("HTTP/2 error %#x", uint32(e)) }
+func (e codeError) Error() string { return fmt.Sprintf("HTTP/2 error %#x", uint32(e)) }
 
 const (
 	preface       = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -173,7 +172,7 @@ func (c *conn) serve() {
 	for err == nil {
 		err = c.next()
 	}
-	var code errorCode
+	var code codeError
 	faulty := errors.As(err, &code)
 	c.mu.Lock()
 	if faulty {
@@ -210,7 +209,7 @@ func (c *conn) greet() error {
 		return err
 	}
 	if string(got) != preface {
-		return protocolError
+		return errProtocol
 	}
 	_, _ = c.br.Discard(len(preface))
 	c.mu.Lock()
@@ -227,7 +226,7 @@ func (c *conn) greet() error {
 		return err
 	}
 	if h[3] != frameSettings {
-		return protocolError
+		return errProtocol
 	}
 	return c.nc.SetReadDeadline(time.Time{})
 }
@@ -252,7 +251,7 @@ func (c *conn) next() error {
 	length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
 	kind, flags, id := h[3], h[4], binary.BigEndian.Uint32(h[5:])&maxWindow
 	if length > maxFrame {
-		return frameSizeError
+		return errFrameSize
 	}
 	f, err := c.peek(frameHeader + length)
 	if err != nil {
@@ -274,17 +273,17 @@ func (c *conn) next() error {
 		err = c.onWindowUpdate(id, payload)
 	case framePriority:
 		if id == 0 || length != 5 {
-			return protocolError
+			return errProtocol
 		}
 		err = c.idle()
 	case frameGoAway:
 		if id != 0 {
-			return protocolError
+			return errProtocol
 		}
 		c.drain()
 		err = c.idle()
 	case framePushPromise, frameContinuation:
-		return protocolError
+		return errProtocol
 	default: // to be ignored, by section 5.5
 		err = c.idle()
 	}
@@ -300,7 +299,7 @@ func (c *conn) peek(n int) ([]byte, error) {
 	if c.br.Buffered() >= n {
 		return c.br.Peek(n)
 	}
-	if err := c.flush(); err != nil && err != errFinished {
+	if err := c.flush(); err != nil && !errors.Is(err, errFinished) {
 		return nil, err
 	}
 	b, err := c.br.Peek(n)
@@ -312,7 +311,7 @@ func (c *conn) peek(n int) ([]byte, error) {
 func (c *conn) idle() error {
 	c.idleFrames++
 	if c.idleFrames > maxIdleFrames {
-		return enhanceYourCalm
+		return errCalm
 	}
 	return nil
 }
@@ -323,14 +322,14 @@ func unpad(flags byte, payload []byte) ([]byte, error) {
 		return payload, nil
 	}
 	if len(payload) == 0 || int(payload[0]) >= len(payload) {
-		return nil, protocolError
+		return nil, errProtocol
 	}
 	return payload[1 : len(payload)-int(payload[0])], nil
 }
 
 func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 	if id%2 == 0 {
-		return protocolError
+		return errProtocol
 	}
 	size := frameHeader + len(payload)
 	fragment, err := unpad(flags, payload)
@@ -339,7 +338,7 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 	}
 	if flags&flagPriority != 0 {
 		if len(fragment) < 5 {
-			return frameSizeError
+			return errFrameSize
 		}
 		fragment = fragment[5:]
 	}
@@ -355,7 +354,7 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 		}
 	}
 	if err := c.hpack.Close(); err != nil {
-		return compressionError
+		return errCompression
 	}
 	c.mu.Lock()
 	st := c.streams[id]
@@ -367,7 +366,7 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 		isNew = false // not ours any more, which the client was told
 	case len(c.streams) >= c.s.cfg.MaxStreams:
 		c.last, refused = id, true
-		c.out = appendReset(c.out, id, refusedStream)
+		c.out = appendReset(c.out, id, errRefusedStream)
 	default:
 		c.last = id
 		st = streamPool.Get().(*stream)
@@ -385,7 +384,7 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 	case st == nil || answered:
 		return c.idle() // of a stream that is answered
 	case flags&flagEndStream == 0:
-		return protocolError // only what ends a stream may follow its data
+		return errProtocol // only what ends a stream may follow its data
 	default:
 		c.ended(st)
 		return nil
@@ -396,9 +395,9 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 func (c *conn) decode(fragment []byte) error {
 	switch _, err := c.hpack.Write(fragment); {
 	case errors.Is(err, hpack.ErrStringLength):
-		return enhanceYourCalm
+		return errCalm
 	case err != nil:
-		return compressionError
+		return errCompression
 	default:
 		return nil
 	}
@@ -412,15 +411,15 @@ func (c *conn) onContinuation(id uint32) (ended bool, err error) {
 	}
 	length := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
 	if h[3] != frameContinuation || binary.BigEndian.Uint32(h[5:])&maxWindow != id {
-		return false, protocolError
+		return false, errProtocol
 	}
 	if length > maxFrame {
-		return false, frameSizeError
+		return false, errFrameSize
 	}
 	ended = h[4]&flagEndHeaders != 0
 	c.header.frames++
 	if c.header.frames > maxContinuations || c.header.size > 2*c.header.limit {
-		return false, enhanceYourCalm
+		return false, errCalm
 	}
 	f, err := c.peek(frameHeader + length)
 	if err != nil {
@@ -454,13 +453,13 @@ func (c *conn) open(st *stream, ended bool) error {
 
 func (c *conn) onData(id uint32, flags byte, payload []byte) error {
 	if id == 0 {
-		return protocolError
+		return errProtocol
 	}
 	c.mu.Lock()
 	st := c.streams[id]
 	if id > c.last && c.draining.IsZero() {
 		c.mu.Unlock()
-		return protocolError
+		return errProtocol
 	}
 	answered := st != nil && st.whole
 	c.credit += len(payload)
@@ -565,12 +564,12 @@ func (c *conn) refuse(st *stream, why Fault) {
 
 func (c *conn) onReset(id uint32, payload []byte) error {
 	if id == 0 || len(payload) != 4 {
-		return protocolError
+		return errProtocol
 	}
 	c.mu.Lock()
 	if id > c.last && c.draining.IsZero() {
 		c.mu.Unlock()
-		return protocolError
+		return errProtocol
 	}
 	st := c.streams[id]
 	given := st != nil && !st.whole
@@ -587,16 +586,16 @@ func (c *conn) onReset(id uint32, payload []byte) error {
 
 func (c *conn) onSettings(id uint32, flags byte, payload []byte) error {
 	if id != 0 {
-		return protocolError
+		return errProtocol
 	}
 	if flags&flagAck != 0 {
 		if len(payload) != 0 {
-			return frameSizeError
+			return errFrameSize
 		}
 		return c.idle()
 	}
 	if len(payload)%6 != 0 {
-		return frameSizeError
+		return errFrameSize
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -605,22 +604,22 @@ func (c *conn) onSettings(id uint32, flags byte, payload []byte) error {
 		switch binary.BigEndian.Uint16(payload) {
 		case settingInitialWindow:
 			if value > maxWindow {
-				return flowControlError
+				return errFlowControl
 			}
 			for _, st := range c.streams {
 				st.window += value - c.firstWindow
 				if st.window > maxWindow {
-					return flowControlError
+					return errFlowControl
 				}
 			}
 			c.firstWindow = value
 		case settingMaxFrame:
 			if value < maxFrame || value > 1<<24-1 {
-				return protocolError
+				return errProtocol
 			}
 		case settingEnablePush:
 			if value > 1 {
-				return protocolError
+				return errProtocol
 			}
 		}
 	}
@@ -631,10 +630,10 @@ func (c *conn) onSettings(id uint32, flags byte, payload []byte) error {
 
 func (c *conn) onPing(id uint32, flags byte, payload []byte) error {
 	if id != 0 {
-		return protocolError
+		return errProtocol
 	}
 	if len(payload) != 8 {
-		return frameSizeError
+		return errFrameSize
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -651,7 +650,7 @@ func (c *conn) onPing(id uint32, flags byte, payload []byte) error {
 		}
 		if now.Sub(c.lastPing) < least {
 			if c.strikes++; c.strikes > maxStrikes {
-				return enhanceYourCalm
+				return errCalm
 			}
 		}
 		c.lastPing = now
@@ -662,21 +661,21 @@ func (c *conn) onPing(id uint32, flags byte, payload []byte) error {
 
 func (c *conn) onWindowUpdate(id uint32, payload []byte) error {
 	if len(payload) != 4 {
-		return frameSizeError
+		return errFrameSize
 	}
 	n := int64(binary.BigEndian.Uint32(payload) & maxWindow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if id == 0 {
 		if c.window += n; n == 0 || c.window > maxWindow {
-			return flowControlError
+			return errFlowControl
 		}
 	} else if st := c.streams[id]; st != nil {
 		if st.window += n; n == 0 || st.window > maxWindow {
-			return flowControlError
+			return errFlowControl
 		}
 	} else if id > c.last && c.draining.IsZero() {
-		return protocolError
+		return errProtocol
 	}
 	c.release()
 	return c.idle()
@@ -719,7 +718,7 @@ func (c *conn) write(st *stream, message []byte, refused *status.Status) {
 	} else {
 		c.out = appendRefusal(c.out, st.id, refused)
 		if !st.whole { // the client is still sending
-			c.out = appendReset(c.out, st.id, noError)
+			c.out = appendReset(c.out, st.id, errNone)
 		}
 	}
 	c.remove(st)
@@ -789,7 +788,7 @@ func (c *conn) letGo() {
 	if !c.draining.IsZero() {
 		return
 	}
-	c.goAway(noError)
+	c.goAway(errNone)
 	_ = c.send() // the reader learns of it too
 	if len(c.streams) == 0 {
 		c.finish()
@@ -797,7 +796,7 @@ func (c *conn) letGo() {
 }
 
 // goAway says that no stream beyond the last is served. Called with mu held.
-func (c *conn) goAway(code errorCode) {
+func (c *conn) goAway(code codeError) {
 	c.draining = time.Now()
 	c.out = appendFrame(c.out, 8, frameGoAway, 0, 0)
 	c.out = binary.BigEndian.AppendUint32(c.out, c.last)

@@ -66,7 +66,7 @@ func appendFrame(dst []byte, length int, kind, flags byte, stream uint32) []byte
 	return binary.BigEndian.AppendUint32(dst, stream)
 }
 
-func appendReset(dst []byte, stream uint32, code errorCode) []byte {
+func appendReset(dst []byte, stream uint32, code codeError) []byte {
 	return binary.BigEndian.AppendUint32(appendFrame(dst, 4, frameReset, 0, stream), uint32(code))
 }
 

@@ -76,8 +76,10 @@ func TestFrames(t *testing.T) {
 		}, answered(1, "5")},
 		{"ping", func(p *peer) { p.ok(p.framer.WritePing(false, [8]byte{1, 2, 3})) }, `ping "\x01\x02\x03\x00\x00\x00\x00\x00" ack true`},
 
-		{"refused before its message", func(p *peer) { p.open(1, ":path", "/denied"); p.data(1, true, hello) },
-			refusal(1, codes.PermissionDenied, "not you: 100 %25 sure, %E2%80%9Cever%E2%80%9D") + "\n1 reset NO_ERROR"},
+		{
+			"refused before its message", func(p *peer) { p.open(1, ":path", "/denied"); p.data(1, true, hello) },
+			refusal(1, codes.PermissionDenied, "not you: 100 %25 sure, %E2%80%9Cever%E2%80%9D") + "\n1 reset NO_ERROR",
+		},
 		{"then another", func(p *peer) {
 			p.open(1, ":path", "/denied")
 			p.open(3)
@@ -196,8 +198,10 @@ func TestFrames(t *testing.T) {
 			p.heard = p.heard[:0]
 			p.mu.Unlock()
 		}, ""},
-		{"goes away", func(p *peer) { p.open(1); p.ok(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil)); p.data(1, true, hello) },
-			"go away after 1: NO_ERROR\n" + answered(1, "5") + "\nend"},
+		{
+			"goes away", func(p *peer) { p.open(1); p.ok(p.framer.WriteGoAway(0, http2.ErrCodeNo, nil)); p.data(1, true, hello) },
+			"go away after 1: NO_ERROR\n" + answered(1, "5") + "\nend",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -444,8 +448,8 @@ func said(tb testing.TB, sizes ...int) []byte {
 	return b.Bytes()
 }
 
-// exchange gives a server bytes in pieces and returns what it says until the bytes end.
-func exchange(pieces func(nc net.Conn)) (h *echo, heard []byte, held int64) {
+// exchange has a client say something to a server and go, and returns what the server made of it.
+func exchange(pieces func(nc net.Conn)) (h *echo, held int64) {
 	budget := new(inflight.Budget)
 	budget.Limit(theLimit)
 	h = new(echo)
@@ -453,14 +457,13 @@ func exchange(pieces func(nc net.Conn)) (h *echo, heard []byte, held int64) {
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
 	go func() { newConn(s, theirs).serve(); close(done) }()
-	var out bytes.Buffer
 	read := make(chan struct{})
-	go func() { _, _ = io.Copy(&out, ours); close(read) }()
+	go func() { _, _ = io.Copy(io.Discard, ours); close(read) }()
 	pieces(ours)
 	_ = ours.Close()
 	<-done
 	<-read
-	return h, out.Bytes(), budget.Used()
+	return h, budget.Used()
 }
 
 // However the network splits a client's bytes, the same calls are handled.
@@ -470,7 +473,7 @@ func TestSplitsDoNotMatter(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 50 {
 		most := 1 + rng.IntN(1<<(1+round%16))
-		h, _, held := exchange(func(nc net.Conn) {
+		h, held := exchange(func(nc net.Conn) {
 			for rest := all; len(rest) > 0; {
 				n := min(len(rest), 1+rng.IntN(most))
 				if _, err := nc.Write(rest[:n]); err != nil {
@@ -500,7 +503,7 @@ func FuzzServer(f *testing.F) {
 		f.Add(b.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _, held := exchange(func(nc net.Conn) { _, _ = nc.Write(b) })
+		_, held := exchange(func(nc net.Conn) { _, _ = nc.Write(b) })
 		if held != 0 {
 			t.Errorf("%d bytes are still held", held)
 		}
@@ -543,7 +546,7 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 	b.Run("ours", func(b *testing.B) {
-		_, _, addr := serving(b, Config{}, new(echo))
+		addr := serving(b, Config{}, new(echo))
 		run(b, addr)
 	})
 	b.Run("grpc-go", func(b *testing.B) {

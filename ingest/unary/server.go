@@ -240,7 +240,7 @@ func (s *Server) help() {
 		select {
 		case j := <-s.work:
 			j.conn.handle(j.stream)
-			j.conn.flush()
+			_ = j.conn.flush() // the reader learns of it too
 		case <-s.ctx.Done():
 			return
 		}

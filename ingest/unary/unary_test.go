@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -92,8 +93,8 @@ func (e *echo) count(why Fault) int {
 	return e.refused[why]
 }
 
-// serving returns a server and where it is dialed.
-func serving(tb testing.TB, cfg Config, h Handler) (*Server, *inflight.Budget, string) {
+// serving runs a server until the test ends and returns where it is dialed.
+func serving(tb testing.TB, cfg Config, h Handler) string {
 	tb.Helper()
 	budget := new(inflight.Budget)
 	budget.Limit(theLimit)
@@ -115,7 +116,7 @@ func serving(tb testing.TB, cfg Config, h Handler) (*Server, *inflight.Budget, s
 			tb.Errorf("%d bytes are still held", n)
 		}
 	})
-	return s, budget, l.Addr().String()
+	return l.Addr().String()
 }
 
 type bytesCodec struct{}
@@ -152,11 +153,11 @@ func invoke(conn *grpc.ClientConn, path string, body []byte) (string, error) {
 
 // grpc-go's client gets its answers, for messages around every bound of a frame, a buffer and the limit.
 func TestCalls(t *testing.T) {
-	_, _, addr := serving(t, Config{MaxMessage: maxTest}, new(echo))
+	addr := serving(t, Config{MaxMessage: maxTest}, new(echo))
 	conn := dial(t, addr)
 	for _, n := range []int{0, 1, 1000, maxFrame - 6, maxFrame - 5, maxFrame - 4, maxFrame, 65535, 65536, 300_000, maxTest} {
 		got, err := invoke(conn, method, make([]byte, n))
-		if err != nil || got != fmt.Sprint(n) {
+		if err != nil || got != strconv.Itoa(n) {
 			t.Errorf("%d bytes: %q, %v", n, got, err)
 		}
 	}
@@ -180,7 +181,7 @@ func TestCalls(t *testing.T) {
 func TestConcurrentCalls(t *testing.T) {
 	for _, blocking := range []bool{false, true} {
 		t.Run(fmt.Sprintf("blocking %v", blocking), func(t *testing.T) {
-			_, _, addr := serving(t, Config{MaxMessage: maxTest, MaxStreams: 16, Blocking: blocking}, new(echo))
+			addr := serving(t, Config{MaxMessage: maxTest, MaxStreams: 16, Blocking: blocking}, new(echo))
 			var calls sync.WaitGroup
 			for range 3 {
 				conn := dial(t, addr)
@@ -188,7 +189,7 @@ func TestConcurrentCalls(t *testing.T) {
 					calls.Go(func() {
 						for k := range 20 {
 							n := i*997 + k*k*137
-							if got, err := invoke(conn, method, make([]byte, n)); err != nil || got != fmt.Sprint(n) {
+							if got, err := invoke(conn, method, make([]byte, n)); err != nil || got != strconv.Itoa(n) {
 								t.Errorf("%d bytes: %q, %v", n, got, err)
 							}
 						}
@@ -203,7 +204,7 @@ func TestConcurrentCalls(t *testing.T) {
 // Answers larger than the client's window wait for it to grow.
 func TestLargeAnswer(t *testing.T) {
 	answer := bytes.Repeat([]byte("0123456789abcdef"), 3000) // three frames
-	_, _, addr := serving(t, Config{}, &echo{answer: answer})
+	addr := serving(t, Config{}, &echo{answer: answer})
 	conn := dial(t, addr)
 	for range 20 {
 		if got, err := invoke(conn, method, nil); err != nil || got != string(answer) {
@@ -216,7 +217,7 @@ func TestTLS(t *testing.T) {
 	// httptest has a certificate for 127.0.0.1.
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()
-	_, _, addr := serving(t, Config{TLS: &tls.Config{Certificates: web.TLS.Certificates, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}}, new(echo))
+	addr := serving(t, Config{TLS: &tls.Config{Certificates: web.TLS.Certificates, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}}, new(echo))
 	roots := x509.NewCertPool()
 	roots.AddCert(web.Certificate())
 	conn := dial(t, addr, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})))
@@ -232,7 +233,7 @@ func TestTLS(t *testing.T) {
 // A client that speaks HTTP/1 is told where it is.
 func TestHTTP1(t *testing.T) {
 	h := new(echo)
-	_, _, addr := serving(t, Config{Hint: "this is gRPC"}, h)
+	addr := serving(t, Config{Hint: "this is gRPC"}, h)
 	for _, request := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST /v1/traces HTTP/1.1\r\nHost: x\r\n\r\n", "PUT / HTTP/1.1\r\n\r\n"} {
 		nc, err := net.Dial("tcp", addr)
 		if err != nil {
