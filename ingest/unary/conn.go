@@ -56,12 +56,12 @@ type codeError uint32
 
 const (
 	errNone          codeError = 0x0
-	errProtocol    codeError = 0x1
-	errFlowControl codeError = 0x3
-	errFrameSize   codeError = 0x6
-	errRefusedStream    codeError = 0x7
-	errCompression codeError = 0x9
-	errCalm  codeError = 0xb
+	errProtocol      codeError = 0x1
+	errFlowControl   codeError = 0x3
+	errFrameSize     codeError = 0x6
+	errRefusedStream codeError = 0x7
+	errCompression   codeError = 0x9
+	errCalm          codeError = 0xb
 )
 
 func (e codeError) Error() string { return fmt.Sprintf("HTTP/2 error %#x", uint32(e)) }
@@ -383,7 +383,7 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 		return c.open(st, flags&flagEndStream != 0)
 	case st == nil || answered:
 		return c.idle() // of a stream that is answered
-	case flags&flagEndStream == 0:
+	case flags&flagEndStream == 0 || !c.header.trailer():
 		return errProtocol // only what ends a stream may follow its data
 	default:
 		c.ended(st)
@@ -439,6 +439,14 @@ func (c *conn) open(st *stream, ended bool) error {
 	switch {
 	case h.size > h.limit:
 		c.refuse(st, TooManyHeaders)
+	case !h.request():
+		c.s.handler.Refuse(Unsupported)
+		c.mu.Lock()
+		c.out = appendReset(c.out, st.id, errProtocol)
+		c.remove(st)
+		c.mu.Unlock()
+		st.free()
+		return c.idle()
 	case h.method != "POST" || !isGRPC(h.contentType):
 		c.refuse(st, Unsupported)
 	default:
@@ -664,14 +672,17 @@ func (c *conn) onWindowUpdate(id uint32, payload []byte) error {
 		return errFrameSize
 	}
 	n := int64(binary.BigEndian.Uint32(payload) & maxWindow)
+	if n == 0 {
+		return errProtocol
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if id == 0 {
-		if c.window += n; n == 0 || c.window > maxWindow {
+		if c.window += n; c.window > maxWindow {
 			return errFlowControl
 		}
 	} else if st := c.streams[id]; st != nil {
-		if st.window += n; n == 0 || st.window > maxWindow {
+		if st.window += n; st.window > maxWindow {
 			return errFlowControl
 		}
 	} else if id > c.last && c.draining.IsZero() {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/status"
@@ -17,7 +18,10 @@ type header struct {
 	size   int // as RFC 9113, section 6.5.2 counts
 	frames int // that continue it
 
-	method, path, contentType, encoding, authorization string
+	method, scheme, path, contentType, encoding, authorization string
+
+	regular   bool // a field came that is no pseudo-header
+	malformed bool // by RFC 9113, section 8.2 and 8.3
 
 	keep bool
 	all  map[string][]string // every field but pseudo-headers, if they are to be kept
@@ -34,24 +38,62 @@ func (h *header) add(f hpack.HeaderField) {
 	if h.size > h.limit {
 		return
 	}
-	if h.keep && !f.IsPseudo() {
+	if f.IsPseudo() {
+		h.pseudo(f)
+		return
+	}
+	h.regular = true
+	if h.keep {
 		if h.all == nil {
 			h.all = map[string][]string{}
 		}
 		h.all[f.Name] = append(h.all[f.Name], f.Value)
 	}
 	switch f.Name {
-	case ":method":
-		h.method = f.Value
-	case ":path":
-		h.path = f.Value
 	case "content-type":
 		h.contentType = f.Value
 	case "grpc-encoding":
 		h.encoding = f.Value
 	case "authorization":
 		h.authorization = f.Value
+	case "te":
+		h.malformed = h.malformed || f.Value != "trailers"
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		h.malformed = true // of HTTP/1
+	default:
+		h.malformed = h.malformed || strings.ContainsFunc(f.Name, unicode.IsUpper)
 	}
+}
+
+// pseudo takes a field that says what a request is: once each, and before all others.
+func (h *header) pseudo(f hpack.HeaderField) {
+	var field *string
+	switch f.Name {
+	case ":method":
+		field = &h.method
+	case ":scheme":
+		field = &h.scheme
+	case ":path":
+		field = &h.path
+	case ":authority":
+		h.malformed = h.malformed || h.regular
+		return
+	}
+	if field == nil || *field != "" || f.Value == "" || h.regular {
+		h.malformed = true
+		return
+	}
+	*field = f.Value
+}
+
+// request reports whether the header is one that a request may begin with.
+func (h *header) request() bool {
+	return !h.malformed && h.method != "" && h.scheme != "" && h.path != ""
+}
+
+// trailer reports whether the header is one that a request may end with.
+func (h *header) trailer() bool {
+	return !h.malformed && h.method == "" && h.scheme == "" && h.path == ""
 }
 
 // isGRPC reports whether a content type is gRPC with protobuf.

@@ -52,7 +52,7 @@ func TestFrames(t *testing.T) {
 		{"trailers", func(p *peer) {
 			p.open(1)
 			p.data(1, false, hello)
-			p.ok(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.header("x-more", "1"), EndHeaders: true, EndStream: true}))
+			p.ok(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.header(":method", "", ":scheme", "", ":path", "", "x-more", "1"), EndHeaders: true, EndStream: true}))
 		}, answered(1, "5")},
 		{"padding", func(p *peer) {
 			p.ok(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.header(), EndHeaders: true, PadLength: 7, Priority: http2.PriorityParam{Weight: 9}}))
@@ -93,6 +93,23 @@ func TestFrames(t *testing.T) {
 			p.open(1, "content-type", "application/grpc+proto; charset=utf-8")
 			p.data(1, true, hello)
 		}, answered(1, "5")},
+		{"no path", func(p *peer) { p.open(1, ":path", "") }, "1 reset PROTOCOL_ERROR"},
+		{"an unknown pseudo-header", func(p *peer) { p.open(1, ":status", "200") }, "1 reset PROTOCOL_ERROR"},
+		{"a name in upper case", func(p *peer) { p.open(1, "X-Upper", "1") }, "1 reset PROTOCOL_ERROR"},
+		{"a field of HTTP/1", func(p *peer) { p.open(1, "connection", "close") }, "1 reset PROTOCOL_ERROR"},
+		{"a path that comes late", func(p *peer) {
+			block := append(p.header(":path", ""), p.header(":method", "", ":scheme", "", "content-type", "", "te", "")...)
+			p.ok(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true}))
+		}, "1 reset PROTOCOL_ERROR"},
+		{"a method that comes twice", func(p *peer) {
+			block := append(p.header(":scheme", "", ":path", "", "content-type", "", "te", ""), p.header()...)
+			p.ok(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndHeaders: true}))
+		}, "1 reset PROTOCOL_ERROR"},
+		{"trailers that begin a request", func(p *peer) {
+			p.open(1)
+			p.data(1, false, hello)
+			p.ok(p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.header(), EndHeaders: true, EndStream: true}))
+		}, goAway(1, "PROTOCOL_ERROR")},
 		{"too large", func(p *peer) { p.open(1); p.data(1, false, []byte{0, 0xff, 0, 0, 0, 1}) }, refusal(1, codes.ResourceExhausted, "refused") + "\n1 reset NO_ERROR"},
 		{"two messages", func(p *peer) { p.open(1); p.data(1, true, append(hello, hello...)) }, refusal(1, codes.Canceled, "refused") + "\n1 reset NO_ERROR"},
 		{"half a message", func(p *peer) { p.open(1); p.data(1, true, hello[:8]) }, refusal(1, codes.Canceled, "refused")},
@@ -159,7 +176,7 @@ func TestFrames(t *testing.T) {
 			p.ok(p.framer.WriteRawFrame(http2.FrameData, flagPadded, 1, []byte{9, 1, 2}))
 		}, goAway(1, "PROTOCOL_ERROR")},
 		{"a window too large", func(p *peer) { p.ok(p.framer.WriteWindowUpdate(0, maxWindow)) }, goAway(0, "FLOW_CONTROL_ERROR")},
-		{"a window of nothing", func(p *peer) { p.ok(p.framer.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, make([]byte, 4))) }, goAway(0, "FLOW_CONTROL_ERROR")},
+		{"a window of nothing", func(p *peer) { p.ok(p.framer.WriteRawFrame(http2.FrameWindowUpdate, 0, 0, make([]byte, 4))) }, goAway(0, "PROTOCOL_ERROR")},
 		{"a setting too large", func(p *peer) {
 			p.ok(p.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31}))
 		}, goAway(0, "FLOW_CONTROL_ERROR")},
