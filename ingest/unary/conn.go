@@ -173,9 +173,8 @@ func (c *conn) serve() {
 		err = c.next()
 	}
 	var code codeError
-	faulty := errors.As(err, &code)
 	c.mu.Lock()
-	if faulty {
+	if errors.As(err, &code) {
 		c.goAway(code)
 		c.finish()
 	}
@@ -187,8 +186,9 @@ func (c *conn) serve() {
 			st.free()
 		}
 	}
+	finished := errors.Is(c.err, errFinished)
 	c.mu.Unlock()
-	if faulty {
+	if finished {
 		_, _ = io.Copy(io.Discard, c.br) // closing on unread bytes would take back what was sent
 	}
 	_ = c.nc.Close()
@@ -201,8 +201,11 @@ func (c *conn) greet() error {
 		return err
 	} else if got[0] != preface[0] || !c.saysPRI() {
 		c.s.handler.Refuse(Unsupported)
-		_, err = io.WriteString(c.nc, c.s.cfg.wrongProtocol())
-		return cmp.Or(err, io.EOF)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.out = append(c.out, c.s.cfg.wrongProtocol()...)
+		c.finish()
+		return c.err
 	}
 	got, err := c.br.Peek(len(preface))
 	if err != nil {
