@@ -36,7 +36,7 @@ func newCauses(causes []finding.Cause) []Cause {
 type Budget struct {
 	Limit    float64  `json:"limit" doc:"Share of the attempts that may be retries"`
 	Lower    *float64 `json:"lower" doc:"Lower bound of the share that are, with 95 % confidence"`
-	Exceeded bool     `json:"exceeded"`
+	Exceeded bool     `json:"exceeded" doc:"Over the range as a whole; the finding retry_budget is about the last minute"`
 }
 
 // Retrying is how an edge is called again.

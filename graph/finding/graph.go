@@ -21,8 +21,10 @@ type Edge struct {
 	Recent  Sum     // of the last of them: what is wrong must still show in it
 	Learned *Memoir // what was learned of the edge before; never nil
 
-	age   time.Duration // since the first of the calls that are judged, by window
-	steps []step        // the recent windows of calls that everybody has sent their spans of, the latest first
+	to     time.Time     // when it is judged
+	minute attempts      // of the last minute, as finely as windows are
+	age    time.Duration // since the first of the calls that are judged, by window
+	steps  []step        // the recent windows of calls that everybody has sent their spans of, the latest first
 	// versions are the callee's, by the start of the minute, of those minutes.
 	versions map[time.Time]map[string]*graph.Detail
 	settled  Sum // the parts' details of minutes that everybody has sent their spans of
@@ -43,6 +45,8 @@ const (
 	recentSpan = 2 * graph.DetailLength
 	// latestCalls is how many recent calls say better how bad it is now than all that are judged do.
 	latestCalls = 100
+	// slidingSpan is the minute in which the retry budget is judged.
+	slidingSpan = time.Minute
 	// settles is how long after a minute its spans have come. Each process sends its spans when it does: until then some
 	// instances are seen up to a later time than others, which looks like a difference between them.
 	settles = 15 * time.Second
@@ -51,6 +55,12 @@ const (
 // RecentFrom returns when the recent windows begin of what is judged at a time: less than two minutes before.
 func RecentFrom(to time.Time) time.Time {
 	return to.Add(-time.Nanosecond).Truncate(graph.DetailLength).Add(graph.DetailLength - recentSpan)
+}
+
+// slidingFrom returns when the windows of the last minute begin: six of them, the present one among them. It lies within
+// what is recent.
+func slidingFrom(to time.Time) time.Time {
+	return to.Add(-time.Nanosecond).Truncate(graph.WindowLength).Add(graph.WindowLength - slidingSpan)
 }
 
 // NewGraph gathers the windows of one environment that together cover [from, to), which lie within a minute each. Those
@@ -64,6 +74,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 	if recent.Before(from) {
 		recent = from
 	}
+	sliding := slidingFrom(to)
 	edges := map[graph.EdgeKey]*Edge{}
 	var last *Edge
 	edge := func(k graph.EdgeKey) *Edge {
@@ -72,7 +83,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 		}
 		e := edges[k]
 		if e == nil {
-			e = &Edge{Key: k, ID: k.ID()}
+			e = &Edge{Key: k, ID: k.ID(), to: to}
 			e.Sum = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(from)}
 			e.Recent = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(recent)}
 			e.settled = Sum{Details: map[graph.DetailKey]*graph.Detail{}}
@@ -90,6 +101,9 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 				e := edge(row.Edge)
 				e.age = max(e.age, to.Sub(w.Start))
 				e.addStats(&row.Stats, late)
+				if !w.Start.Before(sliding) {
+					e.minute.add(&row.Stats)
+				}
 				if late && settled {
 					e.steps = append(e.steps, step{w.Start, w.Start.Add(w.Length), &row.Stats})
 				}

@@ -36,6 +36,7 @@ type Memoir struct {
 	LagAge      float64             `json:"lag_age,omitempty"`
 	Backlogs    map[string]*Backlog `json:"backlogs,omitempty"` // of an edge from a queue, by consumer group
 	NoTimeout   *NoTimeout          `json:"no_timeout,omitempty"`
+	Overspent   time.Time           `json:"overspent,omitzero"` // when a minute had more retries than the budget allows
 }
 
 // Backlog is what has been coming into a queue and not out of it since it began to grow.
@@ -137,6 +138,9 @@ func (l *Memoir) learn(e *Edge, now time.Time, step time.Duration) {
 		return
 	}
 	l.Seen = now
+	if _, exceeded := e.minute.budget(); exceeded {
+		l.Overspent = now
+	}
 	seconds := step.Seconds()
 	if p50 := e.median(); e.Stats.Raw >= learnCalls && p50 > 0 {
 		usual := l.Age == 0 || math.Log2(p50) <= l.P50+math.Log2(usuallyWithin)

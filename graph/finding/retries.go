@@ -64,12 +64,36 @@ func RetryingOf(s *Sum) Retrying {
 		Redelivered: s.measure(graph.Redelivery).Calls,
 		Nested:      nested.Calls, NestedAttempts: nested.Latency.Quantile(.5),
 	}
-	r.BudgetLower = math.NaN()
-	if st.Raw > 0 && st.LogicalCalls > 0 {
-		r.BudgetLower, _ = graph.Wilson(s.rawRetries(), st.Raw, z90)
-	}
-	r.BudgetExceeded = st.Raw >= budgetAttempts && r.BudgetLower > BudgetShare
+	var a attempts
+	a.add(st)
+	r.BudgetLower, r.BudgetExceeded = a.budget()
 	return r
+}
+
+// attempts counts the calls of a span of time, weighted, and raw as they came.
+type attempts struct{ calls, logical, hedges, raw int64 }
+
+func (a *attempts) add(s *graph.EdgeStats) {
+	a.calls += s.Calls
+	a.logical += s.LogicalCalls
+	a.hedges += s.Hedges
+	a.raw += s.Raw
+}
+
+func (a *attempts) retries() int64 { return max(a.calls-a.logical-a.hedges, 0) }
+
+// rawRetries returns how many of the raw attempts are retries.
+func (a *attempts) rawRetries() int64 { return rawOf(a.retries(), a.calls, a.raw) }
+
+// budget returns the lower bound of the share of the attempts that are retries, NaN where there are none, and whether
+// that is more than the budget allows. Source: Google's SRE book, chapter 21, for
+// the budget of a tenth of the calls.
+func (a *attempts) budget() (lower float64, exceeded bool) {
+	if a.raw <= 0 || a.logical <= 0 {
+		return math.NaN(), false
+	}
+	lower, _ = graph.Wilson(a.rawRetries(), a.raw, z90)
+	return lower, a.raw >= budgetAttempts && lower > BudgetShare
 }
 
 // jitter returns the robust coefficient of variation of the first gaps: interquartile range over 1.349 medians. The
@@ -92,20 +116,24 @@ func (r *Retrying) load() graph.Level {
 	return graph.Note
 }
 
-// retryBudgetSpent finds more retries than the budget allows.
+// retryBudgetSpent finds more retries than the budget allows in the last minute. Once it was found it takes more than a
+// minute that is no worse than it may be by chance to end it: the share may still be that of the budget, and it was
+// more within the last two minutes.
 func retryBudgetSpent(e *Edge) []graph.Finding {
-	r := RetryingOf(&e.Sum)
-	if !r.BudgetExceeded || e.rawRetries() < fewest || !lasts(e.Recent.rawRetries(), e.Recent.Stats.Raw, BudgetShare) {
+	m := &e.minute
+	_, exceeded := m.budget()
+	if !exceeded && e.to.Sub(e.Learned.Overspent) > recentSpan || !lasts(m.rawRetries(), m.raw, BudgetShare) || m.rawRetries() < fewest {
 		return nil
 	}
 	if e.age < toldApart && e.measure(graph.RetryGap).Raw < fewest {
 		return nil
 	}
+	r := share(m.retries(), m.logical)
 	level := graph.Warn
-	if r.Ratio >= 1 {
+	if r >= 1 {
 		level = graph.Severe // the callee gets twice what it was asked for
 	}
-	return e.found("retry_budget", level, r.Ratio, r.N, "retries add %s load: %s attempts per call, n=%s", percent(r.Ratio), figure(1+r.Ratio), count(r.N))
+	return e.found("retry_budget", level, r, m.raw, "retries add %s load: %s attempts per call, n=%s", percent(r), figure(1+r), count(m.raw))
 }
 
 // retriesDoNotHelp finds many retries of which hardly one succeeds.
@@ -212,15 +240,23 @@ func (g *Graph) onPaths(found []graph.Finding) {
 		if f.Rule != "retry_budget" {
 			continue
 		}
-		if path := g.amplified(edges[f.Edge], known); path > 1.1*(1+f.Value) {
-			f.Sentence += "; with the retries of the layers above, " + figure(path) + " attempts for each request of a user"
+		if above := g.above(edges[f.Edge], known); above > 1.1 {
+			f.Sentence += "; with the retries of the layers above, " + figure(above*(1+f.Value)) + " attempts for each request of a user"
 		}
 	}
 }
 
-// amplified returns the attempts that one request becomes on an edge, along the path from above that amplifies most. An
-// edge that lies above itself is taken not to amplify there.
+// amplified returns the attempts that one request becomes on an edge, along the path from above that amplifies most.
 func (g *Graph) amplified(e *Edge, known map[*Edge]float64) float64 {
+	if e.rawRetries() < fewest {
+		return g.above(e, known)
+	}
+	return g.above(e, known) * (1 + share(e.Stats.Retries(), e.Stats.LogicalCalls))
+}
+
+// above returns the same of what calls an edge: known is by edge. An edge that lies above itself is taken not to amplify
+// there.
+func (g *Graph) above(e *Edge, known map[*Edge]float64) float64 {
 	if a, ok := known[e]; ok {
 		return a
 	}
@@ -230,9 +266,6 @@ func (g *Graph) amplified(e *Edge, known map[*Edge]float64) float64 {
 		if !up.async() {
 			most = max(most, g.amplified(up, known))
 		}
-	}
-	if e.rawRetries() >= fewest {
-		most *= 1 + share(e.Stats.Retries(), e.Stats.LogicalCalls)
 	}
 	known[e] = most
 	return most
