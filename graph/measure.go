@@ -49,6 +49,13 @@ const (
 	// the value is how long that took.
 	TurnedDown
 	GivenUp
+	// RetriedCall is a logical call that took more than one attempt, a retry among them: the value is how long its caller
+	// waited, from the beginning of the first to the end of the last, or to the first good answer; failed is one that had
+	// none.
+	RetriedCall
+	// NegativeGap is a call whose callee took longer than its caller, who had not left: the time between them counts as
+	// 0. The value is by how much.
+	NegativeGap
 
 	firstOfTraces
 )
@@ -97,6 +104,7 @@ var measureNames = [numMeasures]string{
 	UnsafeRetry: "unsafe_retry", Redelivery: "redelivery", Wasted: "wasted", Lag: "lag", LagSkewed: "lag_skewed",
 	ProxyOut: "proxy_out", Network: "network", ProxyIn: "proxy_in", Skew: "skew", SkewBehind: "skew_behind",
 	LagWithin: "lag_within", TurnedDown: "turned_down", GivenUp: "given_up",
+	RetriedCall: "retried_call", NegativeGap: "negative_gap",
 	Traces: "traces", Gap: "gap", Critical: "critical", CriticalEdge: "critical_edge", CriticalSelf: "critical_self",
 	OriginEdge: "origin_edge", OriginSelf: "origin_self", Absorbed: "absorbed", Repeated: "repeated", Parallel: "parallel",
 	Sequential: "sequential", Depth: "depth", NestedRetries: "nested_retries",

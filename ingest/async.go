@@ -11,8 +11,9 @@ import (
 type note struct {
 	group      graph.Label // of a consumer
 	refs       uint32      // the first of the spans that it links to
-	booked     uint32      // the first of the facts that were emitted and may be moved
+	booked     uint32      // the first of the facts that were emitted and may be mended
 	deliveries uint8       // how often its message has been delivered, this time included; 0 is not known
+	settled    bool        // what was said of it beside other attempts stays as it is: not all of that is remembered
 	dated      bool        // the answer asked to wait until a moment, by its own clock
 	enqueued   int64       // when its message came into the queue, nanoseconds since the epoch; 0 is not known
 	pushback   int64       // how long the answer asked to wait before another attempt, nanoseconds

@@ -117,6 +117,6 @@ func (in *Intake) bookConsumer(c *consumed, facts []graph.Fact, b *batch) {
 	defer sh.mu.Unlock()
 	like := half{traceHi: c.consumer.traceHi, traceLo: c.consumer.traceLo}
 	if h := sh.find(&like, c.consumer.span); h != nil {
-		sh.book(h, facts, false, b)
+		sh.book(h, facts, ofItself, b)
 	}
 }

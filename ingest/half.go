@@ -37,7 +37,7 @@ type halfFlags uint16
 const (
 	waited      halfFlags = 1 << iota // it waited long enough to count alone
 	blocks                            // a server span below it waits for its parent to be known
-	keep                              // it stayed alone, and its other half may come late
+	keep                              // it stayed alone, and its other half may come late; or another attempt did
 	retry                             // not a logical call: an attempt after a failed one, or beside one
 	resolved                          // another attempt made up for it: its error is not the logical call's
 	hedge                             // it began beside an attempt that was going well; or all below it did but the first

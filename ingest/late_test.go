@@ -58,7 +58,8 @@ func TestLateCallees(t *testing.T) {
 			[]tspan{server(3, 1, 10, 280_000, serve)},
 			[]string{"a → b http: calls 2, errors 1, logical 1/0, timeout 1, client 2×50ms, server 2×140015ms"},
 			[]string{
-				"a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, failed 1, 50ms", "a → b: measure wasted: 1, 279960ms",
+				"a → b: measure retried_call: 1, 110ms", "a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, failed 1, 50ms",
+				"a → b: measure wasted: 1, 279960ms",
 			},
 		},
 		{
@@ -67,7 +68,8 @@ func TestLateCallees(t *testing.T) {
 			[]tspan{server(3, 1, 10, 280_000, fail5)},
 			[]string{"a → b http: calls 2, errors 1, logical 1/0, timeout 1, client 2×50ms, server 2×140015ms, server errors 1"},
 			[]string{
-				"a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, 50ms", "a → b: measure wasted: 1, 279960ms",
+				"a → b: measure retried_call: 1, 110ms", "a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, 50ms",
+				"a → b: measure wasted: 1, 279960ms",
 			},
 		},
 		{
@@ -75,7 +77,7 @@ func TestLateCallees(t *testing.T) {
 			[]tspan{client(1, 9, 0, 30_000, get5), server(3, 1, 10, 29_000, fail5)},
 			[]tspan{client(2, 9, 40_000, 30_000, get), server(4, 2, 40_010, 29_000, serve)},
 			[]string{"a → b http: calls 2, errors 1, logical 1/0, server_error 1, client 2×30000ms, server 2×29000ms, server errors 1"},
-			[]string{"a → b: measure retry_gap: 1, 10000ms"},
+			[]string{"a → b: measure retried_call: 1, 70000ms", "a → b: measure retry_gap: 1, 10000ms"},
 		},
 		{
 			"messages that lay in their queue for minutes",

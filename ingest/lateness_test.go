@@ -166,6 +166,109 @@ func TestLateHalvesGiveTheSameFacts(t *testing.T) {
 	}
 }
 
+// lateAttempts are calls that are made again, in ways that another attempt changes.
+var lateAttempts = []struct {
+	name  string
+	spans []tspan
+	kept  bool // for a quarter of an hour: none is answered
+}{
+	{"one of four that nobody answers", []tspan{
+		parentOp(2000), client(1, 9, 0, 50, get5), client(2, 9, 100, 50, get5), client(3, 9, 300, 50, get5), client(4, 9, 600, 50, get5),
+	}, true},
+	{"one of three that times out and must not be made twice", []tspan{
+		parentOp(2000), client(1, 9, 0, 50, postSlow), client(2, 9, 100, 50, postSlow), client(3, 9, 300, 50, postB), client(4, 9, 900, 50, postB),
+	}, true},
+	{"one that asks to wait", []tspan{
+		parentOp(9000), client(1, 9, 0, 50, with(get5, "http.response.status_code", 429, "http.response.header.retry-after", []string{"1"})),
+		client(2, 9, 500, 50, with(get5, "http.response.status_code", 429, "http.response.header.retry-after", []string{"2"})), client(3, 9, 4000, 50, get),
+	}, true},
+	{"one of three that are answered", []tspan{
+		parentOp(2000), client(1, 9, 0, 50, get5), client(2, 9, 100, 50, get5), client(3, 9, 300, 50, get),
+		server(11, 1, 10, 30, fail5), server(12, 2, 110, 30, fail5), server(13, 3, 310, 30, serve),
+	}, false},
+	{"one after a redirect", []tspan{
+		parentOp(2000), client(1, 9, 0, 50, with(get, "http.response.status_code", 302)), client(2, 9, 60, 50, again(get5, 1)), client(3, 9, 200, 50, again(get, 2)),
+	}, false},
+	{"a hedge, and a retry", []tspan{
+		parentOp(400), client(1, 9, 0, 500, getGone), client(2, 9, 40, 60, again(get5, 1)), client(3, 9, 150, 100, again(get, 2)), server(13, 3, 160, 30, serve),
+	}, false},
+	{"that only the callee shows", []tspan{
+		{service: "b", trace: 1, id: 11, parent: 200, kind: kindServer, at: 0, ms: 10, attrs: rpc(14, "rpc.request.metadata.grpc-previous-rpc-attempts", "0"), flags: 0x300},
+		{service: "b", trace: 1, id: 12, parent: 200, kind: kindServer, at: 50, ms: 10, attrs: rpc(14, "rpc.request.metadata.grpc-previous-rpc-attempts", "1"), flags: 0x300},
+		{service: "b", trace: 1, id: 13, parent: 200, kind: kindServer, at: 150, ms: 10, attrs: rpc(0, "rpc.request.metadata.grpc-previous-rpc-attempts", "2"), flags: 0x300},
+	}, true},
+}
+
+// Whichever attempts of a logical call come late, be it all but one, each in its own time, what is said of it is the same
+// as when they come in time, for as long as those beside them are remembered.
+func TestLateAttemptsMendThoseBesideThem(t *testing.T) {
+	for _, sc := range lateAttempts {
+		t.Run(sc.name, func(t *testing.T) {
+			var tried []byte
+			for _, s := range sc.spans {
+				if s.kind == kindClient || s.service == "b" && s.parent == 200 {
+					tried = append(tried, s.id)
+				}
+			}
+			_, want := afterAll(t, time.Second, each(t, append(slices.Clone(alive), sc.spans...)...))
+			for set := 1; set < 1<<len(tried)-1; set++ {
+				isLate := func(s tspan) bool { i := slices.Index(tried, s.id); return i >= 0 && set>>i&1 == 1 }
+				first, then := split(sc.spans, isLate)
+				for _, after := range []time.Duration{12 * time.Second, 28 * time.Second, 14 * time.Minute} {
+					if after > time.Minute && !sc.kept {
+						continue
+					}
+					lots := [][][]byte{each(t, first...), each(t, then...)}
+					_, got := afterAll(t, after, lots...)
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("%b after %v: %s", set, after, diff)
+					}
+				}
+				if len(then) == 2 { // one after the other, in both orders, each after the others have waited
+					for range 2 {
+						_, got := afterAll(t, 11*time.Second, each(t, first...), each(t, then[0]), each(t, then[1]))
+						if diff := cmp.Diff(want, got); diff != "" {
+							t.Errorf("%b one after the other: %s", set, diff)
+						}
+						slices.Reverse(then)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Where what was said of attempts could not be remembered, or some of them are not any more, one that comes late among
+// them changes nothing that was said, and adds nothing to it.
+func TestLateAttemptsBesideWhatIsForgotten(t *testing.T) {
+	spans := []tspan{parentOp(2000), client(1, 9, 0, 50, get5), client(2, 9, 100, 50, get5), client(3, 9, 300, 50, get), server(13, 3, 310, 30, serve)}
+	facts := func(maxBooked int, after time.Duration, lots ...[]tspan) []string {
+		live := graph.NewLive(graph.DefaultLiveConfig(), 1)
+		in := NewIntake(DefaultConfig(), live)
+		for i := range in.shards {
+			in.shards[i].maxBooked = maxBooked
+		}
+		now := epoch.Add(2 * time.Second)
+		for _, lot := range lots {
+			feed(t, in, now, each(t, lot...)...)
+			wait(in, now, now.Add(after))
+			now = now.Add(after)
+		}
+		return factLines(live, graph.Measured)
+	}
+	late, rest := spans[2:3], slices.Concat(spans[:2], spans[3:])
+	want := facts(1000, 11*time.Second, rest)
+	if !slices.Contains(want, "a → b: measure retried_call: 1, 350ms") {
+		t.Errorf("without the late one: %q", want)
+	}
+	if diff := cmp.Diff(want, facts(1, 12*time.Second, rest, late)); diff != "" {
+		t.Errorf("what could not be remembered: %s", diff)
+	}
+	if diff := cmp.Diff(want, facts(1000, 40*time.Second, rest, late)); diff != "" {
+		t.Errorf("what is forgotten: %s", diff)
+	}
+}
+
 // So it is with random traces: halves of calls for as long as those that they belong to are kept in any case, producers and
 // consumers for a quarter of an hour, in whatever order.
 func TestRandomTracesThatAreLateGiveTheSameFacts(t *testing.T) {
@@ -189,6 +292,21 @@ func TestRandomTracesThatAreLateGiveTheSameFacts(t *testing.T) {
 				t.Errorf("seed %d, %v halves: %s", seed, kind, diff)
 			}
 		}
+		// And where some of the attempts are late, in two lots, of which the second comes when the first has waited.
+		lot := map[[2]byte]int{}
+		for _, s := range spans {
+			if s.kind == kindClient && r.IntN(3) == 0 {
+				lot[[2]byte{s.trace, s.id}] = 1 + r.IntN(2)
+			}
+		}
+		first, then := split(spans, func(s tspan) bool { return lot[[2]byte{s.trace, s.id}] > 0 })
+		second := slices.DeleteFunc(slices.Clone(then), func(s tspan) bool { return lot[[2]byte{s.trace, s.id}] != 2 })
+		then = slices.DeleteFunc(then, func(s tspan) bool { return lot[[2]byte{s.trace, s.id}] != 1 })
+		_, want := afterAll(t, time.Second, [][]byte{merge(t, each(t, slices.Concat(first, then, second)...))})
+		_, got := afterAll(t, 12*time.Second, each(t, first...), each(t, then...), each(t, second...))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("seed %d, some attempts: %s", seed, diff)
+		}
 	}
 }
 
@@ -200,15 +318,15 @@ func TestWhatMayBeMendedIsBounded(t *testing.T) {
 		in.shards[i].maxBooked, in.shards[i].awaiting.limit = 2, 1
 	}
 	var spans []tspan
-	for i := range 4 { // three retries, one more wait to compare, and four messages that nobody sent, of one trace
+	for i := range 4 { // three retries, one more wait to compare, how long all of it took, and four messages that nobody sent, of one trace
 		spans = append(spans, client(byte(10+i), 9, 100*i, 50, with(get5, "server.address", "elsewhere")),
 			tspan{service: "b", trace: 1, id: byte(20 + i), parent: byte(30 + i), kind: kindConsumer, at: i, ms: 5, attrs: takeOrder})
 	}
 	now := epoch.Add(2 * time.Second)
 	feed(t, in, now, each(t, spans...)...)
 	wait(in, now, now.Add(11*time.Second))
-	if c := in.Counters(); c.Dropped["fact_limit"] != 2 || c.Dropped["message_limit"] != 2 {
-		t.Errorf("dropped %v, want 2 of 4 facts and 2 of 4 messages", c.Dropped)
+	if c := in.Counters(); c.Dropped["fact_limit"] != 3 || c.Dropped["message_limit"] != 2 {
+		t.Errorf("dropped %v, want 3 of 5 facts and 2 of 4 messages", c.Dropped)
 	}
 	wait(in, now, now.Add(20*time.Minute))
 	for i := range in.shards {

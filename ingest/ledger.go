@@ -1,20 +1,35 @@
 package ingest
 
-import "faultline/graph"
+import (
+	"slices"
+
+	"faultline/graph"
+)
 
 // Facts lie on the edge of the half that they speak of. Where that half may yet be moved, because its other half can still
 // come and say otherwise, what was emitted is remembered with it, so that it goes where the half goes: it is taken back
-// from the edge where it was, in the minute where it was, and counted anew.
+// from the edge where it was, in the minute where it was, and counted anew. What is said of attempts beside or below it is
+// remembered always: another one may come late between them.
 
 // booked is a fact that was emitted of a half.
 type booked struct {
-	fact  graph.Fact
-	next  uint32 // in its slab
-	below bool   // it speaks of attempts below h
+	fact graph.Fact
+	next uint32 // in its slab
+	of   subject
 }
 
+// subject is what a fact speaks of, beside the half itself.
+type subject uint8
+
+const (
+	ofItself subject = iota
+	ofBeside         // attempts beside it
+	ofBelow          // attempts below it
+	ofAgain          // that it was made again, and must not be
+)
+
 // maxBooked is how many facts are remembered, of an Intake.
-const maxBooked = 64 << 10
+const maxBooked = 128 << 10
 
 // movable reports whether it may still be found out that h, which has waited, lies on another edge. Where it is known who
 // usually answers, it lies there already.
@@ -37,36 +52,37 @@ func (h *half) lies() graph.EdgeRef {
 	return graph.EdgeRef{}
 }
 
-// book remembers facts that were emitted of h, on its edge, except for those that are booked by themselves.
-func (s *shard) book(h *half, facts []graph.Fact, below bool, b *batch) {
+// book remembers facts that were emitted of h, on its edge.
+func (s *shard) book(h *half, facts []graph.Fact, of subject, b *batch) {
 	edge := h.lies()
 	for i := range facts {
-		if k := (booked{fact: facts[i], below: below}); k.fact.Edge == edge && !madeAgain(&k) {
-			s.bookOne(h, k, b)
+		if facts[i].Edge == edge {
+			s.bookOne(h, booked{fact: facts[i], of: of}, b)
 		}
 	}
 }
 
 func (s *shard) bookOne(h *half, k booked, b *batch) {
+	n := s.noteOf(h)
 	if s.booked.n >= s.maxBooked {
 		b.dropped[dropBooked]++
+		n.settled = true
 		return
 	}
-	if h.note == 0 {
-		h.note = s.notes.put(note{})
-	}
-	n := s.notes.at(h.note)
 	k.next = n.booked
 	n.booked = s.booked.put(k)
 }
 
-// ofAttempts reports whether a fact speaks of attempts below its half.
-func ofAttempts(k *booked) bool { return k.below }
-
-// madeAgain reports whether a fact says that a call was made again that must not be.
-func madeAgain(k *booked) bool {
-	return k.fact.Dimension == graph.Measured && k.fact.Label == graph.Label(graph.UnsafeRetry)
+// noteOf returns what is noted of h, a new note where nothing is.
+func (s *shard) noteOf(h *half) *note {
+	if h.note == 0 {
+		h.note = s.notes.put(note{})
+	}
+	return s.notes.at(h.note)
 }
+
+// settled reports whether what was said of h beside other attempts cannot be mended.
+func (s *shard) settled(h *half) bool { return h.note != 0 && s.notes.at(h.note).settled }
 
 // carriedOut corrects what was emitted of h, which was made again and must not be, now that its callee's half c has come.
 func (s *shard) carriedOut(h, c *half, b *batch) {
@@ -76,7 +92,7 @@ func (s *shard) carriedOut(h, c *half, b *batch) {
 	h.flags &^= doubted
 	for i := s.notes.at(h.note).booked; i != 0; i = s.booked.at(i).next {
 		k := s.booked.at(i)
-		if !madeAgain(k) || k.fact.Failed {
+		if k.of != ofAgain || k.fact.Failed {
 			continue
 		}
 		back := k.fact
@@ -110,15 +126,15 @@ func (s *shard) follow(h *half, b *batch) {
 	}
 }
 
-// takeBack takes back some of what was emitted of h.
-func (s *shard) takeBack(h *half, which func(*booked) bool, b *batch) {
+// takeBack takes back what was emitted of h about some of what facts speak of.
+func (s *shard) takeBack(h *half, b *batch, about ...subject) {
 	if h.note == 0 {
 		return
 	}
 	for at := &s.notes.at(h.note).booked; *at != 0; {
 		i := *at
 		k := s.booked.at(i)
-		if !which(k) {
+		if !slices.Contains(about, k.of) {
 			at = &k.next
 			continue
 		}

@@ -138,9 +138,15 @@ func (p *pairer) enter(s *shard, h *half, b *batch) {
 		}
 		p.outgoing(s, h, b)
 		p.tryBeside(s, h, b)
-	} else if h.resend > 0 && s.triedBeside(h) {
+	} else if h.serving() && s.triedBeside(h) {
 		s.children(h, h.parent, func(c *half) bool {
-			p.incoming(s, c, b)
+			if h.resend > 0 {
+				p.incoming(s, c, b)
+			}
+			if c != h && c.flags&waited != 0 && c.servedAgain() && !s.settled(c) {
+				s.takeBack(c, b, ofBeside)
+				s.settleServed(c, b)
+			}
 			return true
 		})
 	}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"cmp"
+	"slices"
 
 	"faultline/graph"
 )
@@ -175,10 +176,90 @@ func (g *siblings) madeUp(c *half) bool {
 	return false
 }
 
+// index returns which of the siblings c is, -1 for none.
+func (g *siblings) index(c *half) int { return slices.Index(g.of[:g.n], c) }
+
+// call returns the first attempt of the logical call of one of the siblings, and the last: the one whose good answer came
+// first, or where none did the one that ended last. It returns none if the call was not retried, if not all of it has
+// waited, or if its beginning is not there.
+func (g *siblings) call(of int) (first, last *half) {
+	var before [maxSiblings]int
+	for i := range g.n {
+		before[i] = i
+		if g.is[i] == retries || g.is[i] == hedges {
+			before[i] = -1
+			if g.to[i] != nil {
+				before[i] = g.index(g.to[i])
+			}
+		}
+	}
+	begins := func(i int) int {
+		for i >= 0 && before[i] != i {
+			i = before[i]
+		}
+		return i
+	}
+	root := begins(of)
+	if root < 0 {
+		return nil, nil
+	}
+	retried := false
+	for i, c := range g.of[:g.n] {
+		switch {
+		case begins(i) != root:
+			continue
+		case c.flags&waited == 0 || c.flags&mute != 0:
+			return nil, nil
+		}
+		retried = retried || g.is[i] == retries
+		if last == nil || concludes(c, last) {
+			last = c
+		}
+	}
+	if !retried {
+		return nil, nil
+	}
+	return g.of[root], last
+}
+
+// concludes reports whether it is c rather than o, another attempt, that ends their logical call.
+func concludes(c, o *half) bool {
+	good := func(h *half) bool { return h.verdict.outcome != graph.Error && h.verdict.outcome != graph.Cancelled }
+	if good(c) != good(o) {
+		return good(c)
+	}
+	if later := cmp.Or(cmp.Compare(c.end(), o.end()), cmp.Compare(c.id, o.id)); good(c) {
+		return later < 0
+	} else {
+		return later > 0
+	}
+}
+
+// gone reports whether another attempt, not h, that a sibling was counted with is not there any more.
+func (g *siblings) gone(h *half) bool {
+	other := func(c *half, with func(o *half) bool) bool {
+		return slices.ContainsFunc(g.of[:g.n], func(o *half) bool { return o != h && alike(o, c) && with(o) })
+	}
+	for _, c := range g.of[:g.n] {
+		if c == h || c.flags&waited == 0 {
+			continue
+		}
+		if c.flags&resolved != 0 && !other(c, func(o *half) bool { return o.start >= c.start || o.end() >= c.start }) ||
+			c.flags&retry != 0 && c.resend == 0 && !other(c, func(o *half) bool { return o.start <= c.start }) {
+			return true
+		}
+	}
+	return false
+}
+
 // attempts finds out which of the calls beside h are attempts of one logical call, and counts them so.
 func (p *pairer) attempts(s *shard, h *half, b *batch) {
 	var g siblings
 	g.gather(s, h)
+	late := slices.ContainsFunc(g.of[:g.n], func(c *half) bool { return c.flags&waited != 0 })
+	if late && g.gone(h) {
+		s.noteOf(h).settled = true
+	}
 	for i, c := range g.of[:g.n] {
 		c.flags &^= attempt
 		switch g.is[i] {
@@ -194,6 +275,9 @@ func (p *pairer) attempts(s *shard, h *half, b *batch) {
 	}
 	for _, c := range g.of[:g.n] {
 		p.outgoing(s, c, b)
+	}
+	if late {
+		p.mendBeside(s, &g, h, b)
 	}
 }
 

@@ -62,11 +62,27 @@ func showsAll(t *testing.T, sc *sim.Scenario) {
 			}
 		}
 	}
+	for k := range seen {
+		// Nobody answers before he has done what was asked of him, but who answers a call that has another answer already.
+		if strings.HasSuffix(k, " negative_gap") && !slices.Contains(rules, "hedging") {
+			t.Error(k)
+		}
+	}
 	for _, e := range truth.Edges() {
-		// Every retry but those of hedges is one whose earlier attempt is there.
-		want, d := truth.Edge(e), seen[e.Source+" → "+e.Target+": measure retry_gap"]
-		if n := count(d); n != want.Retries && !slices.Contains(rules, "hedging") {
+		// Every retry but those of hedges is one whose earlier attempt is there, and all of a logical call is.
+		if slices.Contains(rules, "hedging") {
+			continue
+		}
+		want, of := truth.Edge(e), e.Source+" → "+e.Target+": measure "
+		if n := count(seen[of+"retry_gap"]); n != want.Retries {
 			t.Errorf("%v shows %d retries, want %d", e, n, want.Retries)
+		}
+		whole := seen[of+"retried_call"]
+		if n := count(whole); n != want.Retried {
+			t.Errorf("%v shows %d calls that were retried, want %d", e, n, want.Retried)
+		}
+		if want.Retried > 0 && whole.Latency.Quantile(0) < float64(want.Client.Quantile(0)) {
+			t.Errorf("%v: one that was retried took %v ns, one attempt %d at the least", e, whole.Latency.Quantile(0), want.Client.Quantile(0))
 		}
 	}
 	if lag := seen["queue:kafka/orders → worker: measure lag"]; lag != nil && !slices.Contains(rules, "queue_lag") {

@@ -19,14 +19,18 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 	if h.flags&mute != 0 {
 		return
 	}
-	from := len(b.facts)
 	if h.outgoing() {
-		if (h.flags&(retry|transparent) != 0 || h.tried()) && s.triedBeside(h) {
+		if s.triedBeside(h) && !s.settled(h) {
 			p.settleAttempt(s, h, b)
 		}
 		if h.out.is(outAnswered) && h.out.calls > 1 {
 			p.attemptsBelow(s, h, b)
 		}
+	} else if h.servedAgain() {
+		s.settleServed(h, b)
+	}
+	from := len(b.facts)
+	if h.outgoing() {
 		if h.flags&about != 0 {
 			p.below(s, h, func(c *half) bool {
 				if c.flags&(outside|waited) == outside|waited {
@@ -45,11 +49,8 @@ func (p *pairer) settle(s *shard, h *half, b *batch) {
 			}
 		}
 	}
-	if h.in.call && h.in.flags&uint8(retry) != 0 {
-		b.servedAgain(s, h)
-	}
 	if len(b.facts) > from && p.movable(h) {
-		s.book(h, b.facts[from:], false, b)
+		s.book(h, b.facts[from:], ofItself, b)
 	}
 	switch h.role {
 	case processes, receives:
@@ -118,6 +119,7 @@ func (p *pairer) apart(c, h *half, b *batch) {
 	ahead := (h.start - c.start + h.end() - c.end()) / 2
 	if gap < 0 {
 		// It worked on after it had answered. Only a beginning outside of the call shows the clocks.
+		b.fact(h.serves(), h.end(), graph.NegativeGap, -gap, weight, false)
 		gap, ahead = 0, max(0, h.start-c.end())-max(0, behind)
 	}
 	switch limit := max(gap, minSkew); {
@@ -128,49 +130,92 @@ func (p *pairer) apart(c, h *half, b *batch) {
 	}
 }
 
-// settleAttempt emits what h is in its logical call.
+// settleAttempt emits what h is in its logical call, and the whole of that once all of it has waited.
 func (p *pairer) settleAttempt(s *shard, h *half, b *batch) {
 	var g siblings
 	g.gather(s, h)
-	i := slices.Index(g.of[:g.n], h)
-	if i < 0 || h.out.target == 0 {
+	i := g.index(h)
+	if i < 0 {
 		return // one of too many, or part of another call
 	}
-	failed := h.verdict.outcome == graph.Error
-	switch earlier := g.to[i]; g.is[i] {
-	case retries:
-		if earlier == nil {
-			break
+	p.beside(s, &g, i, b)
+	p.twice(s, &g, i, b)
+	for j := range g.n {
+		if g.is[j] == retries && g.to[j] == h {
+			p.twice(s, &g, j, b)
 		}
+	}
+	s.whole(&g, i, b)
+}
+
+// beside emits what an attempt is to those beside it.
+func (p *pairer) beside(s *shard, g *siblings, i int, b *batch) {
+	h, earlier := g.of[i], g.to[i]
+	if h.flags&mute != 0 || h.out.target == 0 || earlier == nil {
+		return
+	}
+	from, failed := len(b.facts), h.verdict.outcome == graph.Error
+	switch g.is[i] {
+	case retries:
 		gap := max(0, h.start-earlier.end())
 		b.again(h.called(), h.end(), gap, h.weight, failed)
-		if j := slices.Index(g.of[:g.n], earlier); g.is[j] == retries && g.to[j] != nil && g.isFirst(g.to[j]) {
+		if j := g.index(earlier); g.is[j] == retries && g.to[j] != nil && g.is[g.index(g.to[j])] == unrelated {
 			b.growth(h.called(), h.end(), max(0, earlier.start-g.to[j].end()), gap, h.weight, failed)
 		}
 		if wait := p.pushback(s, earlier); wait > 0 {
 			b.fact(h.called(), h.end(), graph.RetryPushback, gap, h.weight, gap < wait)
 		}
-		if earlier.flags&waited != 0 {
-			p.madeTwice(s, earlier, h, b)
-		}
 	case resends:
-		if earlier != nil {
-			b.fact(h.called(), h.end(), graph.Resend, max(0, h.start-earlier.end()), h.weight, failed)
-		}
+		b.fact(h.called(), h.end(), graph.Resend, max(0, h.start-earlier.end()), h.weight, failed)
 	case hedges:
 		b.fact(h.called(), h.end(), graph.Hedge, h.start-earlier.start, h.weight, failed)
 	case unrelated:
 	}
-	for j, o := range g.of[:g.n] {
-		if g.is[j] == retries && g.to[j] == h && o.flags&waited != 0 {
-			p.madeTwice(s, h, o, b)
-		}
+	s.book(h, b.facts[from:], ofBeside, b)
+}
+
+// twice emits that an attempt is the retry of one that must not be made twice, once both have waited.
+func (p *pairer) twice(s *shard, g *siblings, i int, b *batch) {
+	if h, first := g.of[i], g.to[i]; g.is[i] == retries && first != nil && h.flags&first.flags&waited != 0 {
+		p.madeTwice(s, first, h, b)
 	}
 }
 
-// isFirst reports whether c is the first attempt of its logical call.
-func (g *siblings) isFirst(c *half) bool {
-	return g.is[slices.Index(g.of[:g.n], c)] == unrelated
+// whole emits how long the logical call of an attempt took, if that was retried and all of its attempts have waited.
+func (s *shard) whole(g *siblings, i int, b *batch) {
+	first, last := g.call(i)
+	if last == nil || last.out.target == 0 {
+		return
+	}
+	b.fact(last.called(), last.end(), graph.RetriedCall, last.end()-first.start, last.weight, last.verdict.outcome == graph.Error)
+	s.book(last, b.facts[len(b.facts)-1:], ofBeside, b)
+}
+
+// mendBeside says anew what attempts that have waited are in their logical calls, because another one, h, came late among
+// them. Where not all is remembered that was said of them, or not all of them are, it stays as it is, and nothing
+// is said of h.
+func (p *pairer) mendBeside(s *shard, g *siblings, h *half, b *batch) {
+	of := g.of[:g.n]
+	if slices.ContainsFunc(of, func(c *half) bool { return c.flags&waited != 0 && s.settled(c) }) {
+		s.noteOf(h).settled = true
+		return
+	}
+	for _, c := range of {
+		if c.flags&waited != 0 {
+			c.flags |= keep // until h has waited
+			s.takeBack(c, b, ofBeside, ofAgain)
+		}
+	}
+	for i, c := range of {
+		if c.flags&waited == 0 {
+			continue
+		}
+		p.beside(s, g, i, b)
+		p.twice(s, g, i, b)
+		if g.is[i] == unrelated || g.is[i] == resends {
+			s.whole(g, i, b)
+		}
+	}
 }
 
 // again emits a retry and how long it waited.
@@ -198,7 +243,7 @@ func (p *pairer) madeTwice(s *shard, first, again *half, b *batch) {
 		return !done
 	})
 	b.fact(first.called(), first.end(), graph.UnsafeRetry, first.duration, first.weight, done)
-	s.bookOne(first, booked{fact: b.facts[len(b.facts)-1]}, b)
+	s.bookOne(first, booked{fact: b.facts[len(b.facts)-1], of: ofAgain}, b)
 	if !done {
 		first.flags |= doubted
 	}
@@ -213,7 +258,7 @@ func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
 	p.recount(s, h, b)
 	lost := h.out.cause.Failure() == graph.LostResponse
 	if before := was.cause.Failure() == graph.LostResponse; before && !lost {
-		s.takeBack(h, madeAgain, b)
+		s.takeBack(h, b, ofAgain)
 	} else if before {
 		lost = false
 	}
@@ -235,7 +280,7 @@ func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
 
 // recount emits anew what there is to say of attempts below a half that has waited.
 func (p *pairer) recount(s *shard, h *half, b *batch) {
-	s.takeBack(h, ofAttempts, b)
+	s.takeBack(h, b, ofBelow)
 	if h.out.is(outAnswered) && h.out.calls > 1 {
 		p.attemptsBelow(s, h, b)
 	}
@@ -301,7 +346,10 @@ func (p *pairer) attemptsBelow(s *shard, h *half, b *batch) {
 			}
 		}
 	}
-	s.book(h, b.facts[emitted:], true, b)
+	if h.flags&(retry|resolved) == 0 && h.out.flags&uint8(hedge) == 0 {
+		b.fact(h.called(), h.end(), graph.RetriedCall, h.duration, h.weight, h.verdict.outcome == graph.Error)
+	}
+	s.book(h, b.facts[emitted:], ofBelow, b)
 }
 
 // attemptOf says what a call that only its callee shows is in its logical call, by what it says of attempts before it.
@@ -320,8 +368,11 @@ func (s *shard) attemptOf(h *half) (flags uint8) {
 	return flags
 }
 
-// servedAgain emits a retry that only its callee shows, if the attempt before it is there.
-func (b *batch) servedAgain(s *shard, h *half) {
+// servedAgain reports whether h is a retry that only its callee shows.
+func (h *half) servedAgain() bool { return h.in.call && h.in.flags&uint8(retry) != 0 }
+
+// settleServed emits a retry that only its callee shows, if the attempt before it is there.
+func (s *shard) settleServed(h *half, b *batch) {
 	var before *half
 	if h.parent != 0 {
 		s.children(h, h.parent, func(c *half) bool {
@@ -334,6 +385,7 @@ func (b *batch) servedAgain(s *shard, h *half) {
 	}
 	if before != nil {
 		b.again(h.serves(), h.end(), h.start-before.end(), h.weight, h.verdict.outcome == graph.Error)
+		s.book(h, b.facts[len(b.facts)-1:], ofBeside, b)
 	}
 }
 

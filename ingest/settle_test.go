@@ -54,7 +54,11 @@ var factScenarios = []struct {
 			parentOp(1000), client(1, 9, 0, 50, get5), client(2, 9, 150, 50, get5), client(3, 9, 400, 50, get),
 		},
 		[]string{"a → ext:b:8080 http: calls 3, errors 2, logical 1/0, server_error 2, client 3×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 2, failed 1, 150ms", "a → ext:b:8080: measure retry_growth: 1, 0.002ms"},
+		[]string{
+			"a → ext:b:8080: measure retried_call: 1, 450ms",
+			"a → ext:b:8080: measure retry_gap: 2, failed 1, 150ms",
+			"a → ext:b:8080: measure retry_growth: 1, 0.002ms",
+		},
 	},
 	{
 		"siblings: too late to be a retry",
@@ -66,13 +70,13 @@ var factScenarios = []struct {
 		"siblings: later than that, and yet a retry of one that took as long",
 		[]tspan{client(1, 9, 0, 5000, get5), client(2, 9, 19_000, 50, get)},
 		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×2525ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 1, 14000ms"},
+		[]string{"a → ext:b:8080: measure retried_call: 1, 19050ms", "a → ext:b:8080: measure retry_gap: 1, 14000ms"},
 	},
 	{
 		"resend_count: a retry, however late",
 		[]tspan{client(1, 9, 0, 50, get5), client(2, 9, 20_050, 50, again(get, 1))},
 		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, server_error 1, client 2×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 1, 20000ms"},
+		[]string{"a → ext:b:8080: measure retried_call: 1, 20100ms", "a → ext:b:8080: measure retry_gap: 1, 20000ms"},
 	},
 	{
 		"resend_count: whose siblings are not there",
@@ -96,7 +100,7 @@ var factScenarios = []struct {
 		"resend_count: after one that was given up",
 		[]tspan{client(1, 9, 0, 50, getGone), client(2, 9, 60, 50, again(get, 1))},
 		[]string{"a → ext:b:8080 http: calls 2, logical 1/0, cancelled 1, client 2×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 1, 10ms"},
+		[]string{"a → ext:b:8080: measure retried_call: 1, 110ms", "a → ext:b:8080: measure retry_gap: 1, 10ms"},
 	},
 	{
 		"gRPC's own spans: one for the call, one for each attempt",
@@ -109,7 +113,11 @@ var factScenarios = []struct {
 			{service: "b", trace: 1, id: 6, parent: 4, kind: kindServer, at: 205, ms: 30, name: "Recv.S/M"},
 		},
 		[]string{"a → b grpc: calls 3, errors 2, logical 1/0, server_error 1, unclassified 1, client 3×30ms, server 2×30ms, server errors 1, server missing 1"},
-		[]string{"a → b: measure retry_gap: 2, failed 1, 75ms", "a → b: measure retry_growth: 1, 0.00275ms"},
+		[]string{
+			"a → b: measure retried_call: 1, 240ms",
+			"a → b: measure retry_gap: 2, failed 1, 75ms",
+			"a → b: measure retry_growth: 1, 0.00275ms",
+		},
 	},
 	{
 		"gRPC's own spans: a transparent retry is in no budget",
@@ -128,13 +136,17 @@ var factScenarios = []struct {
 			client(1, 0, 0, 300, rpc(0)), server(2, 1, 10, 10, rpc(14)), server(3, 1, 60, 10, rpc(14)), server(4, 1, 170, 10, rpc(0)),
 		},
 		[]string{"a → b grpc: calls 3, errors 2, logical 1/0, server_error 2, client 1×300ms, server 3×10ms, server errors 2"},
-		[]string{"a → b: measure retry_gap: 2, failed 1, 70ms", "a → b: measure retry_growth: 1, 0.0025ms"},
+		[]string{
+			"a → b: measure retried_call: 1, 300ms",
+			"a → b: measure retry_gap: 2, failed 1, 70ms",
+			"a → b: measure retry_growth: 1, 0.0025ms",
+		},
 	},
 	{
 		"metadata: the callee saw that attempts were made that never came",
 		[]tspan{client(1, 0, 0, 300, rpc(0)), server(2, 1, 250, 10, rpc(0, "rpc.grpc.request.metadata.grpc-previous-rpc-attempts", []string{"2"}))},
 		[]string{"a → b grpc: calls 3, errors 2, logical 1/0, unclassified 2, client 1×300ms, server 1×10ms"},
-		[]string{},
+		[]string{"a → b: measure retried_call: 1, 300ms"},
 	},
 	{
 		"metadata: under a name that changed, beside client spans of each attempt",
@@ -144,13 +156,13 @@ var factScenarios = []struct {
 			server(4, 1, 10, 10, rpc(14)),
 		},
 		[]string{"a → b grpc: calls 2, errors 1, logical 1/0, server_error 1, client 2×50ms, server 2×10ms, server errors 1"},
-		[]string{"a → b: measure retry_gap: 1, 10ms"},
+		[]string{"a → b: measure retried_call: 1, 110ms", "a → b: measure retry_gap: 1, 10ms"},
 	},
 	{
 		"Envoy: x-envoy-attempt-count",
 		[]tspan{client(1, 0, 0, 300, get), server(2, 1, 250, 10, with(serve, "http.request.header.x-envoy-attempt-count", []string{"2"}))},
 		[]string{"a → b http: calls 2, errors 1, logical 1/0, unclassified 1, client 1×300ms, server 1×10ms"},
-		[]string{},
+		[]string{"a → b: measure retried_call: 1, 300ms"},
 	},
 	{
 		"Envoy: retry.count of an attempt's own span",
@@ -159,7 +171,7 @@ var factScenarios = []struct {
 			client(2, 9, 75, 50, map[string]any{"http.method": "GET", "http.status_code": "200", "response_flags": "-", "retry.count": "1", "upstream_cluster.name": "outbound|8080||b"}),
 		},
 		[]string{"a → ext:b:8080 http: calls 2, errors 1, logical 1/0, refused 1, client 2×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 1, 25ms"},
+		[]string{"a → ext:b:8080: measure retried_call: 1, 125ms", "a → ext:b:8080: measure retry_gap: 1, 25ms"},
 	},
 	{
 		"Envoy: the limit of retries",
@@ -205,7 +217,7 @@ var factScenarios = []struct {
 		"a hedge below one client span",
 		[]tspan{client(1, 0, 0, 60, rpc(0)), server(2, 1, 5, 80, rpc(0)), server(3, 1, 30, 20, rpc(0))},
 		[]string{"a → b grpc: calls 2, logical 1/0, hedges 1, client 1×60ms, server 2×50ms"},
-		[]string{"a → b: measure hedge: 1, 25ms"},
+		[]string{"a → b: measure hedge: 1, 25ms", "a → b: measure negative_gap: 1, 20ms"},
 	},
 	{
 		"calls side by side are no hedges",
@@ -227,7 +239,11 @@ var factScenarios = []struct {
 			client(3, 8, 0, 50, with(get429, "http.response.header.retry-after", "1")), client(4, 8, 1150, 50, get),
 		},
 		[]string{"a → ext:b:8080 http: calls 4, errors 2, logical 2/0, throttled 2, client 4×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 2, 600ms", "a → ext:b:8080: measure retry_pushback: 2, failed 1, 600ms"},
+		[]string{
+			"a → ext:b:8080: measure retried_call: 2, 700ms",
+			"a → ext:b:8080: measure retry_gap: 2, 600ms",
+			"a → ext:b:8080: measure retry_pushback: 2, failed 1, 600ms",
+		},
 	},
 	{
 		"Retry-After as a date, in each of its forms: not heeded, and heeded twice",
@@ -237,7 +253,11 @@ var factScenarios = []struct {
 			client(5, 7, 0, 50, with(get429, "http.response.header.retry-after", "Fri Nov 20 12:00:03 2026")), client(6, 7, 2100, 50, get),
 		},
 		[]string{"a → ext:b:8080 http: calls 6, errors 3, logical 3/0, throttled 3, client 6×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 3, 1366.666666ms", "a → ext:b:8080: measure retry_pushback: 3, failed 1, 1366.666666ms"},
+		[]string{
+			"a → ext:b:8080: measure retried_call: 3, 1466.666666ms",
+			"a → ext:b:8080: measure retry_gap: 3, 1366.666666ms",
+			"a → ext:b:8080: measure retry_pushback: 3, failed 1, 1366.666666ms",
+		},
 	},
 	{
 		"Retry-After as a date that was over, is too far, or is none",
@@ -247,7 +267,7 @@ var factScenarios = []struct {
 			client(5, 7, 0, 50, with(get429, "http.response.header.retry-after", "tomorrow, if at all")), client(6, 7, 150, 50, get),
 		},
 		[]string{"a → ext:b:8080 http: calls 6, errors 3, logical 3/0, throttled 3, client 6×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 3, 100ms"},
+		[]string{"a → ext:b:8080: measure retried_call: 3, 200ms", "a → ext:b:8080: measure retry_gap: 3, 100ms"},
 	},
 	{
 		"gRPC's pushback",
@@ -256,7 +276,11 @@ var factScenarios = []struct {
 			client(2, 9, 150, 50, rpc(0, "server.address", "b")),
 		},
 		[]string{"a → ext:b grpc: calls 2, errors 1, logical 1/0, throttled 1, client 2×50ms"},
-		[]string{"a → ext:b: measure retry_gap: 1, 100ms", "a → ext:b: measure retry_pushback: 1, failed 1, 100ms"},
+		[]string{
+			"a → ext:b: measure retried_call: 1, 200ms",
+			"a → ext:b: measure retry_gap: 1, 100ms",
+			"a → ext:b: measure retry_pushback: 1, failed 1, 100ms",
+		},
 	},
 	// What must not be done twice.
 	{
@@ -264,7 +288,10 @@ var factScenarios = []struct {
 		[]tspan{client(1, 9, 0, 50, postSlow), client(2, 9, 60, 50, postB), server(3, 1, 10, 90, serve), server(4, 2, 70, 30, serve)},
 		[]string{"a → b http: calls 2, errors 1, logical 1/0, timeout 1, client 2×50ms, server 2×60ms"},
 		[]string{
-			"a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, failed 1, 50ms", "a → b: measure wasted: 1, 50ms",
+			"a → b: measure retried_call: 1, 110ms",
+			"a → b: measure retry_gap: 1, 10ms",
+			"a → b: measure unsafe_retry: 1, failed 1, 50ms",
+			"a → b: measure wasted: 1, 50ms",
 		},
 	},
 	{
@@ -274,13 +301,21 @@ var factScenarios = []struct {
 			server(3, 1, 10, 20, serve), server(4, 2, 70, 30, serve),
 		},
 		[]string{"a → b http: calls 2, errors 1, logical 1/0, lost_response 1, client 2×50ms, server 2×25ms"},
-		[]string{"a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, failed 1, 50ms"},
+		[]string{
+			"a → b: measure retried_call: 1, 110ms",
+			"a → b: measure retry_gap: 1, 10ms",
+			"a → b: measure unsafe_retry: 1, failed 1, 50ms",
+		},
 	},
 	{
 		"POST again after a timeout, which the callee did not carry out",
 		[]tspan{client(1, 9, 0, 50, postSlow), client(2, 9, 60, 50, postB), server(3, 1, 10, 40, fail5), server(4, 2, 70, 30, serve)},
 		[]string{"a → b http: calls 2, errors 1, logical 1/0, timeout 1, client 2×50ms, server 2×35ms, server errors 1"},
-		[]string{"a → b: measure retry_gap: 1, 10ms", "a → b: measure unsafe_retry: 1, 50ms"},
+		[]string{
+			"a → b: measure retried_call: 1, 110ms",
+			"a → b: measure retry_gap: 1, 10ms",
+			"a → b: measure unsafe_retry: 1, 50ms",
+		},
 	},
 	{
 		"POST again after a failure that says that it was not carried out, or with a key, or GET: all safe",
@@ -291,7 +326,7 @@ var factScenarios = []struct {
 			client(5, 7, 0, 50, getSlow), client(6, 7, 60, 50, get),
 		},
 		[]string{"a → ext:b:8080 http: calls 6, errors 3, logical 3/0, timeout 2, server_error 1, client 6×50ms"},
-		[]string{"a → ext:b:8080: measure retry_gap: 3, 10ms"},
+		[]string{"a → ext:b:8080: measure retried_call: 3, 110ms", "a → ext:b:8080: measure retry_gap: 3, 10ms"},
 	},
 	// Work for nobody, and clocks.
 	{
@@ -334,13 +369,13 @@ var factScenarios = []struct {
 		"a callee that works on after it has answered shows no skew",
 		[]tspan{client(1, 0, 0, 100, get), server(2, 1, 10, 150, serve)},
 		[]string{"a → b http: calls 1, client 1×100ms, server 1×150ms"},
-		[]string{},
+		[]string{"a → b: measure negative_gap: 1, 50ms"},
 	},
 	{
 		"one that began before it was called does, by as much at the least",
 		[]tspan{client(1, 0, 0, 100, get), server(2, 1, -30, 150, serve)},
 		[]string{"a → b http: calls 1, client 1×100ms, server 1×150ms"},
-		[]string{"a → b: measure skew_behind: 1, 30ms"},
+		[]string{"a → b: measure negative_gap: 1, 50ms", "a → b: measure skew_behind: 1, 30ms"},
 	},
 	{
 		"a callee within its call shows no skew, and a millisecond of a coarse clock neither",

@@ -116,19 +116,17 @@ func (r *Retrying) load() graph.Level {
 	return graph.Note
 }
 
-// retryBudgetSpent finds more retries than the budget allows in the last minute. Once it was found it takes more than a
-// minute that is no worse than it may be by chance to end it: the share may still be that of the budget, and it was
-// more within the last two minutes.
+// retryBudgetSpent finds more retries than the budget allows in the last minute. For two minutes after that is certain it
+// goes on while there seem to be more, so that a share about the limit is one finding and not many.
 func retryBudgetSpent(e *Edge) []graph.Finding {
 	m := &e.minute
-	_, exceeded := m.budget()
-	if !exceeded && e.to.Sub(e.Learned.Overspent) > recentSpan || !lasts(m.rawRetries(), m.raw, BudgetShare) || m.rawRetries() < fewest {
+	r := share(m.retries(), m.logical)
+	if _, exceeded := m.budget(); !exceeded && !(r > retryBudget && e.to.Sub(e.Learned.Overspent) <= recentSpan) || m.rawRetries() < fewest {
 		return nil
 	}
 	if e.age < toldApart && e.measure(graph.RetryGap).Raw < fewest {
 		return nil
 	}
-	r := share(m.retries(), m.logical)
 	level := graph.Warn
 	if r >= 1 {
 		level = graph.Severe // the callee gets twice what it was asked for

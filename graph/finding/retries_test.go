@@ -167,7 +167,7 @@ func TestRetryBudgetOfTheLastMinute(t *testing.T) {
 }
 
 // A share of retries that is a little more than the budget allows, and less by chance now and then, is one finding and
-// not many; it ends within a minute and a half of the retries' end, and within three minutes once they are fewer.
+// not many; it ends within a minute and a half of the retries' end.
 func TestRetryBudgetDoesNotFlap(t *testing.T) {
 	const round = 10 * time.Second
 	for seed := range uint64(20) {

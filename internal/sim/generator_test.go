@@ -132,6 +132,9 @@ func recountShop(t *testing.T, spans []sentSpan, topology *Topology) map[Edge]Ed
 			}
 			edge(k.edge).Retries++
 		}
+		if len(group) > 1 {
+			edge(k.edge).Retried++
+		}
 		if isFailure(group[len(group)-1]) {
 			edge(k.edge).LogicalErrors++
 		}

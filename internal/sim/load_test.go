@@ -131,8 +131,12 @@ func recount(t *testing.T, spans []sentSpan, weight func(sentSpan) int64) map[Ed
 			}
 			e.Retries += weight(s)
 		}
-		if last := group[len(group)-1]; failed(last) {
+		last := group[len(group)-1]
+		if failed(last) {
 			e.LogicalErrors += weight(last)
+		}
+		if len(group) > 1 {
+			e.Retried += weight(last)
 		}
 	}
 	for _, s := range spans {

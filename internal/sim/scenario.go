@@ -301,7 +301,7 @@ func partsOnes() []Scenario {
 		Scenario{
 			Name: "bad caller", Faults: one(BadCaller, "api"),
 			Must:   on("api", "store", "bad_caller", "refused"),
-			May:    slices.Concat(on("web", "api", "bad_instance"), passedOn()), // it is the instance of which web sees failures
+			May:    slices.Concat(on("api", "store", "retry_budget"), on("web", "api", "bad_instance"), passedOn()), // it is the instance of which web sees failures
 			Begins: "api → store",
 		},
 	)

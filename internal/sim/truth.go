@@ -17,6 +17,7 @@ type EdgeTruth struct {
 	Calls         int64 // attempts
 	Errors        int64 // failed attempts, by the caller's verdict where there is one
 	Retries       int64 // calls less logical calls
+	Retried       int64 // logical calls that took several attempts
 	LogicalErrors int64 // logical calls whose last attempt failed
 	Client        Latencies
 	Server        Latencies
@@ -115,6 +116,9 @@ func (t *Truth) add(c call) {
 	}
 	if c.retry {
 		e.Retries += weight
+		if c.last {
+			e.Retried += weight
+		}
 	}
 	if c.client >= 0 {
 		for range c.clientWeight {
