@@ -16,6 +16,9 @@ type liveEdge struct {
 	newestWindow *edgeWindow
 	newestMinute *edgeMinute
 
+	median   int64 // see Live.Median
+	medianAt int64 // the newest window when it was computed
+
 	firstQueued, lastQueued int32 // its calls in the queue that is being drained: their places + 1
 }
 

@@ -164,11 +164,9 @@ type said struct {
 	pairs [pairs / 64]uint64 // which pairs of bytes are in it: most words' are not
 }
 
-func (t *said) read(sp *otlpwire.Span) {
+func (t *said) read(texts ...[]byte) {
 	last := byte('\n')
-	for _, text := range [...][]byte{
-		sp.Text(otlpwire.ErrorType), sp.ExceptionType, sp.Text(otlpwire.ExceptionType), sp.ExceptionMessage, sp.StatusMessage,
-	} {
+	for _, text := range texts {
 		if len(text) == 0 {
 			continue
 		}
@@ -186,6 +184,17 @@ func (t *said) read(sp *otlpwire.Span) {
 		t.n++
 		last = '\n'
 	}
+}
+
+func (t *said) readAll(sp *otlpwire.Span) {
+	t.read(sp.Text(otlpwire.ErrorType), sp.ExceptionType, sp.Text(otlpwire.ExceptionType), sp.ExceptionMessage, sp.StatusMessage)
+}
+
+// namesBreaker reports whether the type of a span's error is one of a breaker, rather than that words of its message are.
+func namesBreaker(sp *otlpwire.Span) bool {
+	var t said
+	t.read(sp.Text(otlpwire.ErrorType), sp.ExceptionType, sp.Text(otlpwire.ExceptionType))
+	return t.find(classWords).Failure() == graph.BreakerOpen
 }
 
 // find returns the cause of the first row of which a word was said, 0 when none was.
@@ -212,7 +221,7 @@ func (t *said) kind(f graph.Failure) graph.Cause {
 // classify says why a failed span failed, by what it says; 0 when nothing tells.
 func classify(sp *otlpwire.Span) graph.Cause {
 	var t said
-	t.read(sp)
+	t.readAll(sp)
 	if t.n == 0 {
 		return 0
 	}
@@ -232,7 +241,7 @@ func classify(sp *otlpwire.Span) graph.Cause {
 // kindOf returns the closest cause of a class that is known from elsewhere.
 func kindOf(sp *otlpwire.Span, f graph.Failure, otherwise graph.Cause) graph.Cause {
 	var t said
-	t.read(sp)
+	t.readAll(sp)
 	if c := t.find(kindWords[f]); c != 0 {
 		return c
 	}

@@ -79,3 +79,63 @@ func TestAnOpenBreakerAnswersAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Words of a breaker in a message, which anybody may have said, are one's own breaker's only in a call that is over in a
+// tenth of what calls of the edge usually take, if that is known; the type of an error names it. What usual is does not become
+// less because breakers are open.
+func TestAnOpenBreakerIsQuickBesideOtherCalls(t *testing.T) {
+	words := func(us int) tspan {
+		return tspan{service: "a", id: 1, parent: 9, kind: kindClient, us: us, failed: true, message: "circuit breaker is open", attrs: with(getB, "error.type", "*errors.errorString")}
+	}
+	named := words(0)
+	named.attrs = with(named.attrs, "error.type", "io.github.resilience4j.circuitbreaker.CallNotPermittedException")
+	for _, tt := range []struct {
+		name  string
+		usual int // ms; 0 is not known
+		span  tspan
+		us    int
+		want  graph.Failure
+	}{
+		{"less than a tenth", 40, words(0), 3900, graph.BreakerOpen},
+		{"a tenth and more", 40, words(0), 4100, graph.ServerError},
+		{"of a slow edge", 400, words(0), 4900, graph.BreakerOpen},
+		{"5 ms, of a slow edge", 400, words(0), 5000, graph.ServerError},
+		{"of an edge of which nothing is known", 0, words(0), 4900, graph.BreakerOpen},
+		{"less than a millisecond, of a quick edge", 2, words(0), 900, graph.BreakerOpen},
+		{"more than that", 2, words(0), 1100, graph.ServerError},
+		{"a breaker by name", 2, named, 4900, graph.BreakerOpen},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in, live := newIntake()
+			now := epoch.Add(2 * time.Second)
+			if tt.usual > 0 {
+				for i := range 40 {
+					feed(t, in, now, each(t,
+						tspan{service: "a", trace: byte(i), id: 1, kind: kindClient, at: i, ms: tt.usual, attrs: get},
+						tspan{service: "b", trace: byte(i), id: 2, parent: 1, kind: kindServer, at: i, ms: tt.usual, attrs: serve})...)
+				}
+			}
+			for i := range 120 { // over two minutes, ten seconds on end with nothing but these
+				s := tt.span
+				s.trace, s.at, s.us = byte(100+i), 10_000+1000*i, tt.us
+				now = epoch.Add(time.Duration(12+i) * time.Second)
+				feed(t, in, now, each(t, s)...)
+				in.Tick(now)
+				if i%10 == 0 {
+					live.Kept(live.Cut(now))
+				}
+			}
+			wait(in, now, now.Add(11*time.Second))
+			windows, _ := live.Windows(time.Unix(0, 0), epoch.Add(time.Hour), false)
+			var s graph.EdgeStats
+			for _, w := range windows {
+				for i := range w.Edges {
+					s.Add(&w.Edges[i].Stats)
+				}
+			}
+			if got := s.Failures[tt.want]; got == 0 || got != s.Errors {
+				t.Errorf("of %d failures %d are %s", s.Errors, got, tt.want)
+			}
+		})
+	}
+}

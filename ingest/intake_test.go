@@ -30,6 +30,7 @@ type tspan struct {
 	name       string
 	attrs      map[string]any
 	failed     bool
+	message    string  // of its status
 	link       [2]byte // trace, span
 	links      [][2]byte
 	state      string
@@ -111,6 +112,7 @@ func each(t testing.TB, spans ...tspan) [][]byte {
 		putAttributes(sp.Attributes(), s.attrs)
 		if s.failed {
 			sp.Status().SetCode(ptrace.StatusCodeError)
+			sp.Status().SetMessage(s.message)
 		}
 		links := s.links
 		if s.link != [2]byte{} {

@@ -195,6 +195,25 @@ const (
 	isRemote    = 0x200
 )
 
+// breakerShare is how small a part of what calls of the edge usually take one takes at the most that did, where only the words of
+// its message say so; but less than breakerShortest is always short enough: some clocks count whole milliseconds.
+const (
+	breakerShare    = 10
+	breakerShortest = int64(1e6)
+)
+
+// notABreakers reports whether a call that failed with a breaker's words, and took too long for that beside what calls to
+// the peer usually take, was told so by somebody else.
+func (in *Intake) notABreakers(h *half, p *peer, sp *otlpwire.Span) bool {
+	if h.verdict.failure() != graph.BreakerOpen || h.verdict.outcome != graph.Error || !h.outgoing() || h.duration < breakerShortest ||
+		sp.Has(otlpwire.ResponseFlags) || namesBreaker(sp) {
+		return false
+	}
+	target, _ := in.pairer.dir.fallback(p)
+	usual := in.live.Median(graph.EdgeRef{Source: h.node, Target: target, Protocol: h.protocol})
+	return usual > 0 && h.duration >= max(usual/breakerShare, breakerShortest)
+}
+
 // breakerTakes is how long a call takes at the least, in nanoseconds, which did not fail at the caller's own breaker.
 const breakerTakes = int64(5e6)
 
@@ -242,6 +261,9 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		if p := dir.peer(res.service, sc.name, sp, h.protocol, minute); p != nil && p.kind != peerNone {
 			if h.peer = p.id; p.ignored {
 				in.leaveOut(sc, h)
+			}
+			if in.notABreakers(h, p, sp) {
+				h.verdict.cause = class(graph.ServerError)
 			}
 		} else if sp.NumLinks > 0 && h.role == processes {
 			h.peer = in.linked(sc, res)
