@@ -12,11 +12,13 @@ type Counters struct {
 	Dropped  map[string]int64 // spans or facts dropped after they were accepted, by reason
 	Unpaired map[string]int64 // halves that stayed alone, by kind of half and why, as "client_external"
 	Traces   map[string]int64 // roots of traces, by whether what is below them was looked at together: analysed, long, skipped, too_large
-	Late     int64            // halves paired after their edge had been shown provisionally
-	Pending  int64            // spans in flight, waiting for their other half
-	Bytes    int64            // memory held for spans in flight and candidates for examples
-	LastSpan time.Time        // when a span was last accepted; zero if never
-	Senders  []Sender         // who sent, the most recent first, bounded
+	// NegativeGaps are calls whose callee took longer than its caller, who had not left: the gap counts as 0.
+	NegativeGaps int64
+	Late         int64     // halves paired after their edge had been shown provisionally
+	Pending      int64     // spans in flight, waiting for their other half
+	Bytes        int64     // memory held for spans in flight and candidates for examples
+	LastSpan     time.Time // when a span was last accepted; zero if never
+	Senders      []Sender  // who sent, the most recent first, bounded
 }
 
 // Sender is a service that sent spans.

@@ -36,7 +36,10 @@ func TestAttributesOfOneSystemAlone(t *testing.T) {
 				client(1, 9, 0, 50, rpc(8, "server.address", "b", "rpc.response.metadata.grpc-retry-pushback-ms", []string{"120"})),
 				client(2, 9, 150, 50, rpc(0, "server.address", "b")),
 			},
-			[]string{"a → ext:b: measure retry_gap: 1, 100ms", "a → ext:b: measure retry_pushback: 1, failed 1, 100ms"},
+			[]string{
+				"a → ext:b: measure retried_call: 1, 200ms", "a → ext:b: measure retry_gap: 1, 100ms",
+				"a → ext:b: measure retry_pushback: 1, failed 1, 100ms",
+			},
 		},
 		{
 			"operation: a container of Cosmos DB", caller(tag{"db.system": "cosmosdb", "db.operation": "Read", "db.cosmosdb.container": "orders"}),

@@ -57,7 +57,7 @@ func (in *Intake) Refuse(reason string) {
 // Counters returns what became of the spans so far.
 func (in *Intake) Counters() graph.Counters {
 	c := graph.Counters{
-		Received: in.count.received.Load(), Accepted: in.count.accepted.Load(), Late: in.count.late.Load(),
+		Received: in.count.received.Load(), Accepted: in.count.accepted.Load(), Late: in.count.late.Load(), NegativeGaps: in.count.negative.Load(),
 		Refused: map[string]int64{}, Requests: map[string]int64{}, Dropped: in.live.Dropped(), Unpaired: map[string]int64{},
 		Traces: map[string]int64{}, Bytes: in.book.held.Load(), Senders: in.pairer.dir.senders(100),
 	}

@@ -88,7 +88,7 @@ type Intake struct {
 		refused            [numFaults]atomic.Int64
 		dropped            [numDrops]atomic.Int64
 		alone              [numAlone]atomic.Int64
-		late               atomic.Int64
+		late, negative     atomic.Int64
 		lastSpan           atomic.Int64
 	}
 	requests struct {
@@ -265,6 +265,9 @@ func (in *Intake) settle(b *batch) {
 	in.pairer.offsets.learn(b.lessons)
 	if b.late != 0 {
 		in.count.late.Add(b.late)
+	}
+	if b.negative != 0 {
+		in.count.negative.Add(b.negative)
 	}
 	for i, n := range b.alone {
 		if n != 0 {

@@ -23,7 +23,9 @@ type batch struct {
 	remarks []remark
 	lessons []lesson
 	late    int64
-	alone   [numAlone]int64
+	// negative counts the calls whose callee took longer.
+	negative int64
+	alone    [numAlone]int64
 	// notes and refs are what halves of the request say beside their numbers, until their shard takes it over.
 	notes []note
 	refs  []reference
@@ -44,7 +46,7 @@ type batch struct {
 
 // reset empties the batch.
 func (b *batch) reset() {
-	b.calls, b.facts, b.offers, b.late, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, [numAlone]int64{}
+	b.calls, b.facts, b.offers, b.late, b.negative, b.alone = b.calls[:0], b.facts[:0], b.offers[:0], 0, 0, [numAlone]int64{}
 	b.remarks, b.lessons = b.remarks[:0], b.lessons[:0]
 	b.notes, b.refs, b.consumed, b.producers, b.met = b.notes[:0], b.refs[:0], b.consumed[:0], b.producers[:0], b.met[:0]
 	b.linking = b.linking[:0]

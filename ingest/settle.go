@@ -119,6 +119,7 @@ func (p *pairer) apart(c, h *half, b *batch) {
 	ahead := (h.start - c.start + h.end() - c.end()) / 2
 	if gap < 0 {
 		// It worked on after it had answered. Only a beginning outside of the call shows the clocks.
+		b.negative++
 		b.fact(h.serves(), h.end(), graph.NegativeGap, -gap, weight, false)
 		gap, ahead = 0, max(0, h.start-c.end())-max(0, behind)
 	}

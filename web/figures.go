@@ -42,10 +42,17 @@ type Budget struct {
 // Retrying is how an edge is called again.
 type Retrying struct {
 	_              struct{} `nullable:"true"`
-	PerCall        *float64 `json:"attempts_per_call"`
+	PerCall        *float64 `json:"attempts_per_call" doc:"Hedges included; without them it is 1 + retry_ratio"`
 	Ratio          *float64 `json:"retry_ratio" doc:"Retries per logical call"`
 	Budget         Budget   `json:"budget"`
 	Efficacy       *float64 `json:"efficacy" doc:"Share of the retries that succeeded"`
+	RetriedCalls   int64    `json:"retried_calls" doc:"Logical calls that were retried and all of whose attempts were seen"`
+	RetriedFailed  int64    `json:"retried_failed" doc:"Those of them that failed in the end"`
+	RetriedP50     *float64 `json:"retried_p50_ms" doc:"How long callers waited for them, from the beginning of the first attempt to the end of the last"`
+	RetriedP95     *float64 `json:"retried_p95_ms"`
+	RetriedN       int64    `json:"retried_n" doc:"Such calls, unweighted"`
+	AttemptP50     *float64 `json:"attempt_p50_ms" doc:"How long one attempt takes, of all calls, as the caller sees it"`
+	AttemptP95     *float64 `json:"attempt_p95_ms"`
 	GapP50         *float64 `json:"gap_p50_ms" doc:"From the end of a failed attempt to the next"`
 	Growth         *float64 `json:"growth" doc:"Second gap over the first, median"`
 	Jitter         *float64 `json:"jitter" doc:"Robust coefficient of variation of the first gap: 0 when clients retry in step"`
@@ -69,6 +76,9 @@ func newRetrying(s *finding.Sum) *Retrying {
 	}
 	return &Retrying{
 		PerCall: number(r.PerCall), Ratio: number(r.Ratio), Budget: Budget{finding.BudgetShare, number(r.BudgetLower), r.BudgetExceeded},
+		RetriedCalls: r.Retried, RetriedFailed: r.RetriedFailed, RetriedN: r.RetriedN,
+		RetriedP50: enough(r.RetriedP50, r.RetriedN, minP50), RetriedP95: enough(r.RetriedP95, r.RetriedN, minP95),
+		AttemptP50: enough(r.AttemptP50, r.N, minP50), AttemptP95: enough(r.AttemptP95, r.N, minP95),
 		Efficacy: number(r.Efficacy), GapP50: milliseconds(r.GapP50), Growth: number(r.Growth), Jitter: number(r.Jitter), Gaps: r.Gaps,
 		Hedges: r.Hedges, Resends: r.Resends, Unsafe: r.Unsafe, CarriedOut: r.CarriedOut, Pushback: r.Pushback, Ignored: r.Ignored,
 		Redelivered: r.Redelivered, Nested: r.Nested, NestedAttempts: number(r.NestedAttempts), N: r.N,
@@ -84,6 +94,7 @@ type Waiting struct {
 	NoTimeout       bool     `json:"no_evident_timeout" doc:"In seven days nothing showed that callers ever stop waiting"`
 	WastedPerSecond *float64 `json:"wasted_per_s" doc:"Seconds a second that the callee works for callers that have left"`
 	WastedShare     *float64 `json:"wasted_share" doc:"Part of its busy time that this is"`
+	NegativeGaps    int64    `json:"negative_gaps" doc:"Calls whose callee took longer than its caller, who had not left: the gap between them counts as 0"`
 	Concurrency     *float64 `json:"concurrency" doc:"Calls in flight, mean"`
 	Ceiling         *float64 `json:"ceiling" doc:"Most calls in flight so far that did not slow the callee down: a lower bound of what it can take"`
 	Saturation      *float64 `json:"saturation" doc:"concurrency/ceiling"`
@@ -93,7 +104,7 @@ type Waiting struct {
 func newWaiting(s *finding.Sum, ceiling float64, noTimeout bool) *Waiting {
 	w := finding.WaitingOf(s)
 	out := &Waiting{
-		Timeouts: w.Timeouts, Timeout: milliseconds(w.Timeout), Max: milliseconds(w.Max), NoTimeout: noTimeout,
+		Timeouts: w.Timeouts, Timeout: milliseconds(w.Timeout), Max: milliseconds(w.Max), NoTimeout: noTimeout, NegativeGaps: w.NegativeGaps,
 		WastedPerSecond: number(w.WastedPerSecond), WastedShare: number(w.WastedShare), Concurrency: number(w.Concurrency), N: w.N,
 	}
 	if ceiling > 0 {

@@ -75,6 +75,7 @@ var (
 	spansDropped  = prometheus.NewDesc("faultline_dropped_total", "Spans or facts dropped after they were accepted, by reason.", []string{"reason"}, nil)
 	spansUnpaired = prometheus.NewDesc("faultline_spans_unpaired_total", "Halves of calls that stayed alone, by kind of half and why.", []string{"kind", "reason"}, nil)
 	tracesSeen    = prometheus.NewDesc("faultline_traces_total", "Roots of traces, by whether what is below them was looked at together.", []string{"outcome"}, nil)
+	negativeGaps  = prometheus.NewDesc("faultline_negative_gaps_total", "Calls whose callee took longer than its caller, who had not left.", nil, nil)
 	spansLate     = prometheus.NewDesc("faultline_spans_late_total", "Halves that came after their edge had been shown provisionally.", nil, nil)
 	spansPending  = prometheus.NewDesc("faultline_spans_pending", "Spans in flight, waiting for their other half.", nil, nil)
 	pendingBytes  = prometheus.NewDesc("faultline_pending_bytes", "Memory held for spans in flight and candidates for examples.", nil, nil)
@@ -93,7 +94,7 @@ type countersCollector struct{ s *Server }
 
 func (c *countersCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		buildInfo, spansReceived, spansAccepted, spansRefused, requests, spansDropped, spansUnpaired, tracesSeen, spansLate,
+		buildInfo, spansReceived, spansAccepted, spansRefused, requests, spansDropped, spansUnpaired, tracesSeen, spansLate, negativeGaps,
 		spansPending, pendingBytes, lastSpan, waitingParts, storeDelayed, storeDropped, liveClients, liveCut, findingsOpen, ready,
 	} {
 		ch <- d
@@ -131,6 +132,7 @@ func (c *countersCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	by(tracesSeen, n.Traces)
 	counter(spansLate, n.Late)
+	counter(negativeGaps, n.NegativeGaps)
 	gauge(spansPending, float64(n.Pending))
 	gauge(pendingBytes, float64(n.Bytes))
 	if !n.LastSpan.IsZero() {

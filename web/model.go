@@ -71,7 +71,7 @@ type Edge struct {
 	Retries       int64            `json:"retries" doc:"Attempts after one that failed: calls − logical_calls − hedges"`
 	Hedges        int64            `json:"hedges" doc:"Attempts beside one that was going well: no retries"`
 	RetryRate     *float64         `json:"retry_rate" doc:"retries/calls, 0–1"`
-	Amplification *float64         `json:"amplification" doc:"calls/logical_calls"`
+	Amplification *float64         `json:"amplification" doc:"calls/logical_calls, hedges included"`
 	Timeouts      int64            `json:"timeouts" doc:"Failed calls of the class timeout"`
 	ClientErrors  int64            `json:"client_errors" doc:"Calls that failed by the caller's own fault, such as 404: no errors"`
 	Cancelled     int64            `json:"cancelled" doc:"Calls that the caller gave up: no errors"`

@@ -43,6 +43,7 @@ type Ingestion struct {
 	Dropped      map[string]int64 `json:"dropped" doc:"By reason"`
 	Unpaired     map[string]int64 `json:"unpaired" doc:"Halves of calls that stayed alone, by kind and reason, as client_external"`
 	Traces       map[string]int64 `json:"traces" doc:"Roots of traces, by whether what is below them was looked at together"`
+	NegativeGaps int64            `json:"negative_gaps" doc:"Calls whose callee took longer than its caller, who had not left: the gap between them counts as 0"`
 	Late         int64            `json:"late" doc:"Halves that came after their edge had been shown provisionally"`
 	Pending      int64            `json:"pending" doc:"Spans that wait for their other half"`
 	PendingBytes int64            `json:"pending_bytes"`
@@ -116,7 +117,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 func newIngestion(c graph.Counters) Ingestion {
 	in := Ingestion{
 		Received: c.Received, Accepted: c.Accepted, Refused: orEmpty(c.Refused), Requests: orEmpty(c.Requests), Dropped: orEmpty(c.Dropped),
-		Unpaired: orEmpty(c.Unpaired), Traces: orEmpty(c.Traces), Late: c.Late, Pending: c.Pending, PendingBytes: c.Bytes, LastSpan: timeOrNil(c.LastSpan),
+		Unpaired: orEmpty(c.Unpaired), Traces: orEmpty(c.Traces), NegativeGaps: c.NegativeGaps, Late: c.Late, Pending: c.Pending, PendingBytes: c.Bytes, LastSpan: timeOrNil(c.LastSpan),
 		Senders: make([]Sender, len(c.Senders)),
 	}
 	for i, sender := range c.Senders {

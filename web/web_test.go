@@ -206,6 +206,8 @@ func shopDetails(start time.Time) graph.Window {
 		Details: []graph.DetailRow{
 			measured(checkoutPayment, late, 30, 0, 300*ms),
 			measured(checkoutPayment, graph.RetryGap.Key(), 24, 20, 100*ms),
+			measured(checkoutPayment, graph.RetriedCall.Key(), 22, 18, 480*ms),
+			measured(checkoutPayment, graph.NegativeGap.Key(), 3, 0, 2*ms),
 			measured(checkoutPayment, graph.Wasted.Key(), 12, 0, 50*ms),
 			measured(checkoutPayment, graph.Traces.Key(), 50, 5, 400*ms),
 			measured(checkoutPayment, graph.Critical.Key(), 50, 0, 200*ms),
@@ -333,7 +335,7 @@ func shopTrace() graph.Trace {
 func counters() graph.Counters {
 	return graph.Counters{
 		Received: 1000, Accepted: 990, Refused: map[string]int64{"bad_span_id": 10}, Requests: map[string]int64{"ok": 9, "malformed": 1},
-		Dropped: map[string]int64{"too_late": 2}, Unpaired: map[string]int64{"client_external": 3}, Traces: map[string]int64{"analysed": 8}, Late: 4, Pending: 5, Bytes: 6000, LastSpan: testNow.Add(-time.Second),
+		Dropped: map[string]int64{"too_late": 2}, Unpaired: map[string]int64{"client_external": 3}, Traces: map[string]int64{"analysed": 8}, Late: 4, NegativeGaps: 7, Pending: 5, Bytes: 6000, LastSpan: testNow.Add(-time.Second),
 		Senders: []graph.Sender{{Node: checkout, SDK: "go 1.38.0", Spans: 900, LastSeen: testNow.Add(-time.Second)}, {Node: mailer, Spans: 90, LastSeen: testNow.Add(-time.Minute)}},
 	}
 }

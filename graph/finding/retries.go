@@ -34,30 +34,38 @@ type Retrying struct {
 	BudgetLower    float64
 	BudgetExceeded bool
 	Efficacy       float64 // share of retries that succeeded
-	GapP50         float64 // median from the end of a failed attempt to the next
-	Growth         float64 // median of the second gap over the first
-	Jitter         float64 // robust coefficient of variation of the first gap
-	N              int64   // attempts, unweighted
-	Gaps           int64   // gaps seen, unweighted
-	Hedges         int64
-	Resends        int64
-	Unsafe         int64 // retries of calls that must not be made twice, where the first may have been carried out
-	CarriedOut     int64 // those of them where it was
-	Pushback       int64 // retries after an answer that asked for a wait
-	Ignored        int64 // those of them that did not wait
-	Redelivered    int64
-	Nested         int64   // failed calls that were retried at two layers or more
-	NestedAttempts float64 // what such a call made of one, median product of the layers' attempts
+	// Retried are the logical calls that took several attempts, and how long callers waited for all of it; Attempt is how
+	// long they waited for one, of all calls.
+	Retried, RetriedFailed, RetriedN int64
+	RetriedP50, RetriedP95           float64
+	AttemptP50, AttemptP95           float64
+	GapP50                           float64 // median from the end of a failed attempt to the next
+	Growth                           float64 // median of the second gap over the first
+	Jitter                           float64 // robust coefficient of variation of the first gap
+	N                                int64   // attempts, unweighted
+	Gaps                             int64   // gaps seen, unweighted
+	Hedges                           int64
+	Resends                          int64
+	Unsafe                           int64 // retries of calls that must not be made twice, where the first may have been carried out
+	CarriedOut                       int64 // those of them where it was
+	Pushback                         int64 // retries after an answer that asked for a wait
+	Ignored                          int64 // those of them that did not wait
+	Redelivered                      int64
+	Nested                           int64   // failed calls that were retried at two layers or more
+	NestedAttempts                   float64 // what such a call made of one, median product of the layers' attempts
 }
 
 // RetryingOf returns how an edge is called again.
 func RetryingOf(s *Sum) Retrying {
 	st := &s.Stats
-	gaps, growth := s.measure(graph.RetryGap), s.measure(graph.RetryGrowth)
+	gaps, growth, whole := s.measure(graph.RetryGap), s.measure(graph.RetryGrowth), s.measure(graph.RetriedCall)
 	unsafe, pushback, nested := s.measure(graph.UnsafeRetry), s.measure(graph.RetryPushback), s.measure(graph.NestedRetries)
 	r := Retrying{
 		PerCall: over(float64(st.Calls), float64(st.LogicalCalls)), Ratio: share(s.Stats.Retries(), st.LogicalCalls),
 		N: st.Raw, Gaps: gaps.Raw, GapP50: gaps.Latency.Quantile(.5), Efficacy: share(gaps.Calls-gaps.Errors, gaps.Calls),
+		Retried: whole.Calls, RetriedFailed: whole.Errors, RetriedN: whole.Raw,
+		RetriedP50: whole.Latency.Quantile(.5), RetriedP95: whole.Latency.Quantile(.95),
+		AttemptP50: st.Client.Quantile(.5), AttemptP95: st.Client.Quantile(.95),
 		Growth: growth.Latency.Quantile(.5) / 1000, Jitter: jitter(gaps, growth),
 		Hedges: s.measure(graph.Hedge).Calls, Resends: s.measure(graph.Resend).Calls,
 		Unsafe: unsafe.Calls, CarriedOut: unsafe.Errors, Pushback: pushback.Calls, Ignored: pushback.Errors,

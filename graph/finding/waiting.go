@@ -41,6 +41,7 @@ type Waiting struct {
 	// part of its busy time for this edge that it is.
 	WastedPerSecond, WastedShare float64
 	WastedCalls                  int64
+	NegativeGaps                 int64   // calls whose callee took longer than its caller, who had not left
 	Concurrency                  float64 // calls in flight, mean
 }
 
@@ -49,7 +50,7 @@ func WaitingOf(s *Sum) Waiting {
 	st := &s.Stats
 	late, raw := timeouts(s)
 	w := Waiting{
-		Timeouts: max(st.Failures[graph.Timeout], 0), N: raw, Timeout: InferTimeout(&late), Max: math.NaN(),
+		Timeouts: max(st.Failures[graph.Timeout], 0), N: raw, Timeout: InferTimeout(&late), Max: math.NaN(), NegativeGaps: s.measure(graph.NegativeGap).Calls,
 		WastedPerSecond: math.NaN(), WastedShare: math.NaN(), Concurrency: over(float64(max(st.Busy, 0)), float64(s.Length)),
 	}
 	if st.Client.Count() > 0 {

@@ -58,7 +58,7 @@ func testMap() graph.Map {
 func TestPages(t *testing.T) {
 	counters := graph.Counters{
 		Received: 1_234_567, Accepted: 1_234_560, Refused: map[string]int64{"malformed": 5, "overloaded": 2}, Requests: map[string]int64{"ok": 900, "malformed": 1},
-		Dropped: map[string]int64{"too_late": 3}, Unpaired: map[string]int64{"client_external": 4}, Traces: map[string]int64{"analysed": 12, "too_large": 1}, Late: 6, Pending: 70, Bytes: 4_200_000, LastSpan: testNow.Add(-3 * time.Second),
+		Dropped: map[string]int64{"too_late": 3}, Unpaired: map[string]int64{"client_external": 4}, Traces: map[string]int64{"analysed": 12, "too_large": 1}, Late: 6, NegativeGaps: 5, Pending: 70, Bytes: 4_200_000, LastSpan: testNow.Add(-3 * time.Second),
 		Senders: []graph.Sender{{Node: node(graph.Service, "web"), SDK: "go 1.38.0", Spans: 1234, LastSeen: testNow}, {Node: node(graph.Service, "<script>alert(1)</script>"), LastSeen: testNow.Add(-time.Hour)}},
 	}
 	empty := graph.Map{From: testNow.Add(-time.Minute), To: testNow}

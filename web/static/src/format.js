@@ -52,6 +52,9 @@ export function count(n) {
   return `${Math.round(n)}`;
 }
 
+/** Attempts per logical call, as a finding has them: the first ones and the retries. Hedges are none. */
+export const attempts = (e) => (e.logical_calls > 0 ? 1 + e.retries / e.logical_calls : null);
+
 /** A factor as "2.9x". */
 export const factor = (x) => (x == null || !isFinite(x) ? none : `${digits(x)}x`);
 

@@ -127,7 +127,7 @@ export class Panel {
     const tiles = [
       ['calls', f.rate(edge.rate), f.exact(edge.calls, 'calls'), edge.n == null ? '' : `n = ${f.count(edge.n)}`],
       ['failed', f.share(edge.error_rate), `${f.exact(edge.errors, '')} of ${f.exact(edge.calls, 'calls')}`, f.things(edge.errors, 'calls')],
-      ['attempts per call', f.factor(edge.amplification), f.exact(edge.retries, 'retries'), f.things(edge.retries, 'retries') + (edge.hedges > 0 ? `, ${f.things(edge.hedges, 'hedges')}` : '')],
+      ['attempts per call', f.factor(f.attempts(edge)), `${f.exact(edge.retries, 'retries')} of ${f.exact(edge.logical_calls, 'logical calls')}; hedges are none`, f.things(edge.retries, 'retries') + (edge.hedges > 0 ? `, ${f.things(edge.hedges, 'hedges')}` : '')],
       ...['p50', 'p95', 'p99'].map((q) => {
         const mine = edge[`${q}_ms`], theirs = edge.server?.[`${q}_ms`];
         const gap = mine != null && theirs != null ? Math.max(0, mine - theirs) : null;

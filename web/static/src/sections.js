@@ -99,6 +99,7 @@ function figures(title, rows, ...more) {
       page ? [' ', h('a', { class: 'n-of', href: page, 'aria-label': `How “${name}” is computed` }, 'how this is computed')] : null)])), more);
 }
 
+const quantiles = (p50, p95) => (p50 == null ? null : `p50 ${f.duration(p50)}${p95 == null ? '' : `, p95 ${f.duration(p95)}`}`);
 const some = (count, what) => (count > 0 ? f.things(count, what) : null);
 
 export function retrying(edge) {
@@ -106,9 +107,11 @@ export function retrying(edge) {
   if (!r || !(r.retry_ratio > 0 || r.hedges || r.resends || r.redelivered || r.nested)) return '';
   const budget = r.budget?.exceeded ? `more than ${f.share(0.1)} of the calls: spent` : 'within 10 % of the calls';
   return figures('Retries', [
-    ['attempts per call', r.retry_ratio > 0 ? f.factor(r.attempts_per_call) : null, 'Attempts over logical calls', r.n],
+    ['attempts per call', r.retry_ratio > 0 ? f.factor(1 + r.retry_ratio) : null, 'The first ones and the retries, over logical calls; hedges are none', r.n],
     ['budget', r.retry_ratio > 0 ? budget : null, `Of the attempts ${f.share(r.budget?.lower)} are retries at least, with 95 % confidence; ${f.share(r.budget?.limit)} may be`],
     ['retries that succeed', f.share(r.efficacy), 'Share of the retries whose attempt succeeded', r.gaps],
+    ['callers wait when retried', quantiles(r.retried_p50_ms, r.retried_p95_ms), `From the beginning of the first attempt to the end of the last; of ${f.things(r.retried_calls, 'such calls')} ${f.count(r.retried_failed)} failed in the end`, r.retried_n],
+    ['one attempt takes', r.retried_p50_ms != null ? quantiles(r.attempt_p50_ms, r.attempt_p95_ms) : null, 'Of all calls, as their callers see it'],
     ['wait before the next attempt', f.duration(r.gap_p50_ms), 'From the end of a failed attempt to the beginning of the next, median', r.gaps],
     ['second wait over the first', f.factor(r.growth), 'Median; a back-off makes it grow'],
     ['spread of the first wait', f.share(r.jitter), 'Robust coefficient of variation; 0 when clients retry in step'],
@@ -123,12 +126,13 @@ export function retrying(edge) {
 
 export function waiting(edge) {
   const w = edge.waiting;
-  if (!w || !(w.timeouts || w.no_evident_timeout || w.wasted_per_s > 0 || w.ceiling >= 2 || w.timeout_ms != null)) return '';
+  if (!w || !(w.timeouts || w.no_evident_timeout || w.wasted_per_s > 0 || w.negative_gaps || w.ceiling >= 2 || w.timeout_ms != null)) return '';
   return figures('Waiting', [
     ['calls that timed out', w.timeouts ? f.count(w.timeouts) : null, 'Failed calls of the class timeout', w.timeouts ? w.n : null],
     ['timeout', w.timeout_ms != null ? `${f.duration(w.timeout_ms)}, inferred` : w.no_evident_timeout ? 'none seen in seven days' : null, 'From how long the calls took that timed out'],
     ['longest call', f.duration(w.max_ms), 'As the caller saw it'],
     ['work for callers that left', w.wasted_per_s > 0 ? `${f.duration(w.wasted_per_s * 1000)} a second${w.wasted_share != null ? `, ${f.share(w.wasted_share)} of the callee’s time` : ''}` : null, 'The callee worked on after its caller had given up'],
+    ['gaps below zero', w.negative_gaps ? f.things(w.negative_gaps, 'calls') : null, 'The callee took longer than its caller, who had not left: it worked on after it had answered, or measures something else. The gap counts as none'],
     ['calls in flight', w.ceiling >= 2 && w.concurrency != null ? `${round(w.concurrency)} of ${round(w.ceiling)} that went well so far` : null, 'Mean; the ceiling is a lower bound of what the callee can take'],
   ]);
 }

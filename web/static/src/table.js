@@ -28,9 +28,6 @@ function wrongCell(thing, go, instances) {
   return h('td', { class: 'wrong' }, h('div', { class: 'findings' }, words, reasons.length ? h('span', null, reasons.map(f.reason).join('; ')) : null));
 }
 
-// How many times over retries make the calls come, as the finding has it: hedges are none.
-const retried = (e) => (e.logical_calls > 0 ? 1 + e.retries / e.logical_calls : null);
-
 const edgeColumns = [
   { name: 'Health', sort: (e) => -severity(e.health), cell: (e) => h('td', null, badge(e.health, f.healthWord[e.health])) },
   { name: 'Caller', sort: (e) => e.source, cell: (e, go) => h('td', null, go(e.source, { service: e.source, edge: '' })) },
@@ -38,7 +35,7 @@ const edgeColumns = [
   { name: 'Protocol', sort: (e) => e.protocol, cell: (e) => h('td', null, e.protocol) },
   { name: 'Rate', n: true, sort: (e) => -(e.rate ?? -1), cell: (e) => h('td', { class: 'n', title: f.exact(e.calls, 'calls') }, f.rate(e.rate)) },
   { name: 'Errors', n: true, sort: (e) => -(e.error_rate ?? -1), cell: (e) => h('td', { class: hot(e, 'errors'), title: `${f.exact(e.errors, '')} of ${f.exact(e.calls, 'calls')}` }, f.share(e.error_rate)) },
-  { name: 'Retries', n: true, sort: (e) => -(retried(e) ?? -1), cell: (e) => h('td', { class: hot(e, 'retries'), title: `${f.exact(e.retries, 'retries')}${e.hedges > 0 ? `, and ${f.exact(e.hedges, 'hedged attempts')}` : ''}` }, f.factor(retried(e))) },
+  { name: 'Retries', n: true, sort: (e) => -(f.attempts(e) ?? -1), cell: (e) => h('td', { class: hot(e, 'retries'), title: `${f.exact(e.retries, 'retries')}${e.hedges > 0 ? `, and ${f.exact(e.hedges, 'hedged attempts')}` : ''}` }, f.factor(f.attempts(e))) },
   ...['p50', 'p95', 'p99'].map((q) => ({
     name: q, n: true, sort: (e) => -(e[`${q}_ms`] ?? e.server?.[`${q}_ms`] ?? -1),
     cell: (e) => { const v = e[`${q}_ms`] ?? e.server?.[`${q}_ms`]; return h('td', { class: hot(e, `${q} `), title: `${f.exact(v, 'ms')}${e[`${q}_ms`] == null && v != null ? ', as the callee sees it' : ''}` }, f.duration(v)); },
