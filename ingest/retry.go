@@ -235,6 +235,18 @@ func concludes(c, o *half) bool {
 	}
 }
 
+// late reports whether h changes what was said of attempts that have waited: it came among them, or goes on with them. What
+// an attempt is depends on those that began before it.
+func (g *siblings) late(h *half) bool {
+	if h.flags&waited != 0 {
+		return true
+	}
+	if i := g.index(h); i >= 0 && (g.is[i] == retries || g.is[i] == hedges) && g.to[i] != nil && g.to[i].flags&waited != 0 {
+		return true
+	}
+	return slices.ContainsFunc(g.of[:g.n], func(c *half) bool { return c.flags&waited != 0 && c.start >= h.start && alike(c, h) })
+}
+
 // gone reports whether another attempt, not h, that a sibling was counted with is not there any more.
 func (g *siblings) gone(h *half) bool {
 	other := func(c *half, with func(o *half) bool) bool {
@@ -256,7 +268,7 @@ func (g *siblings) gone(h *half) bool {
 func (p *pairer) attempts(s *shard, h *half, b *batch) {
 	var g siblings
 	g.gather(s, h)
-	late := slices.ContainsFunc(g.of[:g.n], func(c *half) bool { return c.flags&waited != 0 })
+	late := g.late(h)
 	if late && g.gone(h) {
 		s.noteOf(h).settled = true
 	}

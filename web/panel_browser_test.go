@@ -13,7 +13,7 @@ import (
 )
 
 // panelStore holds two minutes of an edge whose breaker opens and then lets single calls through, of one whose calls are
-// hedged and made in parallel, and of a queue whose wait two clocks tell.
+// hedged and made in parallel, of one whose calls are retried as well, and of a queue whose wait two clocks tell.
 func panelStore(t *testing.T) *testStore {
 	t.Helper()
 	const ms = int64(time.Millisecond)
@@ -28,10 +28,12 @@ func panelStore(t *testing.T) *testStore {
 		}
 		hedged := callStats(30, 0, 0, 40*time.Millisecond, 0, true, true)
 		hedged.LogicalCalls, hedged.Hedges = 20, 10
+		retried := callStats(30, 0, 0, 40*time.Millisecond, 0, true, true)
+		retried.LogicalCalls, retried.Hedges = 20, 4
 		received := callStats(10, 0, 0, 30*time.Millisecond, 0, false, true)
 		received.Messages = 10
 		store.add(graph.Window{Start: from.Add(time.Duration(i) * graph.WindowLength), Length: graph.WindowLength, Edges: []graph.EdgeRow{
-			{Edge: checkoutPayment, Stats: guarded}, {Edge: frontCheckout, Stats: hedged}, {Edge: mailsMailer, Stats: received},
+			{Edge: checkoutPayment, Stats: guarded}, {Edge: frontCheckout, Stats: hedged}, {Edge: userFront, Stats: retried}, {Edge: mailsMailer, Stats: received},
 		}})
 	}
 	measured := func(edge graph.EdgeKey, measure graph.Measure, calls, value int64) graph.DetailRow {
@@ -41,12 +43,14 @@ func panelStore(t *testing.T) *testStore {
 	}
 	store.add(graph.Window{Start: from, Length: graph.DetailLength, Details: []graph.DetailRow{
 		measured(frontCheckout, graph.Hedge, 120, 5*ms), measured(frontCheckout, graph.Traces, 24, 400*ms), measured(frontCheckout, graph.Parallel, 240, 40*ms),
+		measured(userFront, graph.Hedge, 48, 5*ms), measured(userFront, graph.RetryGap, 72, 5*ms),
+		measured(userFront, graph.RetriedCall, 60, 480*ms), measured(userFront, graph.NegativeGap, 3, ms),
 		measured(mailsMailer, graph.Lag, 40, 2000*ms), measured(mailsMailer, graph.LagWithin, 40, 8*ms),
 	}})
 	return store
 }
 
-// The panel says what the API knows of breakers, of calls in parallel, of hedges and of how exact a queue's wait is, each
+// The panel says what the API knows of breakers, of calls in parallel, of hedges, of retries and how long callers wait for all of their attempts, and of how exact a queue's wait is, each
 // with its n and the page that explains it; and hedges are no retries in the table.
 func TestEdgePanelInBrowser(t *testing.T) {
 	address, _ := showReader(t, panelStore(t), func(s *Settings) { s.Now = func() time.Time { return testNow } })
@@ -93,6 +97,11 @@ func TestEdgePanelInBrowser(t *testing.T) {
 	b.do(chromedp.Navigate(address + "/?" + at + "&edge=" + frontCheckout.ID()))
 	section("Retries")
 	leads("Retries", "/docs/rules/hedging", "Hedged calls")
+
+	b.do(chromedp.Navigate(address + "/?" + at + "&edge=" + userFront.ID()))
+	says("the section of retries", section("Retries"), "attempts per call\n1.3x", "callers wait when retried\np50 480 ms, p95 480 ms n = 60", "one attempt takes\np50 40 ms, p95 40 ms", "hedged\n48 attempts")
+	says("the section of waiting", section("Waiting"), "gaps below zero\n3 calls")
+	says("the panel", value[string](b, "document.querySelector('#panel .tiles').innerText"), "attempts per call", "1.3x", "72 retries, 48 hedges")
 
 	b.do(chromedp.Navigate(address + "/?" + at + "&edge=" + mailsMailer.ID()))
 	says("the section of the queue", section("Queue"), "p50 2 s", "± 8 ms", "n = 40")
