@@ -129,8 +129,17 @@ func TestRetryBudgetOfTheLastMinute(t *testing.T) {
 		attempts, retries int64
 		spent             bool
 	}{
-		{49, 40, false}, {50, 7, false}, {50, 8, true}, {60, 9, false}, {60, 10, true}, {100, 13, false}, {100, 14, true},
-		{1000, 105, false}, {1000, 106, true}, {60_000, 5569, false}, {60_000, 5570, true},
+		{49, 40, false},
+		{50, 7, false},
+		{50, 8, true},
+		{60, 9, false},
+		{60, 10, true},
+		{100, 13, false},
+		{100, 14, true},
+		{1000, 105, false},
+		{1000, 106, true},
+		{60_000, 5569, false},
+		{60_000, 5570, true},
 	} {
 		for shift := range 6 { // windows after noon in which the minute begins
 			// All of it in one of the minute's windows, much of it before, and nothing after it.
