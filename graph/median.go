@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // medianCalls is how many calls a window's median is of, at the least.
 const medianCalls = 20
 
@@ -17,12 +19,13 @@ func (l *Live) Median(ref EdgeRef) int64 {
 	}
 	if at := e.newestWindow.start; at != e.medianAt {
 		e.medianAt = at
-		for i := len(e.windows) - 1; i >= 0; i-- {
-			if w := e.windows[i]; w.start < at {
-				if m := w.stats.median(); m > 0 {
-					e.median = m
-					break
-				}
+		for _, w := range slices.Backward(e.windows) {
+			if w.start >= at {
+				continue
+			}
+			if m := w.stats.median(); m > 0 {
+				e.median = m
+				break
 			}
 		}
 	}

@@ -228,11 +228,8 @@ func concludes(c, o *half) bool {
 	if good(c) != good(o) {
 		return good(c)
 	}
-	if later := cmp.Or(cmp.Compare(c.end(), o.end()), cmp.Compare(c.id, o.id)); good(c) {
-		return later < 0
-	} else {
-		return later > 0
-	}
+	later := cmp.Or(cmp.Compare(c.end(), o.end()), cmp.Compare(c.id, o.id)) > 0
+	return later != good(c)
 }
 
 // late reports whether h changes what was said of attempts that have waited: it came among them, or goes on with them. What
