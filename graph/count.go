@@ -38,6 +38,8 @@ func (l *Live) add(e *liveEdge, c *Call) {
 		if c.ClientMissing {
 			s.ClientMissing += weight
 		}
+	} else if c.Edge.Protocol == Linked {
+		s.Raw += sign
 	}
 	if c.Errors != 0 {
 		s.Errors += int64(c.Errors) * weight

@@ -146,6 +146,9 @@ func (l *Live) collect(parts map[partID]*Part) {
 			if len(e.windows) == 0 && len(e.minutes) == 0 {
 				delete(sh.edges, k)
 				l.edges.Add(-1)
+				if e.ref.Protocol == Linked {
+					l.links.Add(-1)
+				}
 			}
 		}
 		sh.mu.Unlock()

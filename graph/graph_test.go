@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +134,51 @@ func TestBuildMap(t *testing.T) {
 	}
 	if m := BuildMap(windows, noon, noon, "idle", false, nil); len(m.Nodes) != 1 || m.Nodes[0].ID != "z" {
 		t.Errorf("a service that nobody calls is missing: %+v", m.Nodes)
+	}
+}
+
+// Links are between nodes of the map, bounded, and change nothing else of it.
+func TestBuildMapWithLinks(t *testing.T) {
+	service := func(name string) Node { return Node{Env: "prod", Kind: Service, Name: name} }
+	link := func(from, to string, spans int64) EdgeRow {
+		return EdgeRow{EdgeKey{service(from), service(to), Linked}, EdgeStats{Messages: 2 * spans, Raw: spans}}
+	}
+	sends := func(names ...string) (w Window) {
+		for _, name := range names {
+			w.Nodes = append(w.Nodes, NodeRow{Node: service(name), Spans: 1})
+		}
+		return w
+	}
+	calls := Window{Edges: []EdgeRow{{EdgeKey{service("a"), service("b"), HTTP}, *stats(100, 0, 100, 5)}}}
+	linked := Window{Edges: []EdgeRow{link("b", "c", 3), link("c", "a", 1), link("b", "gone", 9), link("a", "c", 0)}}
+	build := func(windows ...Window) Map { return BuildMap(windows, noon, noon.Add(time.Minute), "prod", false, nil) }
+
+	m := build(calls, linked, linked, sends("a", "b", "c"))
+	want := []MapLink{
+		{EdgeKey{service("b"), service("c"), Linked}.ID(), EdgeKey{service("b"), service("c"), Linked}, 12, 6},
+		{EdgeKey{service("c"), service("a"), Linked}.ID(), EdgeKey{service("c"), service("a"), Linked}, 4, 2},
+	}
+	if diff := cmp.Diff(want, m.Links); diff != "" {
+		t.Error(diff)
+	}
+	without := build(calls, sends("a", "b", "c"))
+	m.Links = nil
+	if !reflect.DeepEqual(without, m) {
+		t.Errorf("links changed the map: %+v, without %+v", m, without)
+	}
+
+	var many Window
+	for i := range MaxMapLinks + 5 {
+		many.Edges = append(many.Edges, link("a", fmt.Sprint("s", i), int64(i+1)))
+		many.Nodes = append(many.Nodes, NodeRow{Node: service(fmt.Sprint("s", i)), Spans: 1})
+	}
+	m = build(calls, many)
+	least := int64(math.MaxInt64)
+	for _, l := range m.Links {
+		least = min(least, l.Raw)
+	}
+	if len(m.Links) != MaxMapLinks || !m.Truncated || least != 6 {
+		t.Errorf("%d links of %d, the least with %d spans, truncated %v", len(m.Links), len(many.Edges), least, m.Truncated)
 	}
 }
 

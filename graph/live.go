@@ -48,7 +48,7 @@ type Call struct {
 	Weight int32
 	// Calls, Logical, Hedges, Errors and LogicalErrors are what the observation adds to the sums of the same names.
 	Calls, Logical, Hedges, Errors, LogicalErrors int16
-	// Messages are the messages in the operation of a messaging edge.
+	// Messages are the messages in the operation of a messaging edge, 1 on a Linked one.
 	Messages int32
 	Outcome  Outcome
 	Failure  Failure
@@ -84,6 +84,7 @@ type Live struct {
 	cfg     LiveConfig
 	names   *Names
 	edges   atomic.Int64
+	links   atomic.Int64 // of them Linked ones
 	dropped [numDrops]atomic.Int64
 	other   EdgeRef
 

@@ -180,6 +180,41 @@ func TestLimitsGatherInOther(t *testing.T) {
 	}
 }
 
+// Links take a part of the edges at the most, are no calls of "(other)", and make room when their windows are closed.
+func TestLinksAreBounded(t *testing.T) {
+	live, edge := testLive(LiveConfig{MaxNodes: 1000, MaxEdges: 40, MaxOperations: 3, MaxInstances: 3, MaxVersions: 3, Hold: time.Minute})
+	links := func(name string, at time.Time) {
+		for i := range 100 {
+			ref := edge("a", fmt.Sprint(name, i))
+			ref.Protocol = Linked
+			live.Observe([]Call{{Edge: ref, Weight: 2, Messages: 1, End: at.UnixNano()}})
+		}
+	}
+	sums := func(at time.Time) total {
+		all := total{}
+		windows, _ := live.Windows(at, at.Add(time.Minute), false)
+		all.add(windows...)
+		return all
+	}
+	links("b", noon)
+	live.Observe([]Call{{Edge: edge("a", "b0"), Weight: 1, Calls: 1, Logical: 1, End: noon.UnixNano()}})
+	first := sums(noon)
+	for k, s := range first {
+		if linked := k.Protocol == Linked; linked && (s.Messages != 2 || s.Raw != 1 || s.Calls != 0) || !linked && (s.Calls != 1 || s.Messages != 0) {
+			t.Errorf("%s → %s %s: %+v", k.Source.ID(), k.Target.ID(), k.Protocol, s)
+		}
+	}
+	if d := live.Dropped(); len(first) != 5 || d["edge_limit"] != 96 {
+		t.Errorf("%d edges, dropped %v", len(first), d)
+	}
+	later := noon.Add(10 * time.Minute)
+	live.Kept(live.Cut(later))
+	links("c", later)
+	if second := sums(later); len(second) != 4 {
+		t.Errorf("%d links where four have room again", len(second))
+	}
+}
+
 func TestPairsOfVersionsGatherInOther(t *testing.T) {
 	live, edge := testLive(LiveConfig{MaxNodes: 10, MaxEdges: 10, MaxOperations: 3, MaxInstances: 3, MaxVersions: 2, Hold: time.Minute})
 	version := func(i int) Label { return live.Names().NewLabel(strconv.Itoa(i)) }

@@ -55,6 +55,15 @@ type MapNode struct {
 	Criticality Criticality // see Weigh
 }
 
+// MapLink says that spans of the target link to spans of the source, outside of messaging: they join its work, do it in a
+// batch, or go on with it in a trace of their own. It is no call: it has no latency, and enters no figure and no path.
+type MapLink struct {
+	ID    string
+	Key   EdgeKey
+	Spans int64 // that link, each for one of its links
+	Raw   int64 // the same, unweighted
+}
+
 // Map is the dependency graph of one environment over [From, To).
 type Map struct {
 	From, To  time.Time
@@ -62,20 +71,22 @@ type Map struct {
 	Envs      []string // all environments seen in the span, by name
 	Nodes     []MapNode
 	Edges     []MapEdge
-	Truncated bool // there is more than the limits allow to show
+	Links     []MapLink // between nodes of the map, by the ids of their ends
+	Truncated bool      // there is more than the limits allow to show
 }
 
 // Limits of one map.
 const (
 	MaxMapNodes = 10_000
 	MaxMapEdges = 50_000
+	MaxMapLinks = 1_000
 )
 
 // BuildMap makes the map of one environment from any number of windows that together cover [from, to). env "" stands
 // for the environment named so only when all is false; with all set and env "" the busiest environment is taken.
 // Baseline, when given, holds the same edges over an earlier, quieter span, for comparison.
 // Nodes and edges come sorted by id, so that the same windows give the same map. Of what is more than MaxMapEdges and
-// MaxMapNodes the busiest are kept, by calls, and the map says that it is truncated. The map's sketches may share the
+// MaxMapNodes the busiest are kept, by calls, of links those of most spans, and the map says that it is truncated. The map's sketches may share the
 // windows' memory, which must not change while the map is in use.
 func BuildMap(windows []Window, from, to time.Time, env string, anyEnv bool, baseline *Map) Map {
 	return buildMap(windows, from, to, env, anyEnv, baseline, MaxMapNodes, MaxMapEdges)
@@ -149,7 +160,14 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	}
 	shown := make([]ranked, 0, len(edges))
 	for k, s := range edges {
-		if k.Env() == m.Env && !s.stats.Zero() {
+		if k.Env() != m.Env || s.stats.Zero() {
+			continue
+		}
+		if k.Protocol == Linked {
+			if s.stats.Messages > 0 {
+				m.Links = append(m.Links, MapLink{Key: k, Spans: s.stats.Messages, Raw: s.stats.Raw})
+			}
+		} else {
 			shown = append(shown, ranked{k, node(k.Source), node(k.Target), s.stats})
 		}
 	}
@@ -231,6 +249,7 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 			mn.Versions = addName(mn.Versions, row.Version)
 		}
 	}
+	m.keepLinks(nodes)
 	ids := make([]*MapNode, 0, len(nodes))
 	for _, mn := range nodes {
 		ids = append(ids, mn)
@@ -241,6 +260,24 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 		m.Nodes = append(m.Nodes, *mn)
 	}
 	return m
+}
+
+// keepLinks leaves the links between nodes of the map, at most MaxMapLinks, in their order.
+func (m *Map) keepLinks(nodes map[Node]*MapNode) {
+	m.Links = slices.DeleteFunc(m.Links, func(l MapLink) bool {
+		return nodes[l.Key.Source.Identity()] == nil || nodes[l.Key.Target.Identity()] == nil
+	})
+	byID := func(a, b MapLink) int {
+		return cmp.Or(strings.Compare(a.Key.Source.ID(), b.Key.Source.ID()), strings.Compare(a.Key.Target.ID(), b.Key.Target.ID()))
+	}
+	if len(m.Links) > MaxMapLinks {
+		slices.SortFunc(m.Links, func(a, b MapLink) int { return cmp.Or(cmp.Compare(b.Spans, a.Spans), byID(a, b)) })
+		m.Links, m.Truncated = m.Links[:MaxMapLinks], true
+	}
+	slices.SortFunc(m.Links, byID)
+	for i := range m.Links {
+		m.Links[i].ID = m.Links[i].Key.ID()
+	}
 }
 
 // addName inserts name into a sorted list, once, unless it is empty.

@@ -63,11 +63,12 @@ const (
 	RPC
 	DB
 	Messaging
-	Internal // no call: see LinksTo
+	Internal
+	Linked // no call: spans of the target link to spans of the source, see Map.Links
 	numProtocols
 )
 
-var protocolNames = [numProtocols]string{"unknown", "http", "grpc", "rpc", "db", "messaging", "internal"}
+var protocolNames = [numProtocols]string{"unknown", "http", "grpc", "rpc", "db", "messaging", "internal", "linked"}
 
 // String returns the protocol's name in the API.
 func (p Protocol) String() string {
@@ -173,17 +174,6 @@ func (k EdgeKey) ID() string {
 	}
 	h := sha256.Sum256(b)
 	return edgeEncoding.EncodeToString(h[:10])
-}
-
-// LinksTo returns the edge that has, as details and without calls, whose spans the spans of a service link to, and
-// LinksFrom the one that has whose spans link to its own: its other end stands for all of them.
-func LinksTo(n Node) EdgeKey {
-	return EdgeKey{Source: Node{Env: n.Env, Kind: Unknown}, Target: n.Identity(), Protocol: Internal}
-}
-
-// LinksFrom is described at LinksTo.
-func LinksFrom(n Node) EdgeKey {
-	return EdgeKey{Source: n.Identity(), Target: Node{Env: n.Env, Kind: Unknown}, Protocol: Internal}
 }
 
 // Env returns the environment that the edge belongs to.

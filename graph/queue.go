@@ -16,6 +16,9 @@ const (
 	maxTouch      = 16      // edges that are read ahead: what was read stays in the processor's cache until it is used
 )
 
+// linkShare is which part of the edges may be Linked ones, so that they never take an edge's place that has calls.
+const linkShare = 10
+
 // fewEdges stay in the processor's cache by themselves: an edge with its open windows takes a few kilobytes.
 const fewEdges = 128
 
@@ -130,7 +133,9 @@ func (l *Live) move(calls []Call) {
 	defer sh.mu.Unlock()
 	e := l.edge(sh, l.other)
 	for i := range calls {
-		l.add(e, &calls[i])
+		if calls[i].Edge.Protocol != Linked {
+			l.add(e, &calls[i])
+		}
 	}
 }
 
@@ -139,8 +144,12 @@ func (l *Live) edge(sh *liveShard, ref EdgeRef) *liveEdge {
 	k := ref.pack()
 	e := sh.edges[k]
 	if e == nil {
-		if l.edges.Load() >= int64(l.cfg.MaxEdges) && ref != l.other {
+		linked := ref.Protocol == Linked
+		if ref != l.other && l.edges.Load() >= int64(l.cfg.MaxEdges) || linked && l.links.Load() >= max(int64(l.cfg.MaxEdges)/linkShare, 1) {
 			return nil
+		}
+		if linked {
+			l.links.Add(1)
 		}
 		e = &liveEdge{ref: ref}
 		sh.edges[k] = e

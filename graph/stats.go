@@ -27,7 +27,8 @@ type EdgeStats struct {
 	// ServerMissing are calls of which only the caller's half was seen, after a wait, where the callee usually sends one;
 	// ClientMissing those of which only the callee's half was seen.
 	ServerMissing, ClientMissing int64
-	// Messages are the messages in the operations of a messaging edge.
+	// Messages are the messages in the operations of a messaging edge; on a Linked one the spans that link, which are no
+	// calls, and Raw are those unweighted.
 	Messages int64
 	// Busy is the time in flight that lies within the window, in nanoseconds: concurrency = Busy/length.
 	Busy int64
@@ -104,7 +105,7 @@ const (
 	VersionPair // calls by the caller's version and that of the callee that answered
 	EntryDepth  // how deep traces are, by what users asked for, like Depth; of edges that enter
 	// Producer is the messages of an edge from a queue by the id of the service that sent them, without a latency; failed
-	// are those whose processing failed. On an edge of LinksTo and LinksFrom it is links, by the service at the other end.
+	// are those whose processing failed.
 	Producer
 	NumDimensions = iota
 )

@@ -168,7 +168,7 @@ var cases = []struct {
 	{"19 links of synchronous code", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindServer, at: 0, ms: 100, attrs: serve},
 		{service: "b", trace: 2, id: 2, kind: kindInternal, at: 10, ms: 80, link: [2]byte{1, 1}},
-	}, []string{"user → a http: calls 1, server 1×100ms"}},
+	}, []string{"a → b linked: calls 0, messages 1", "user → a http: calls 1, server 1×100ms"}},
 	{"20 one id for both halves", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
 		{service: "b", trace: 1, id: 1, kind: kindServer, at: 10, ms: 80, attrs: serve},

@@ -57,16 +57,9 @@ func (in *Intake) link(b *batch) {
 		}
 		sh.mu.Unlock()
 		if from != 0 && from != l.node && dir.mayName(from, l.node) && !dir.hidden(l.node) {
-			all := dir.byRef(l.node).unknown
-			b.linked(graph.EdgeRef{Source: all, Target: l.node, Protocol: graph.Internal}, from, &l)
-			b.linked(graph.EdgeRef{Source: from, Target: all, Protocol: graph.Internal}, l.node, &l)
+			b.calls = append(b.calls, graph.Call{
+				Edge: graph.EdgeRef{Source: from, Target: l.node, Protocol: graph.Linked}, End: l.end, Weight: l.weight, Messages: 1,
+			})
 		}
 	}
-}
-
-// linked counts a link on one of the two edges that it is found by, graph.LinksTo and graph.LinksFrom.
-func (b *batch) linked(edge graph.EdgeRef, other graph.NodeRef, l *linking) {
-	b.facts = append(b.facts, graph.Fact{
-		Edge: edge, End: l.end, Dimension: graph.Producer, Label: graph.Label(other), Weight: l.weight,
-	})
 }

@@ -249,9 +249,7 @@ func (s *Server) service(ctx context.Context, in *serviceInput) (*serviceOutput,
 	if detail.Flows, err = s.flowsAround(ctx, sp, in.ID, &m); err != nil {
 		return nil, err
 	}
-	if detail.Links, err = s.linksAround(ctx, sp, m.Nodes[at].Node); err != nil {
-		return nil, err
-	}
+	detail.Links = linksAround(&m, in.ID)
 	own := finding.ShapeOf(&finding.Sum{Details: details})
 	shares := sharesOf(details, sp.To.Sub(sp.minute()))
 	if detail.EntryPoints, err = s.entryPoints(ctx, sp, m.Nodes[at].Node, &m); err != nil {

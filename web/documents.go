@@ -86,6 +86,7 @@ type LiveMessage struct {
 	Envs    []string  `json:"envs" nullable:"false" doc:"All environments seen"`
 	Nodes   []Node    `json:"nodes" nullable:"false" doc:"Whole: all, or those that changed"`
 	Edges   []Edge    `json:"edges" nullable:"false" doc:"Whole: all, or those that changed"`
+	Links   []Link    `json:"links" nullable:"false" doc:"Whole: all, or those that changed"`
 	Removed *Removed  `json:"removed,omitempty" doc:"In a delta"`
 }
 
@@ -93,6 +94,7 @@ type LiveMessage struct {
 type Removed struct {
 	Nodes []string `json:"nodes" nullable:"false"`
 	Edges []string `json:"edges" nullable:"false"`
+	Links []string `json:"links" nullable:"false"`
 }
 
 // describeLive adds the WebSocket to the document, which knows of no such thing.
@@ -101,9 +103,9 @@ func (s *Server) describeLive() {
 	message := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[LiveMessage](), true, "LiveMessage")
 	s.api.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Summary: "The live map, pushed",
-		Description: "A WebSocket. First a message `{type:\"graph\",seq,at,env,envs,nodes,edges}` with the whole map of the last minute, then every second " +
-			"`{type:\"delta\",seq,at,env,envs,nodes,edges,removed:{nodes,edges}}` with the nodes and edges that changed, whole, and the ids of those that are gone. " +
-			"`seq` has no gaps: whoever sees one connects again. `at` is when the map was current. Nodes and edges are those of the graph. " +
+		Description: "A WebSocket. First a message `{type:\"graph\",seq,at,env,envs,nodes,edges,links}` with the whole map of the last minute, then every second " +
+			"`{type:\"delta\",seq,at,env,envs,nodes,edges,links,removed:{nodes,edges,links}}` with the nodes, edges and links that changed, whole, and the ids of those that are gone. " +
+			"`seq` has no gaps: whoever sees one connects again. `at` is when the map was current. Nodes, edges and links are those of the graph. " +
 			"A client that does not read is cut.",
 		Parameters: []*huma.Param{
 			{Name: "env", In: "query", Description: "Environment; absent for the busiest", Schema: text},

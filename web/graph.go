@@ -16,6 +16,7 @@ type Graph struct {
 	Envs      []string  `json:"envs" nullable:"false" doc:"All environments seen in this span of time"`
 	Nodes     []Node    `json:"nodes" nullable:"false"`
 	Edges     []Edge    `json:"edges" nullable:"false"`
+	Links     []Link    `json:"links" nullable:"false" doc:"Between those nodes whose spans link to each other, outside of messaging, which is no call; the 1,000 of most spans"`
 	Truncated bool      `json:"truncated" doc:"There is more than can be shown"`
 }
 
@@ -50,7 +51,7 @@ func newGraph(m *graph.Map, at map[string]layout.Position, part Neighbourhood) G
 	nodes, edges := part.within(m)
 	g := Graph{
 		From: m.From, To: m.To, Env: m.Env, Envs: m.Envs, Truncated: m.Truncated,
-		Nodes: make([]Node, len(nodes)), Edges: make([]Edge, len(edges)),
+		Nodes: make([]Node, len(nodes)), Edges: make([]Edge, len(edges)), Links: []Link{},
 	}
 	if g.Envs == nil {
 		g.Envs = []string{}
@@ -60,6 +61,9 @@ func newGraph(m *graph.Map, at map[string]layout.Position, part Neighbourhood) G
 	}
 	for i, e := range edges {
 		g.Edges[i] = newEdge(&m.Edges[e])
+	}
+	for _, l := range linksWithin(m, nodes) {
+		g.Links = append(g.Links, newLink(l))
 	}
 	return g
 }

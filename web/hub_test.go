@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,8 @@ type received struct {
 	Envs    []string
 	Nodes   []Node
 	Edges   []Edge
-	Removed *struct{ Nodes, Edges []string }
+	Links   []Link
+	Removed *struct{ Nodes, Edges, Links []string }
 }
 
 // clock is a clock that a test moves.
@@ -140,6 +142,21 @@ func TestLive(t *testing.T) {
 		t.Errorf("changed edge: %s %+v", diff, m.Nodes)
 	}
 
+	// Spans link to another service's: the link, and no edge; then nothing, because it stays as it is; more, and gone below.
+	linked := graph.EdgeKey{Source: front.Identity(), Target: checkout, Protocol: graph.Linked}
+	for _, spans := range []int64{2, 0, 3} {
+		store.add(graph.Window{Start: window, Length: graph.WindowLength, Edges: []graph.EdgeRow{{Edge: linked, Stats: graph.EdgeStats{Messages: spans, Raw: spans}}}})
+		s.hub.push(now.advance(time.Millisecond))
+		m = read(t, conn)
+		want := map[int64][]Link{
+			2: {{ID: linked.ID(), Source: "shop/front", Target: "shop/checkout", Spans: 2, N: 2}},
+			3: {{ID: linked.ID(), Source: "shop/front", Target: "shop/checkout", Spans: 5, N: 5}},
+		}[spans]
+		if diff := cmp.Diff(append([]Link{}, want...), m.Links); diff != "" || len(m.Edges)+len(m.Nodes)+len(m.Removed.Links) != 0 {
+			t.Errorf("with %d spans that link: %s, %d edges, %d nodes", spans, diff, len(m.Edges), len(m.Nodes))
+		}
+	}
+
 	// Something is found on an edge whose calls stay the same, in the same window: that edge again, as bad as it is loud.
 	at := now.time()
 	if err := store.Write(t.Context(), storage.Batch{Findings: []graph.Finding{
@@ -159,7 +176,7 @@ func TestLive(t *testing.T) {
 	store.fail(errors.New("disk on fire"))
 	s.hub.push(now.advance(time.Second))
 	m = read(t, conn)
-	if m.Seq != 5 || !m.At.Equal(last) || len(m.Edges) != 0 {
+	if m.Seq != 8 || !m.At.Equal(last) || len(m.Edges) != 0 {
 		t.Errorf("while the store fails: %+v", m)
 	}
 	store.fail(nil)
@@ -175,18 +192,18 @@ func TestLive(t *testing.T) {
 	if diff := cmp.Diff([]string{"db:postgresql/orders@db1", "shop/front"}, m.Removed.Nodes); diff != "" {
 		t.Error(diff)
 	}
-	if len(m.Removed.Edges) != 2 || m.Env != "prod" {
+	if len(m.Removed.Edges) != 2 || !slices.Equal(m.Removed.Links, []string{linked.ID()}) || m.Env != "prod" {
 		t.Errorf("removed: %+v, environment %s", m.Removed, m.Env)
 	}
 
 	// Who comes now gets the whole map under the number of the last message, and the same messages from then on.
 	second := dial(t, s.address(t, conn), "")
 	m = read(t, second)
-	if m.Type != "graph" || m.Seq != 6 || len(m.Edges) != 1 {
+	if m.Type != "graph" || m.Seq != 9 || len(m.Edges) != 1 {
 		t.Errorf("second client: %+v", m)
 	}
 	s.hub.push(now.advance(time.Second))
-	if a, b := read(t, conn), read(t, second); a.Seq != 7 || b.Seq != 7 {
+	if a, b := read(t, conn), read(t, second); a.Seq != 10 || b.Seq != 10 {
 		t.Errorf("after that: %d and %d", a.Seq, b.Seq)
 	}
 }

@@ -279,6 +279,9 @@ func (c *edgeCollector) each(now time.Time, windows []graph.Window, f func(*edge
 	for i := range windows {
 		for j := range windows[i].Edges {
 			row := &windows[i].Edges[j]
+			if row.Edge.Protocol == graph.Linked {
+				continue
+			}
 			labels := labelsOf(row.Edge)
 			e := c.series[labels]
 			if e == nil && len(c.series) >= c.s.limits.MetricEdges {

@@ -41,6 +41,7 @@ type view struct {
 	envs    []string
 	nodes   elements
 	edges   elements
+	links   elements
 	clients map[*client]struct{}
 	full    *websocket.PreparedMessage // for those who join before the next delta, nil until somebody does
 }
@@ -79,37 +80,45 @@ func (v *view) update(now time.Time, m *graph.Map, at map[string]layout.Position
 		e := &m.Edges[i]
 		d.edges = v.edges.carry(newEdges, e.ID, edgeMark(m, e), d.edges, func() any { return newEdge(e) })
 	}
-	d.removedNodes, d.removedEdges = v.nodes.without(newNodes), v.edges.without(newEdges)
-	v.nodes, v.edges, v.env, v.envs, v.at, v.full = newNodes, newEdges, m.Env, m.Envs, now.UTC(), nil
+	links := linksWithin(m, which)
+	newLinks := make(elements, len(links))
+	for _, l := range links {
+		d.links = v.links.carry(newLinks, l.ID, linkMark(l), d.links, func() any { return newLink(l) })
+	}
+	d.removed = Removed{nonNil(v.nodes.without(newNodes)), nonNil(v.edges.without(newEdges)), nonNil(v.links.without(newLinks))}
+	v.nodes, v.edges, v.links, v.env, v.envs, v.at, v.full = newNodes, newEdges, newLinks, m.Env, m.Envs, now.UTC(), nil
 	v.seq++
-	return v.message("delta", d.nodes, d.edges, &d)
+	return v.message("delta", &d.changed, &d.removed)
 }
 
 // unchanged returns a delta that says nothing new. Its time is that of the map as it stands. The view is locked.
 func (v *view) unchanged() []byte {
 	v.seq++
 	v.full = nil
-	return v.message("delta", nil, nil, &delta{})
+	return v.message("delta", &changed{}, &Removed{[]string{}, []string{}, []string{}})
 }
 
 // whole returns the message for a new client: everything, under the number of the last message. The view is locked.
 func (v *view) whole() *websocket.PreparedMessage {
 	if v.full == nil {
-		v.full = prepared(v.message("graph", v.nodes.all(), v.edges.all(), nil))
+		v.full = prepared(v.message("graph", &changed{v.nodes.all(), v.edges.all(), v.links.all()}, nil))
 	}
 	return v.full
 }
 
-// delta is what changed.
+// delta is what is different.
 type delta struct {
-	nodes, edges               []json.RawMessage
-	removedNodes, removedEdges []string
+	changed
+	removed Removed
 }
 
-// message writes a message about the view as it stands. Elements are in their order, already encoded.
-func (v *view) message(kind string, nodes, edges []json.RawMessage, d *delta) []byte {
+// changed are elements, already encoded.
+type changed struct{ nodes, edges, links []json.RawMessage }
+
+// message writes a message about the view as it stands. Elements are in their order.
+func (v *view) message(kind string, c *changed, gone *Removed) []byte {
 	size := 256
-	for _, list := range [][]json.RawMessage{nodes, edges} {
+	for _, list := range [][]json.RawMessage{c.nodes, c.edges, c.links} {
 		for _, e := range list {
 			size += len(e) + 1
 		}
@@ -123,10 +132,11 @@ func (v *view) message(kind string, nodes, edges []json.RawMessage, d *delta) []
 		Envs []string  `json:"envs"`
 	}{kind, v.seq, v.at, v.env, nonNil(v.envs)})
 	b = append(b, head[:len(head)-1]...)
-	b = appendList(append(b, `,"nodes":`...), nodes)
-	b = appendList(append(b, `,"edges":`...), edges)
-	if d != nil {
-		b = append(append(b, `,"removed":`...), encode(Removed{nonNil(d.removedNodes), nonNil(d.removedEdges)})...)
+	b = appendList(append(b, `,"nodes":`...), c.nodes)
+	b = appendList(append(b, `,"edges":`...), c.edges)
+	b = appendList(append(b, `,"links":`...), c.links)
+	if gone != nil {
+		b = append(append(b, `,"removed":`...), encode(gone)...)
 	}
 	return append(b, '}')
 }
@@ -168,7 +178,7 @@ func prepared(text []byte) *websocket.PreparedMessage {
 	return m
 }
 
-// elements are nodes or edges by id, as they were sent.
+// elements are nodes, edges or links by id, as they were sent.
 type elements map[string]element
 
 type element struct {
@@ -215,6 +225,8 @@ func edgeMark(m *graph.Map, e *graph.MapEdge) mark {
 	k.findings, k.criticality = findingsMark(e.Findings), e.Criticality
 	return k
 }
+
+func linkMark(l *graph.MapLink) mark { return mark{stats: counts{messages: l.Spans, raw: l.Raw}} }
 
 // findingsMark tells findings apart by what is shown of them.
 func findingsMark(findings []*graph.Finding) uint64 {

@@ -178,6 +178,8 @@ func shopAt(start time.Time, fault bool) graph.Window {
 		{Edge: checkoutOrders, Stats: callStats(100, 0, 0, 3*ms, ms/10, true, false)},
 		{Edge: checkoutMails, Stats: messages},
 		{Edge: mailsMailer, Stats: received},
+		{Edge: graph.EdgeKey{Source: front.Identity(), Target: payment, Protocol: graph.Linked}, Stats: graph.EdgeStats{Messages: 2, Raw: 2}},
+		{Edge: graph.EdgeKey{Source: payment, Target: mailer, Protocol: graph.Linked}, Stats: graph.EdgeStats{Messages: 3, Raw: 1}},
 		{Edge: paymentBank, Stats: callStats(1, 0, 0, 120*ms, 0, true, false)},
 		{Edge: stagedOrders, Stats: callStats(3, 0, 0, 4*ms, ms, true, false)},
 	}}
@@ -219,8 +221,6 @@ func shopDetails(start time.Time) graph.Window {
 			measured(userFront, graph.DetailKey{Dimension: graph.EntryDepth, Side: graph.ClientSide, Name: entry.Name}, 50, 0, 3),
 			measured(mailsMailer, graph.Lag.Key(), 40, 0, 2000*ms),
 			measured(mailsMailer, graph.LagWithin.Key(), 40, 0, 8*ms),
-			detail(graph.LinksTo(payment), graph.Producer, graph.ServerSide, "shop/front", 12, 0),
-			detail(graph.LinksFrom(payment), graph.Producer, graph.ServerSide, "mailer", 3, 0),
 			detail(mailsMailer, graph.Producer, graph.ServerSide, "shop/checkout", 40, 2),
 			detail(checkoutPayment, graph.Operation, graph.ClientSide, "shop.Payment/Charge", 240, 30),
 			detail(checkoutPayment, graph.Operation, graph.ServerSide, "shop.Payment/Charge", 230, 30),

@@ -76,6 +76,9 @@ func (c *call) stats(start, end time.Time) graph.EdgeStats {
 	if c.faulty(start.Add(end.Sub(start) / 2)) {
 		retries, errors, slower = c.retries, c.errors, max(c.slower, 1)
 	}
+	if c.key.Protocol == graph.Linked {
+		return graph.EdgeStats{Messages: logical, Raw: logical}
+	}
 	s.LogicalCalls = logical
 	s.Calls = logical + int64(float64(logical)*retries)
 	s.Errors = min(int64(float64(s.Calls)*errors+r.Float64()*.5), s.Calls)

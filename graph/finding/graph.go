@@ -97,7 +97,8 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 		late := !w.Start.Before(recent)
 		settled := !w.Start.Add(w.Length + settles).After(to)
 		for j := range w.Edges {
-			if row := &w.Edges[j]; row.Edge.Env() == env {
+			// Whose spans only link to each other do not call each other.
+			if row := &w.Edges[j]; row.Edge.Env() == env && row.Edge.Protocol != graph.Linked {
 				e := edge(row.Edge)
 				e.age = max(e.age, to.Sub(w.Start))
 				e.addStats(&row.Stats, late)
@@ -110,8 +111,7 @@ func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Me
 			}
 		}
 		for j := range w.Details {
-			// Whose spans only link to each other do not call each other.
-			if row := &w.Details[j]; row.Edge.Env() == env && row.Edge.Protocol != graph.Internal {
+			if row := &w.Details[j]; row.Edge.Env() == env {
 				e := edge(row.Edge)
 				e.addDetail(row, late)
 				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {

@@ -15,7 +15,7 @@ import { Sparks } from './sparks.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
-import { faulty, neighbourhood, select, severity, ways, weight, wrong } from './view.js';
+import { faulty, linkedSentence, neighbourhood, select, severity, ways, weight, wrong } from './view.js';
 
 themeSwitch();
 for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
@@ -78,6 +78,7 @@ function start() {
         edges: [...data.edges.values()].filter((e) => (!narrowed || (kept.has(e.source) && kept.has(e.target))) && (!now.only || faulty(e.health) || now.depth > 0) &&
           (!now.find.length || fits(e, now.find)) && (named(e.source) || named(e.target))),
         nodes: suffered([...data.nodes.values()].filter((n) => kept.has(n.id) && named(n.id))),
+        links: [...data.links.values()].filter((l) => kept.has(l.source) && kept.has(l.target) && (named(l.source) || named(l.target))),
         instances: (e) => data.nodes.get(e.target)?.instances,
       }, now.edge || now.service);
     } else {
@@ -87,7 +88,7 @@ function start() {
       fitNext = false;
       focus();
       sayCounts(view);
-      $('#canvas').setAttribute('aria-label', `Map of ${f.things(view.items.length, 'services')} and ${f.things(view.links.length, 'connections')}. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
+      $('#canvas').setAttribute('aria-label', `Map of ${f.things(view.items.length, 'services')} and ${f.things(view.links.filter((l) => !l.linked).length, 'connections')}. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
     }
     panel.show(now);
   }
@@ -117,7 +118,9 @@ function start() {
     const near = neighbourhood(data.edges.values(), service, 1);
     const lit = new Set(items.map((it, i) => [it, i]).filter(([it]) => near.has(it.id) || it.group?.nodes.some((n) => near.has(n.id))).map(([, i]) => i));
     const me = map.indexOf(service);
-    map.setFocus(lit.size && me !== undefined ? { items: [...lit], links: links.map((_, i) => i).filter((i) => links[i].s === me || links[i].t === me) } : null);
+    const mine = links.map((_, i) => i).filter((i) => links[i].s === me || links[i].t === me);
+    for (const i of mine) lit.add(links[i].s).add(links[i].t);
+    map.setFocus(lit.size && me !== undefined ? { items: [...lit], links: mine } : null);
   }
 
   /** The edges of the path that is shown, in the direction in which calls go. */
@@ -204,7 +207,7 @@ function start() {
   }
 
   function sayCounts(view) {
-    const fitting = view.links.filter((l) => !l.dim).length;
+    const fitting = view.links.filter((l) => !l.linked && !l.dim).length;
     const nodes = view.items.reduce((n, it) => n + (it.group ? it.group.nodes.length : 1), 0);
     const chip = (text, changes, pressed) => h('button', { type: 'button', data: { key: JSON.stringify(changes) }, 'aria-pressed': pressed ? 'true' : null, on: { click: () => go.to(changes) } }, text);
     const parts = [h('span', null, view.grouped ? `${f.things(nodes, 'services')} in ${f.things(view.items.length, 'groups')}, ${f.things(data.edges.size, 'connections')}` : `${f.things(nodes, 'services')}, ${f.things(fitting, 'connections')}${state.now.find.length ? ' that have it' : ''}`)];
@@ -278,7 +281,11 @@ function start() {
   map.addEventListener('pick', ({ detail: { item, link, shift } }) => {
     lastPick = 'pointer';
     if (item) open(item, shift);
-    else if (link) {
+    else if (link?.linked) {
+      if (map.view.items[link.t].group) return;
+      panel.turnTo('links');
+      go.to({ service: map.view.items[link.t].id, edge: '', trace: '' });
+    } else if (link) {
       const e = link.edge ?? link.worst;
       if (link.edge || faulty(e.health)) go.to({ edge: e.id, service: '', trace: '' });
     } else if (state.now.service || state.now.edge) close();
@@ -303,6 +310,10 @@ function start() {
       tip.replaceChildren(h('strong', null, `${name(e.source)} → ${name(e.target)}`), ' ', badge(e.health, f.healthWord[e.health]), h('div', { class: 'quiet' }, wrong(e) || e.protocol),
         rows([['calls', f.rate(e.rate)], ['failed', f.share(e.error_rate)], ['attempts per call', f.attempts(e) > 1.005 ? f.factor(f.attempts(e)) : null], ['hedges', e.hedges > 0 ? f.count(e.hedges) : null], ['p50 · p95 · p99', [e.p50_ms ?? e.server?.p50_ms, e.p95_ms ?? e.server?.p95_ms, e.p99_ms ?? e.server?.p99_ms].map(f.duration).join(' · ')]]),
         link.gap ? h('div', { class: 'quiet' }, link.gap === 'server' ? 'seen by the caller only' : 'seen by the callee only') : '', findingLines(e, data.nodes.get(e.target)?.instances));
+    } else if (link?.linked) {
+      const from = map.view.items[link.s].name, to = map.view.items[link.t].name;
+      const of = (key) => f.count(link.linked.reduce((sum, x) => sum + x[key], 0));
+      tip.replaceChildren(h('strong', null, `${from} ⋯▸ ${to}`), rows([['spans', of('spans')], ['n', of('n')]]), h('div', { class: 'quiet' }, linkedSentence(from, to)));
     } else if (link) {
       tip.replaceChildren(h('strong', null, `${map.view.items[link.s].name} → ${map.view.items[link.t].name}`), rows([['connections', String(link.edges.length)], ['unwell', String(link.edges.filter((e) => faulty(e.health)).length)], ['calls', f.rate(link.rate)]]));
     }
@@ -480,7 +491,8 @@ function start() {
   // What tests and the curious may look at; nothing here changes anything.
   Object.defineProperty(window, 'faultline', { value: Object.freeze({
     get nodes() { return map.view.items.map((it) => ({ id: it.id, name: it.name, health: it.health, ...map.spot({ item: map.indexOf(it.id) }) })); },
-    get edges() { return map.view.links.map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health, dim: l.dim, badges: l.badges.map((b) => b.text || b.kind) })); },
+    get links() { return map.view.links.filter((l) => l.linked).map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, spans: l.linked.reduce((n, x) => n + x.spans, 0) })); },
+    get edges() { return map.view.links.filter((l) => !l.linked).map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health, dim: l.dim, badges: l.badges.map((b) => b.text || b.kind) })); },
     rules: Object.freeze(Object.fromEntries(Object.entries(rules).map(([id, r]) => [id, r.name]))),
     place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),

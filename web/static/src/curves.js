@@ -13,15 +13,15 @@ export function line(ctx, p, gap) {
   ctx.bezierCurveTo(p[2], p[3], p[4], p[5], p[6], p[7]);
 }
 
-/** Adds the head of an arrow at a curve's end. */
-export function arrow(ctx, p, size) {
+/** Adds the head of an arrow at a curve's end, to be filled or, open, to be stroked. */
+export function arrow(ctx, p, size, open = false) {
   let dx = p[6] - p[4], dy = p[7] - p[5];
   const d = Math.hypot(dx, dy) || 1;
   dx /= d; dy /= d;
-  ctx.moveTo(p[6], p[7]);
-  ctx.lineTo(p[6] - dx * size - dy * size * 0.5, p[7] - dy * size + dx * size * 0.5);
+  ctx.moveTo(p[6] - dx * size - dy * size * 0.5, p[7] - dy * size + dx * size * 0.5);
+  ctx.lineTo(p[6], p[7]);
   ctx.lineTo(p[6] - dx * size + dy * size * 0.5, p[7] - dy * size - dx * size * 0.5);
-  ctx.closePath();
+  if (!open) ctx.closePath();
 }
 
 /** The point of a curve at a parameter from 0 to 1. */

@@ -15,12 +15,13 @@ export async function ask(path, params, signal) {
 const slowest = 15000; // ms between attempts to reconnect
 
 /**
- * Data holds nodes and edges by id. It fires "change" (detail: what changed) and "stream" (its state changed).
+ * Data holds nodes, edges and links by id. It fires "change" (detail: what changed) and "stream" (its state changed).
  * stream is one of: connecting, live, broken (what is shown is of `at`), still (a moment or a range, not pushed).
  */
 export class Data extends EventTarget {
   nodes = new Map();
   edges = new Map();
+  links = new Map(); // whose spans link to whose, which is no call
   envs = null;
   env = null;
   truncated = false;
@@ -126,6 +127,7 @@ export class Data extends EventTarget {
     const before = this.nodes;
     this.nodes = new Map((g.nodes ?? []).map((n) => [n.id, n]));
     this.edges = new Map((g.edges ?? []).map((e) => [e.id, e]));
+    this.links = new Map((g.links ?? []).map((l) => [l.id, l]));
     if (g.envs) this.envs = g.envs;
     if (g.env != null) this.env = g.env;
     this.truncated = !!g.truncated;
@@ -148,11 +150,16 @@ export class Data extends EventTarget {
       if (old && old.health !== e.health) worse.push(e.id);
       this.edges.set(e.id, e);
     }
+    for (const l of m.links ?? []) {
+      structure ||= !this.links.has(l.id);
+      this.links.set(l.id, l);
+    }
+    for (const id of m.removed?.links ?? []) structure = this.links.delete(id) || structure;
     for (const id of m.removed?.nodes ?? []) structure = this.nodes.delete(id) || structure;
     for (const id of m.removed?.edges ?? []) structure = this.edges.delete(id) || structure;
     if (m.envs) this.envs = m.envs;
     this.at = new Date(m.at);
-    if (m.nodes?.length || m.edges?.length || structure) this.dispatchEvent(new CustomEvent('change', { detail: { structure, worse } }));
+    if (m.nodes?.length || m.edges?.length || m.links?.length || structure) this.dispatchEvent(new CustomEvent('change', { detail: { structure, worse } }));
   }
 
   #say(stream) {

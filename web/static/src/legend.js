@@ -44,6 +44,7 @@ export function help(keys, badges) {
       Object.entries(healths).map(([x, words]) => h('div', null, badge(x, healthWord[x]), h('span', { class: 'quiet' }, words))),
       line({ 'stroke-width': 3.5 }, 'width is traffic'), line({ 'stroke-dasharray': '7 5' }, 'asynchronous, by messages'),
       line({ d: 'M2 7h30' }, 'the callee was not seen'), line({ d: 'M12 7h30' }, 'the caller was not seen'),
+      line({ 'stroke-width': 2.6, 'stroke-linecap': 'round', 'stroke-dasharray': '0 7' }, 'no call: spans that link to others'),
       line({ 'stroke-dasharray': '2 3' }, 'too few calls to judge'), h('div', null, h('span', { class: 'hatched' }), 'a node with too few calls'),
       Object.entries(kinds).map(([kind, words]) => h('div', null, kindIcon(kind), words))),
     h('p', { class: 'quiet more' }, 'On a card: calls a second, share that fails, the time that 95 % of the calls stay within, all as its callers see it. The curve at its foot is its calls over the last 15 minutes, or the time shown, with those that failed darker, and in colour while it is unwell; each card has its own scale.'),

@@ -331,6 +331,7 @@ export class MapView extends EventTarget {
   #paintLinks(ctx, indices, box, strength) {
     const { links } = this.view;
     const n = this.view.links.length;
+    const dotted = [];
     // The more there are, the quieter each: 10,000 hairlines must not be a wall.
     const alpha = strength > 1 ? 0.85 : Math.max(0.035, Math.min(0.5, 9 / Math.sqrt(n + 60) * 0.42));
     const quiet = new Map(), loud = [];
@@ -339,6 +340,7 @@ export class MapView extends EventTarget {
       const p = this.#curve(l);
       if (Math.max(p[0], p[2], p[4], p[6]) < box.l || Math.min(p[0], p[2], p[4], p[6]) > box.r ||
         Math.max(p[1], p[3], p[5], p[7]) < box.t || Math.min(p[1], p[3], p[5], p[7]) > box.b) continue;
+      if (l.linked) { dotted.push(p); continue; }
       if (faulty(l.health) && !l.dim) { loud.push([l, p]); continue; }
       const width = this.#width(l, n);
       const key = `${width} ${l.async ? 1 : 0} ${l.health === 'unknown' ? 1 : 0}`;
@@ -363,6 +365,7 @@ export class MapView extends EventTarget {
         ctx.fill();
       }
     }
+    this.#paintDotted(ctx, dotted, alpha, strength);
     ctx.globalAlpha = 1;
     loud.sort((a, b) => severity(a[0].health) - severity(b[0].health));
     for (const [l, p] of loud) {
@@ -382,6 +385,25 @@ export class MapView extends EventTarget {
     }
     ctx.globalAlpha = 1;
     ctx.setLineDash([]);
+  }
+
+  // Spans that link are no call: round dots and an open head, of one width.
+  #paintDotted(ctx, curves, alpha, strength) {
+    if (!curves.length) return;
+    ctx.strokeStyle = strength > 1 ? this.#colours.accent : this.#colours.edge;
+    ctx.globalAlpha = Math.min(1, alpha * 1.6);
+    ctx.lineWidth = 2.6;
+    ctx.lineCap = 'round';
+    ctx.setLineDash([0, 7]);
+    ctx.beginPath();
+    for (const p of curves) line(ctx, p, '');
+    ctx.stroke();
+    ctx.setLineDash([]);
+    ctx.lineWidth = 1.5;
+    ctx.beginPath();
+    for (const p of curves) arrow(ctx, p, 7, true);
+    ctx.stroke();
+    ctx.lineCap = 'butt';
   }
 
   // Width is traffic: from a hairline at one call a second or less to 4 px at 10,000.
@@ -762,7 +784,7 @@ export class MapView extends EventTarget {
       const p = this.#curve(links[i]);
       if (Math.min(p[0], p[2], p[4], p[6]) - 8 > sx || Math.max(p[0], p[2], p[4], p[6]) + 8 < sx ||
         Math.min(p[1], p[3], p[5], p[7]) - 8 > sy || Math.max(p[1], p[3], p[5], p[7]) + 8 < sy) continue;
-      const d = distance(p, sx, sy) - (faulty(links[i].health) ? 1 : 0);
+      const d = distance(p, sx, sy) - (faulty(links[i].health) ? 1 : 0) + (links[i].linked ? 1 : 0); // a call before what is none
       if (d < least) { least = d; best = { link: i }; }
     }
     return best;

@@ -15,6 +15,7 @@ const patience = 3000; // ms, that the panel waits for the graph: without it, it
 
 export class Panel {
   key = '';
+  #turn = ''; // the section that is brought into sight once it is there
   #shown = ''; #abort = null; #timer = 0; #charts = []; #plots = null; #live = null;
 
   constructor(root, data, state, go) {
@@ -52,6 +53,19 @@ export class Panel {
       if (!signal.aborted && !state.at) this.#timer = setTimeout(load, 10000);
     };
     await load();
+  }
+
+  /** What is shown next is turned to one of its sections. */
+  turnTo(section) {
+    this.#turn = section;
+    this.#turned();
+  }
+
+  #turned() {
+    const section = this.#turn && this.root.querySelector(`section[data-key="${this.#turn}"]`);
+    if (!section) return;
+    this.#turn = '';
+    section.scrollIntoView({ block: 'nearest' });
   }
 
   restyle() { this.#charts.forEach((c) => c.restyle()); }
@@ -221,6 +235,7 @@ export class Panel {
       this.#examples(traces.traces),
       this.#actions(null, s.id),
     );
+    this.#turned();
   }
 
   #when(span) {

@@ -5,6 +5,7 @@ import { findingBadge } from './badges.js';
 import { glued, h } from './dom.js';
 import { badgesOf, docOf, findingsOf, levelWord, nameOf, ruleOf, sentenceOf } from './findings.js';
 import * as f from './format.js';
+import { linkedSentence, shortName } from './view.js';
 
 const failureWords = {
   timeout: 'nobody answered in time', refused: 'connection refused', unresolved: 'name not known', tls: 'certificate or handshake', auth: 'not authenticated or not allowed',
@@ -234,7 +235,8 @@ export function flows(service, node) {
 export function links(service, node) {
   const list = service.links ?? [];
   if (!list.length) return '';
-  return h('section', { data: { key: 'links' } }, h('h3', { title: 'Spans that link to a span of another service: they join its work, do it in a batch, or go on with it in a trace of their own' }, 'Linked, not called', h('span', { class: 'quiet' }, String(list.length))),
+  return h('section', { data: { key: 'links' } }, h('h3', null, 'Linked, not called', h('span', { class: 'quiet' }, String(list.length))),
+    h('p', { class: 'quiet' }, linkedSentence(...(list.length > 1 ? ['the first', 'the second'] : [list[0].source, list[0].target].map(shortName)))),
     table(['From and to', 'Spans'], list.slice(0, first).map((x) => [[node(x.source), h('span', { class: 'arrow' }, ' ⋯▸ '), node(x.target)], h('span', { title: `n = ${x.n}` }, f.count(x.spans))])),
     list.length > first ? h('p', { class: 'quiet' }, `And ${list.length - first} more, all in the JSON.`) : '');
 }

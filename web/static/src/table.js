@@ -4,7 +4,7 @@ import { findingBadge } from './badges.js';
 import { badge, h, renew } from './dom.js';
 import { badgesOf, findingsOf, loudest, nameOf, sentenceOf } from './findings.js';
 import * as f from './format.js';
-import { severity } from './view.js';
+import { linkedSentence, severity, shortName } from './view.js';
 
 const page = 300; // rows at first; the rest on demand, so that a huge graph opens at once
 
@@ -56,9 +56,18 @@ const nodeColumns = [
   { name: 'Versions', sort: (n) => (n.versions ?? []).join(), cell: (n) => h('td', null, (n.versions ?? []).join(', ')) },
 ];
 
+const linkColumns = [
+  { name: 'From', sort: (l) => l.source, cell: (l, go) => h('td', null, go(l.source, { service: l.source, edge: '' })) },
+  { name: 'To', sort: (l) => l.target, cell: (l, go) => h('td', { title: linkedSentence(shortName(l.source), shortName(l.target)) }, go(l.target, { service: l.target, edge: '' })) },
+  { name: 'Spans that link', n: true, sort: (l) => -l.spans, cell: (l) => h('td', { class: 'n', title: `n = ${l.n}` }, f.count(l.spans)) },
+];
+
+const columnsOf = { edges: edgeColumns, nodes: nodeColumns, links: linkColumns };
+const captions = { edges: 'Connections between services', nodes: 'Services, data stores and third parties', links: 'Whose spans link to whose, which is no call' };
+
 export class TableView {
   what = 'edges';
-  sorted = { edges: { column: 0, down: false }, nodes: { column: 0, down: false } };
+  sorted = { edges: { column: 0, down: false }, nodes: { column: 0, down: false }, links: { column: 2, down: false } };
   all = false;
 
   constructor(root, go) {
@@ -66,11 +75,12 @@ export class TableView {
     this.go = go;
   }
 
-  /** rows: {edges, nodes, instances}, already filtered, and how many instances an edge's callee has; selected: id of what the panel shows. */
+  /** rows: {edges, nodes, links, instances}, already filtered, and how many instances an edge's callee has; selected: id of what the panel shows. */
   show(rows, selected) {
     this.rows = rows;
     this.selected = selected;
-    const columns = this.what === 'edges' ? edgeColumns : nodeColumns;
+    if (this.what === 'links' && !rows.links.length) this.what = 'edges';
+    const columns = columnsOf[this.what];
     const { column, down } = this.sorted[this.what];
     const by = columns[column].sort;
     const traffic = (r) => -(r.rate ?? 0);
@@ -91,11 +101,10 @@ export class TableView {
       td.setAttribute('role', 'cell');
       return td;
     })));
-    const caption = this.what === 'edges' ? 'Connections between services' : 'Services, data stores and third parties';
     renew(this.root,
-      h('div', { class: 'tabs' }, tab('edges', `Connections ${rows.edges.length}`), tab('nodes', `Services ${rows.nodes.length}`)),
+      h('div', { class: 'tabs' }, tab('edges', `Connections ${rows.edges.length}`), tab('nodes', `Services ${rows.nodes.length}`), rows.links.length ? tab('links', `Linked ${rows.links.length}`) : ''),
       // The roles are said because a narrow screen shows rows as blocks, which would take them away.
-      h('table', { class: 'figures', role: 'table', data: { key: this.what } }, h('caption', { class: 'offscreen' }, caption), h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)), h('tbody', { role: 'rowgroup' }, body)),
+      h('table', { class: 'figures', role: 'table', data: { key: this.what } }, h('caption', { class: 'offscreen' }, captions[this.what]), h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, head)), h('tbody', { role: 'rowgroup' }, body)),
       list.length === 0 ? h('p', { class: 'quiet more' }, 'Nothing fits.') : '',
       shown.length < list.length ? h('p', { class: 'more' }, h('button', { type: 'button', data: { key: 'all' }, on: { click: () => { this.all = true; this.show(this.rows, this.selected); } } }, `Show all ${list.length}`)) : '',
     );

@@ -97,8 +97,8 @@ function distances(edges, id, a, b) {
 }
 
 /**
- * Returns {items, links, pitch, portrait, hidden, grouped}: items have a place, links join items by index, pitch is how far
- * apart columns and rows are, size is a card's. On a screen higher than wide the picture reads downwards.
+ * Returns {items, links, pitch, portrait, hidden, grouped}: items have a place, links join items by index, by calls or, with
+ * linked, by spans that link and do not call; pitch is how far apart columns and rows are, size is a card's. On a screen higher than wide the picture reads downwards.
  */
 export function select(data, state, screen) {
   const portrait = screen.width < screen.height * 0.85;
@@ -180,6 +180,19 @@ export function select(data, state, screen) {
     l.health = worse(l.health, e.health);
     if (!l.edge) l.worst = !l.worst || severity(e.health) > severity(l.worst.health) ? e : l.worst;
   }
+  // Whose spans link to whose is drawn beside the calls, and changes no place, width or colour of theirs.
+  for (const x of data.links.values()) {
+    const s = index.get(x.source), t = index.get(x.target);
+    if (s === undefined || t === undefined || s === t) continue;
+    const key = `linked ${s} ${t}`;
+    let l = byPair.get(key);
+    if (!l) {
+      l = { id: items[s].group || items[t].group ? key : x.id, s, t, linked: [], edge: null, edges: [], ill: 0, rate: 0, health: 'ok', async: false, lane: 0, gap: '', dim: true, badges: [] };
+      byPair.set(key, l);
+      links.push(l);
+    }
+    l.linked.push(x);
+  }
   // Edges between the same two nodes, of several protocols or in both directions, run side by side.
   const lanes = new Map();
   for (const l of links) {
@@ -223,6 +236,9 @@ function named(n) {
 
 // A card has room for two.
 const nodeBadges = (n) => badgesOf(findingsOf(n)).slice(0, 2);
+
+/** What it means that spans of b link to spans of a. */
+export const linkedSentence = (a, b) => `Spans of ${b} link to spans of ${a}: they join its work, do it in a batch, or go on with it in a trace of their own. That is no call, and has no latency.`;
 
 /** What a node is called where its id alone is known: without its namespace. */
 export const shortName = (id) => id.replace(/^[^/:@]+\/(?=.)/, '');
