@@ -281,8 +281,10 @@ func (in *Intake) settle(b *batch) {
 	}
 }
 
-// Criticality returns how critical a service says that it is, as long as it sends spans or is called.
-func (in *Intake) Criticality(n graph.Node) graph.Criticality { return in.pairer.dir.criticality(n) }
+// Criticality returns how critical a service said last that it is, also in an earlier process.
+func (in *Intake) Criticality(n graph.Node) graph.Criticality {
+	return in.pairer.dir.critical.of(n.Identity())
+}
 
 // Tick lets time pass: halves that waited long enough count alone. Called a few times a second.
 func (in *Intake) Tick(now time.Time) {
@@ -336,17 +338,21 @@ func (in *Intake) Examples(now time.Time) []graph.KeptTrace {
 }
 
 // The names under which an Intake's state is kept.
-const aliasesKey, evidenceKey = "aliases", doctor.StateKey
+const aliasesKey, evidenceKey, criticalityKey = "aliases", doctor.StateKey, "criticality"
 
-// State returns what was learned about addresses and about the instrumentation of services, for Restore after a restart.
+// State returns what was learned about addresses, about the instrumentation of services and about how critical they are,
+// for Restore after a restart.
 func (in *Intake) State(now time.Time) map[string][]byte {
-	state := map[string][]byte{aliasesKey: nil, evidenceKey: nil}
+	state := map[string][]byte{aliasesKey: nil, evidenceKey: nil, criticalityKey: nil}
 	// Texts and numbers always marshal.
 	if data, err := in.pairer.dir.aliases.save(in.live.Names()); err == nil {
 		state[aliasesKey] = data
 	}
 	if data, err := in.pairer.dir.saveEvidence(now); err == nil {
 		state[evidenceKey] = data
+	}
+	if data, err := in.pairer.dir.critical.save(now, in.pairer.dir.there); err == nil {
+		state[criticalityKey] = data
 	}
 	return state
 }
@@ -361,6 +367,9 @@ func (in *Intake) Restore(now time.Time, state map[string][]byte) error {
 	}
 	if data, ok := state[evidenceKey]; ok {
 		errs = append(errs, in.pairer.dir.loadEvidence(data, now))
+	}
+	if data, ok := state[criticalityKey]; ok {
+		errs = append(errs, in.pairer.dir.critical.load(data))
 	}
 	return errors.Join(errs...)
 }

@@ -33,7 +33,6 @@ type service struct {
 	called     atomic.Bool             // since the last sweep, by its name alone
 	meanWeight atomic.Int32            // of the spans that it served lately, in units of 1/servedScale
 	sends      atomic.Bool             // spans of its own, not a proxy's
-	critical   atomic.Uint32           // a graph.Criticality: what the last process said that was met
 	proxy      atomic.Pointer[proxied] // what is known of proxies of this name
 	spaces     []string                // the k8s.namespace.name of its processes; the directory's mu guards it
 
@@ -97,6 +96,7 @@ type directory struct {
 	aliases   aliasBook
 	externals externals
 	slots     slotBook
+	critical  criticalityBook
 	overflow  atomic.Int64
 
 	rules atomic.Pointer[rules.Set]
@@ -251,7 +251,7 @@ func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 		}
 	}
 	if c := graph.ParseCriticality(strings.ToLower(at["service.criticality"])); c != graph.CriticalityUnknown {
-		r.service.critical.Store(uint32(c))
+		d.critical.put(r.service.node, c)
 	}
 	if space := at["k8s.namespace.name"]; space != "" {
 		d.live(r.service, space)
@@ -415,14 +415,11 @@ func (d *directory) operationOf(s *service, name []byte, minute uint32) *operati
 	return o
 }
 
-// criticality returns how critical a service says that it is.
-func (d *directory) criticality(n graph.Node) graph.Criticality {
+// there reports whether a service is known that sends spans or is called.
+func (d *directory) there(n graph.Node) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if s := d.services[n.Identity()]; s != nil {
-		return graph.Criticality(s.critical.Load())
-	}
-	return graph.CriticalityUnknown
+	return d.services[n] != nil
 }
 
 // environment returns the environment that a process says it is of, or "(other)" when there are too many.
