@@ -27,7 +27,9 @@ func TestNodeIDs(t *testing.T) {
 		{Node{Kind: Queue, Name: QueueName("", "orders")}, "queue:orders"},
 		{Node{Kind: Queue, Name: QueueName("kafka", "")}, "queue:kafka"},
 		{Node{Kind: External, Name: "api.stripe.com"}, "ext:api.stripe.com"},
+		{Node{Kind: LLM, Name: "openai"}, "llm:openai"},
 		{Node{Kind: User}, "user"},
+		{Node{Kind: Ingress}, "ingress"},
 		{Node{}, "unknown"},
 	} {
 		if got := tt.node.ID(); got != tt.want {

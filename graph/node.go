@@ -26,10 +26,12 @@ const (
 	Queue                    // queue:…
 	External                 // ext:…
 	User                     // whoever calls an entry point
+	LLM                      // llm:…, a provider of generative models
+	Ingress                  // what triggers a function
 	numNodeKinds
 )
 
-var nodeKindNames = [numNodeKinds]string{"unknown", "service", "gateway", "database", "cache", "queue", "external", "user"}
+var nodeKindNames = [numNodeKinds]string{"unknown", "service", "gateway", "database", "cache", "queue", "external", "user", "llm", "ingress"}
 
 // String returns the kind's name in the API.
 func (k NodeKind) String() string {
@@ -97,10 +99,12 @@ const (
 	dbPrefix    = "db:"
 	queuePrefix = "queue:"
 	extPrefix   = "ext:"
+	llmPrefix   = "llm:"
 )
 
 // ID returns the node's id as the API shows it: "namespace/name" or "name" for services and gateways,
-// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>[@<cluster>]", "ext:<host>", "user", "unknown".
+// "db:<system>/<namespace>@<host>", "queue:<system>/<destination>[@<cluster>]", "ext:<host>", "llm:<provider>",
+// "user", "ingress", "unknown".
 func (n Node) ID() string {
 	switch n.Kind {
 	case Service, Gateway:
@@ -114,12 +118,17 @@ func (n Node) ID() string {
 		return queuePrefix + n.Name
 	case External:
 		return extPrefix + n.Name
-	case User:
-		return "user"
+	case LLM:
+		return llmPrefix + n.Name
+	case User, Ingress:
+		return n.Kind.String()
 	default:
 		return "unknown"
 	}
 }
+
+// Outside reports whether the node stands for callers that are not seen.
+func (n Node) Outside() bool { return n.Kind == User || n.Kind == Ingress || n.Kind == Unknown }
 
 // Identity returns the node as edges have it. Whether a service is a gateway is found out with time and by its
 // processes, so it is no part of who it is: only the rows of processes and the nodes of a map say Gateway.

@@ -129,6 +129,9 @@ func (h *half) serveWithin(caller *half) {
 	}
 }
 
+// plain reports whether the half is one side of a call and nothing else.
+func (h *half) plain() bool { return h.role == ordinary || h.role == triggered }
+
 // proxied reports whether the half is a proxy's.
 func (h *half) proxied() bool { return h.role == outward || h.role == homeward }
 

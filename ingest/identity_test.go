@@ -86,11 +86,11 @@ var identities = []struct {
 		tspan{trace: 1, id: 2, parent: 1, kind: kindServer, at: 5, ms: 30, attrs: tag{"faas.trigger": "other"}, resource: tag{"faas.name": "resize"}}), []string{"a → resize rpc: calls 1, client 1×50ms, server 1×30ms"}},
 	{"faas: invoked function known by name", append(caller(tag{"faas.invoked_name": "resize", "faas.invoked_provider": "aws"}),
 		tspan{trace: 2, id: 2, kind: kindServer, at: 5, ms: 30, attrs: tag{"faas.trigger": "http"}, resource: tag{"faas.name": "resize"}}), []string{
-		"a → resize rpc: calls 1, client 1×50ms, server missing 1", "user → resize http: calls 1, server 1×30ms",
+		"a → resize rpc: calls 1, client 1×50ms, server missing 1", "ingress → resize http: calls 1, server 1×30ms",
 	}},
-	{"gen-ai: provider", caller(tag{"gen_ai.provider.name": "openai", "gen_ai.operation.name": "chat", "server.address": "api.openai.com"}), []string{"a → ext:openai rpc: calls 1, client 1×50ms"}},
+	{"gen-ai: provider", caller(tag{"gen_ai.provider.name": "openai", "gen_ai.operation.name": "chat", "server.address": "api.openai.com"}), []string{"a → llm:openai rpc: calls 1, client 1×50ms"}},
 	{"gen-ai: old name, around the request that carries it", append(caller(tag{"gen_ai.system": "anthropic"}),
-		tspan{service: "a", trace: 1, id: 2, parent: 1, kind: kindClient, at: 5, ms: 30, attrs: tag{"http.request.method": "POST", "server.address": "api.anthropic.com"}}), []string{"a → ext:anthropic rpc: calls 1, client 1×50ms"}},
+		tspan{service: "a", trace: 1, id: 2, parent: 1, kind: kindClient, at: 5, ms: 30, attrs: tag{"http.request.method": "POST", "server.address": "api.anthropic.com"}}), []string{"a → llm:anthropic rpc: calls 1, client 1×50ms"}},
 }
 
 // cases are the rows of the table that leads from what is seen to an edge, by their numbers; those of proxies, 17 and
@@ -119,7 +119,15 @@ var cases = []struct {
 	}, []string{"a → b http: calls 1, client 1×100ms, server missing 1", "user → b http: calls 1, server 1×80ms"}},
 	{"4 no child, nothing known", caller(get), []string{"a → ext:b:8080 http: calls 1, client 1×50ms"}},
 	{"5 server without parent", []tspan{{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 50, attrs: serve}}, []string{"user → b http: calls 1, server 1×50ms"}},
-	{"5 function behind a trigger", []tspan{{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 50, attrs: tag{"faas.trigger": "http"}}}, []string{"user → b http: calls 1, server 1×50ms"}},
+	{"5 function behind a trigger", []tspan{{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 50, attrs: tag{"faas.trigger": "http"}}}, []string{"ingress → b http: calls 1, server 1×50ms"}},
+	{"5 function behind a timer, which calls", []tspan{
+		{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 50, attrs: tag{"faas.trigger": "timer"}},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindClient, at: 5, ms: 20, attrs: tag{"gen_ai.provider.name": "openai"}},
+	}, []string{"b → llm:openai rpc: calls 1, client 1×20ms", "ingress → b unknown: calls 1, server 1×50ms"}},
+	{"5 function that a service calls", []tspan{
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 50, attrs: get},
+		{service: "b", trace: 1, id: 2, parent: 1, kind: kindServer, at: 5, ms: 30, attrs: tag{"faas.trigger": "http"}},
+	}, []string{"a → b http: calls 1, client 1×50ms, server 1×30ms"}},
 	{"6 server whose parent was never seen", []tspan{{service: "b", trace: 1, id: 1, parent: 9, kind: kindServer, at: 0, ms: 50, attrs: serve}}, []string{"unknown → b http: calls 1, server 1×50ms, client missing 1"}},
 	{"7 below an internal span of another service", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindInternal, at: 0, ms: 100},

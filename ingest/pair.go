@@ -245,7 +245,12 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 			if c := s.parentOf(top); c != nil && !p.dir.foreign(c.node, h.node) {
 				return inFact{source: c.node, protocol: either(c.protocol, h.protocol)}
 			}
-			return inFact{source: p.dir.byRef(h.node).user, protocol: h.protocol, call: true, flags: s.attemptOf(h)}
+			of := p.dir.byRef(h.node)
+			source := of.user
+			if h.role == triggered {
+				source = of.ingress
+			}
+			return inFact{source: source, protocol: h.protocol, call: true, flags: s.attemptOf(h)}
 		}
 		return none
 	}

@@ -180,7 +180,7 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 			in.resolve(sc, h, res, minute)
 		}
 	}
-	if sp.NumLinks > 0 && h.role == ordinary && h.protocol != graph.Messaging {
+	if sp.NumLinks > 0 && h.plain() && h.protocol != graph.Messaging {
 		annotateLink(h, sp, &sc.batch)
 	}
 	tally(&sc.tally, sp, h)
@@ -236,6 +236,8 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 	} else {
 		if h.protocol == graph.Messaging {
 			h.role = messagingRole(sp)
+		} else if h.kind == graph.SpanKindServer && sp.Has(otlpwire.FaaSTrigger) {
+			h.role = triggered
 		}
 		dir.sending(res.service)
 	}
@@ -275,7 +277,7 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 	if h.role == leftOut {
 		return
 	}
-	if h.role == ordinary || h.proxied() {
+	if h.plain() || h.proxied() {
 		annotate(h, sp, &sc.batch)
 		return
 	}

@@ -181,6 +181,7 @@ const (
 	turnsDown // settles a message by giving it back
 	givesUp   // or by sending it to the dead letters
 	leftOut   // ignored by the rules
+	triggered // a function's, which something else than a request of a user may have set off
 	outward   // a proxy's, for what comes in from others or goes out to them
 	homeward  // a proxy's, for what it hands to the service that it stands beside
 )
@@ -359,7 +360,7 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 	}
 	if provider := text(genAIKeys...); provider != "" {
 		p.kind = peerModel
-		p.node.Kind, p.node.Name = graph.External, provider
+		p.node.Kind, p.node.Name = graph.LLM, provider
 		return p
 	}
 	p.host = strings.ToLower(host)

@@ -24,9 +24,10 @@ const (
 
 // service is one service of one environment, and the names that its spans use.
 type service struct {
-	ref           graph.NodeRef
-	node          graph.Node
-	user, unknown graph.NodeRef // who calls it when no span says: of its environment
+	ref  graph.NodeRef
+	node graph.Node
+	// Who calls it when no span says: of its environment.
+	user, ingress, unknown graph.NodeRef
 
 	policy     atomic.Pointer[policy]  // nil where the rules say nothing of it
 	used       atomic.Uint32           // minute of the last use
@@ -278,6 +279,7 @@ func (d *directory) service(n graph.Node) *service {
 	s := &service{
 		ref: ref, node: n,
 		user:       d.names.Node(graph.Node{Env: n.Env, Kind: graph.User}),
+		ingress:    d.names.Node(graph.Node{Env: n.Env, Kind: graph.Ingress}),
 		unknown:    d.names.Node(graph.Node{Env: n.Env, Kind: graph.Unknown}),
 		operations: map[string]*operation{}, peers: map[string]*peer{},
 	}

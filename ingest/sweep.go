@@ -107,7 +107,7 @@ func (s *service) inUse() bool {
 func (d *directory) hold(held map[graph.NodeRef]bool) {
 	d.mu.RLock()
 	for _, s := range d.services {
-		held[s.ref], held[s.user], held[s.unknown] = true, true, true
+		held[s.ref], held[s.user], held[s.ingress], held[s.unknown] = true, true, true, true
 	}
 	d.mu.RUnlock()
 	d.eachPeer(func(p *peer) { held[graph.NodeRef(p.ref.Load())], held[p.cluster] = true, true })

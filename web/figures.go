@@ -438,7 +438,7 @@ func (s *Server) edgesBelow(ctx context.Context, sp span, service graph.Node, m 
 	edges := map[graph.EdgeKey]*finding.Edge{}
 	for i := range m.Edges {
 		e := &m.Edges[i]
-		entering := e.Key.Source.Kind == graph.User || e.Key.Source.Kind == graph.Unknown || e.Key.Source.Kind == graph.Queue
+		entering := e.Key.Source.Outside() || e.Key.Source.Kind == graph.Queue
 		own := e.Key.Target == service && entering
 		if _, is := below[e.Key.Source.ID()]; !is && !own {
 			continue

@@ -165,7 +165,7 @@ type edgeLabels struct{ client, server, connection string }
 func labelsOf(k graph.EdgeKey) edgeLabels {
 	l := edgeLabels{client: k.Source.ID(), server: k.Target.ID()}
 	virtual := func(n graph.Node) bool {
-		return n.Kind == graph.User || n.Kind == graph.Unknown || n.Kind == graph.External
+		return n.Outside() || n.Kind == graph.External || n.Kind == graph.LLM
 	}
 	switch {
 	case k.Protocol == graph.Messaging || k.Source.Kind == graph.Queue || k.Target.Kind == graph.Queue:

@@ -14,7 +14,7 @@ type Node struct {
 	ID        string   `json:"id" doc:"Unique within the environment" example:"shop/checkout"`
 	Name      string   `json:"name"`
 	Namespace *string  `json:"namespace" doc:"service.namespace"`
-	Kind      string   `json:"kind" enum:"service,gateway,database,cache,queue,external,user,unknown"`
+	Kind      string   `json:"kind" enum:"service,gateway,database,cache,queue,external,llm,user,ingress,unknown" doc:"llm: a provider of generative models; ingress: what triggers a function"`
 	Env       string   `json:"env" doc:"Environment, empty when the spans name none"`
 	Health    string   `json:"health" enum:"ok,warn,critical,unknown" doc:"The worst of the node's inbound edges"`
 	Rate      *float64 `json:"rate" doc:"Calls per second that end here"`

@@ -166,8 +166,7 @@ func (p *places) of(m *graph.Map, live bool) map[string]layout.Position {
 	}
 	nodes := make([]layout.Node, len(m.Nodes))
 	for i := range m.Nodes {
-		kind := m.Nodes[i].Node.Kind
-		nodes[i] = layout.Node{ID: m.Nodes[i].ID, Entry: kind == graph.User || kind == graph.Unknown}
+		nodes[i] = layout.Node{ID: m.Nodes[i].ID, Entry: m.Nodes[i].Node.Outside()}
 	}
 	edges := make([]layout.Edge, len(m.Edges))
 	for i := range m.Edges {

@@ -243,9 +243,7 @@ func (e *Edge) found(rule string, level graph.Level, value float64, n int64, for
 func (e *Edge) async() bool { return e.Key.Protocol == graph.Messaging }
 
 // entering reports whether whoever calls is not seen.
-func (e *Edge) entering() bool {
-	return e.Key.Source.Kind == graph.User || e.Key.Source.Kind == graph.Unknown
-}
+func (e *Edge) entering() bool { return e.Key.Source.Outside() }
 
 // lasts reports whether k events among n, the recent ones, may still come at least at a rate: not all has been well for
 // so long that they hardly can.

@@ -2,7 +2,7 @@
 
 import { h } from './dom.js';
 
-export const kinds = { service: 'a service', gateway: 'a gateway', database: 'a database', cache: 'a cache', queue: 'a queue or topic', external: 'a third party', user: 'users', unknown: 'a caller that is not known' };
+export const kinds = { service: 'a service', gateway: 'a gateway', database: 'a database', cache: 'a cache', queue: 'a queue or topic', external: 'a third party', llm: 'a provider of models', user: 'users', ingress: 'what triggers functions', unknown: 'a caller that is not known' };
 
 /** Draws a kind around a point, r pixels to each side. */
 export function drawKind(ctx, kind, x, y, r, ink) {
@@ -32,6 +32,24 @@ export function drawKind(ctx, kind, x, y, r, ink) {
       ctx.lineTo(x + r * 0.85, y);
       ctx.moveTo(x + r * 0.4, y);
       ctx.ellipse(x, y, r * 0.4, r * 0.85, 0, 0, 7);
+      break;
+    case 'llm': // a spark
+      ctx.moveTo(x, y - r);
+      for (let a = 1; a <= 4; a++) {
+        const to = a * Math.PI / 2;
+        ctx.quadraticCurveTo(x, y, x + r * Math.sin(to), y - r * Math.cos(to));
+      }
+      break;
+    case 'ingress': // a way in
+      ctx.moveTo(x - r, y);
+      ctx.lineTo(x + r * 0.2, y);
+      ctx.moveTo(x - r * 0.25, y - r * 0.45);
+      ctx.lineTo(x + r * 0.2, y);
+      ctx.lineTo(x - r * 0.25, y + r * 0.45);
+      ctx.moveTo(x, y - r * 0.9);
+      ctx.lineTo(x + r * 0.8, y - r * 0.9);
+      ctx.lineTo(x + r * 0.8, y + r * 0.9);
+      ctx.lineTo(x, y + r * 0.9);
       break;
     case 'user':
       ctx.arc(x, y - r * 0.4, r * 0.4, 0, 7);

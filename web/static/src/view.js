@@ -37,8 +37,8 @@ export function groupOf(n) {
   switch (n.kind) {
     case 'database': case 'cache': return 'data stores';
     case 'queue': return 'queues';
-    case 'external': return 'third parties';
-    case 'user': case 'unknown': return 'callers';
+    case 'external': case 'llm': return 'third parties';
+    case 'user': case 'ingress': case 'unknown': return 'callers';
   }
   return n.name.split(/[-_./]/, 1)[0] || n.name;
 }
