@@ -104,6 +104,9 @@ func (l *Live) add(e *liveEdge, c *Call) {
 // that still waits for its callee is left with those: most often it turns out to be theirs.
 func (l *Live) pair(m *edgeMinute, c *Call, callee Label, weight, sign int64, failed bool, bucket int) {
 	key := pairOf(c.Version, callee)
+	if (c.Outcome == ClientError || c.Failure == Contract) && key != unnamed {
+		l.detail(m, turnedDownPairs, key, pairsPerVersion*l.cfg.MaxVersions, weight, sign, failed, c.Duration, bucket)
+	}
 	if m.pair == 0 {
 		m.pair = key
 	}

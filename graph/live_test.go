@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -245,6 +246,45 @@ func TestPairsOfVersionsGatherInOther(t *testing.T) {
 		{"0", ""}: 5, {"1", "11"}: 5, {"2", "12"}: 5, {"3", ""}: 5, {"0", "11"}: 5, {"1", "12"}: 5, {Other, Other}: 30,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Calls that are turned down as wrong are counted by their pair of versions as well: where their callee's half comes late,
+// by the version that it says.
+func TestTurnedDownPairs(t *testing.T) {
+	live, edge := testLive(LiveConfig{MaxNodes: 1000, MaxEdges: 10, MaxOperations: 3, MaxInstances: 3, MaxVersions: 3, Hold: time.Minute})
+	label := func(s string) Label {
+		if s == "" {
+			return 0
+		}
+		return live.Names().SharedLabel(s)
+	}
+	call := func(caller, callee string, outcome Outcome, failure Failure) Call {
+		return Call{
+			Edge: edge("a", "b"), End: noon.UnixNano(), Duration: 1e6, Weight: 2, Calls: 1, Logical: 1, Timed: true, Side: ClientSide,
+			Outcome: outcome, Failure: failure, Version: label(caller), PeerVersion: label(callee),
+		}
+	}
+	awaited, moved := call("1", "", ClientError, None), call("1", "8", ClientError, None)
+	awaited.Awaited, awaited.PeerVersion = true, 0
+	moved.Awaited, moved.Moved = true, true
+	again, back := call("1", "9", ClientError, None), call("1", "8", ClientError, None)
+	again.Moved, again.WasPeer = true, label("8")
+	live.Observe([]Call{
+		call("1", "7", OK, None), call("1", "8", ClientError, None), call("2", "7", Error, Contract), call("2", "7", Error, Timeout),
+		awaited, moved, back, again, call("", "", ClientError, None),
+	})
+	windows, _ := live.Windows(noon.Add(-time.Minute), noon.Add(time.Minute), true)
+	got := map[string]string{}
+	for _, w := range windows {
+		for i := range w.Details {
+			if d := &w.Details[i]; d.Key.Dimension == PairTurnedDown {
+				got[strings.ReplaceAll(d.Key.Name, "\t", " → ")] = fmt.Sprintf("%d of %d raw, %d failed", d.Detail.Calls, d.Detail.Raw, d.Detail.Errors)
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"1 → 8": "4 of 2 raw, 0 failed", "1 → 9": "2 of 1 raw, 0 failed", "2 → 7": "2 of 1 raw, 2 failed"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -52,6 +52,7 @@ const (
 	entries
 	entryDepths
 	producers
+	turnedDownPairs
 	numDetailLists
 )
 
@@ -68,9 +69,10 @@ var detailKeys = [numDetailLists]DetailKey{
 	{Entry, ClientSide, ""},
 	{EntryDepth, ClientSide, ""},
 	{Producer, ServerSide, ""},
+	{PairTurnedDown, ClientSide, ""},
 }
 
-// listKey tells the details of a list apart: a label or, in versionPairs, the caller's and the callee's in one number.
+// listKey tells the details of a list apart: a label or, in versionPairs and turnedDownPairs, the caller's and the callee's in one number.
 // Zero is "(other)".
 type listKey uint64
 
@@ -105,7 +107,7 @@ func (l *Live) detailName(list int, key listKey) string {
 		return Other
 	case list == producers:
 		return l.names.LookupNode(NodeRef(key)).ID()
-	case list == versionPairs:
+	case list == versionPairs || list == turnedDownPairs:
 		caller, callee := key.versions()
 		return PairName(l.names.Label(caller), l.names.Label(callee))
 	}

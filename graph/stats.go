@@ -107,12 +107,15 @@ const (
 	// Producer is the messages of an edge from a queue by the id of the service that sent them, without a latency; failed
 	// are those whose processing failed.
 	Producer
+	// PairTurnedDown is the calls that the callee turned down as wrong, by the same pairs as VersionPair: client errors, and
+	// failures of the class contract.
+	PairTurnedDown
 	NumDimensions = iota
 )
 
 var dimensionNames = [NumDimensions]string{
 	"operation", "instance", "version", "measure", "cause", "group", "entry", "version_pair",
-	"entry_depth", "producer",
+	"entry_depth", "producer", "pair_turned_down",
 }
 
 // String returns the dimension's name.
@@ -136,7 +139,7 @@ const DetailScale = 3
 
 // DetailKey names one part of an edge. Operations are told apart per side, because caller and callee may name the same
 // call differently; instances and versions on the server side are the callee's, on the client side the caller's. Measures,
-// causes, entries, their depths and pairs of versions are on the client side, groups and producers on the server side.
+// causes, entries, their depths and pairs of versions, also of what is turned down, are on the client side, groups and producers on the server side.
 type DetailKey struct {
 	Dimension Dimension
 	Side      Side

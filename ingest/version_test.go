@@ -55,6 +55,42 @@ func TestVersionsAreCountedInPairs(t *testing.T) {
 	}
 }
 
+// What a callee turns down as wrong is counted by the pair, however late its half comes; other failures and refusals of
+// whoever may not call are not.
+func TestTurnedDownCallsAreCountedInPairs(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		in, live := newIntake()
+		var first, second []tspan
+		call := func(trace byte, callee string, status int) {
+			first = append(first, tspan{
+				service: "a", trace: trace, id: 1, kind: kindClient, ms: 10, attrs: with(getB, "http.response.status_code", status), resource: version("1.0"),
+			})
+			second = append(second, tspan{
+				service: "b", trace: trace, id: 2, parent: 1, kind: kindServer, at: 1, ms: 8, attrs: with(serve, "http.response.status_code", status), resource: version(callee),
+			})
+		}
+		call(1, "2.0", 200)
+		call(2, "2.1", 422)
+		call(3, "2.1", 400)
+		call(4, "2.0", 404)
+		call(5, "2.1", 503)
+		call(6, "2.1", 403)
+		feed(t, in, epoch.Add(2*time.Second), each(t, first...)...)
+		if late {
+			in.Tick(epoch.Add(15 * time.Second))
+		}
+		feed(t, in, epoch.Add(16*time.Second), each(t, second...)...)
+		in.Tick(epoch.Add(30 * time.Second))
+		want := []string{
+			"a → b: pair_turned_down " + graph.PairName("1.0", "2.0") + ": 1, 10ms",
+			"a → b: pair_turned_down " + graph.PairName("1.0", "2.1") + ": 2, 10ms",
+		}
+		if diff := cmp.Diff(want, factLines(live, graph.PairTurnedDown)); diff != "" {
+			t.Errorf("late: %v: %s", late, diff)
+		}
+	}
+}
+
 // A callee's half that comes late moves its call from the caller's version alone to the pair.
 func TestALateHalfCorrectsThePair(t *testing.T) {
 	in, live := newIntake()

@@ -288,6 +288,9 @@ type VersionPair struct {
 	P         *float64 `json:"p_value" doc:"Probability that so many of the failures fall on this pair by chance; null when it was not tested"`
 	Explains  *float64 `json:"explains" doc:"Share of all failures between known versions that fall on it"`
 	Outlier   bool     `json:"outlier" doc:"It fails where the others do not"`
+
+	TurnedDown int64 `json:"turned_down" doc:"Calls that the callee turned down as wrong: client errors, and failures of the class contract"`
+	Disagrees  bool  `json:"disagrees" doc:"The callee turns its calls down as wrong where it does not the others'"`
 }
 
 func newVersionPairs(pairs []finding.VersionPair) []VersionPair {
@@ -303,6 +306,7 @@ func newVersionPairs(pairs []finding.VersionPair) []VersionPair {
 			Caller: known(p.Caller), Callee: known(p.Callee), Calls: p.Calls, Errors: p.Fails, ErrorRate: ratio(p.Fails, p.Calls),
 			P50: enough(p.P50, p.N, minP50), P95: enough(p.P95, p.N, minP95), N: p.N, K: p.K,
 			P: probability(p.P), Explains: explains(&p.Part), Outlier: p.Outlier(),
+			TurnedDown: p.TurnedDown, Disagrees: p.Disagrees,
 		}
 	}
 	return out

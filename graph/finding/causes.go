@@ -147,6 +147,9 @@ func (e *Edge) sayMore(class graph.Failure, main, all Cause) string {
 		}
 		more += ")"
 	}
+	if class == graph.Contract {
+		more += e.disagreeing()
+	}
 	if class == graph.Timeout {
 		if w := WaitingOf(&e.Sum); !math.IsNaN(w.Timeout) {
 			more += ", callers wait " + span(w.Timeout)

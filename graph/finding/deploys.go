@@ -152,8 +152,8 @@ func brokenContracts(g *Graph) []graph.Finding {
 			continue
 		}
 		part := share(e.Stats.ClientErrors, e.Stats.Calls)
-		f := e.found("contract", graph.Severe, part, e.Stats.Raw, "the callee turns down %s of the calls as wrong, usually %s, since %s is there in version %s, n=%s of %s",
-			percent(part), percent(usual), side.ID(), version, count(k), count(e.Stats.Raw))
+		f := e.found("contract", graph.Severe, part, e.Stats.Raw, "the callee turns down %s of the calls as wrong, usually %s, since %s is there in version %s%s, n=%s of %s",
+			percent(part), percent(usual), side.ID(), version, e.disagreeing(), count(k), count(e.Stats.Raw))
 		f[0].Subject = version
 		found = append(found, f...)
 	}

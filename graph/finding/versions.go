@@ -13,6 +13,8 @@ import (
 type VersionPair struct {
 	Caller, Callee string
 	Part
+	TurnedDown int64 // calls that the callee turned down as wrong
+	Disagrees  bool  // it does so where it does not those of others
 }
 
 // VersionPairs returns the pairs of versions, those of which both are known tested against each other, most calls first.
@@ -28,9 +30,13 @@ func VersionPairs(s *Sum) []VersionPair {
 	judgeParts(both, leastGroups)
 	judgeParts(others, len(others)+1) // to say that they are not tested
 	pairs := make([]VersionPair, 0, len(both)+len(others))
+	turnedDown := map[string]int64{}
+	s.of(graph.PairTurnedDown, graph.ClientSide, func(name string, d *graph.Detail) { turnedDown[name] = max(d.Calls, 0) })
+	odd := disagreements(s)
 	for _, p := range append(both, others...) {
 		caller, callee := graph.CutPair(p.Name)
-		pairs = append(pairs, VersionPair{caller, callee, p})
+		disagrees := turnedDown[p.Name] > 0 && slices.ContainsFunc(odd, func(d disagreement) bool { return d.of(caller, callee) })
+		pairs = append(pairs, VersionPair{caller, callee, p, turnedDown[p.Name], disagrees})
 	}
 	slices.SortFunc(pairs, func(a, b VersionPair) int {
 		return cmp.Or(cmp.Compare(b.Calls, a.Calls), strings.Compare(a.Caller, b.Caller), strings.Compare(a.Callee, b.Callee))

@@ -203,14 +203,15 @@ export function shares(title, list) {
 /** Which version of the caller calls which of the callee, as the caller sees it; a pair that does not get on comes first. */
 export function versions(edge) {
   const list = edge.version_pairs ?? [], called = edge.versions ?? [];
-  const pairs = list.length ? [...list].sort((a, b) => Number(b.outlier) - Number(a.outlier)) : [];
+  const pairs = list.length ? [...list].sort((a, b) => Number(b.outlier || b.disagrees) - Number(a.outlier || a.disagrees)) : [];
   const unknown = (x) => (x.caller == null ? 'The span does not say' : 'Nobody answered, or the callee’s span does not say');
   const name = (version, why) => version ?? h('span', { class: 'quiet', title: why }, 'not known');
   return [
     pairs.length ? h('section', { data: { key: 'version pairs' } }, h('h3', null, 'Versions, caller × callee', h('span', { class: 'quiet' }, String(pairs.length))), h('table', { class: 'figures' },
       h('thead', null, h('tr', null, ['Caller', 'Callee', 'Calls', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i > 1 ? 'n' : null }, w)))),
-      h('tbody', null, pairs.slice(0, first).map((x) => h('tr', { class: x.outlier ? 'outlier' : null },
-        h('td', null, name(x.caller, unknown(x)), x.outlier ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, explained(x)) : null),
+      h('tbody', null, pairs.slice(0, first).map((x) => h('tr', { class: x.outlier || x.disagrees ? 'outlier' : null },
+        h('td', null, name(x.caller, unknown(x)), x.outlier ? h('div', { class: 'mark', title: 'Fisher’s exact test against all the others' }, explained(x)) : null,
+          x.disagrees ? h('div', { class: 'mark', title: 'The callee turns these calls down as wrong where it does not the others’: Fisher’s exact test' }, `${f.share(x.turned_down / x.calls)} turned down`) : null),
         h('td', null, name(x.callee, unknown(x))),
         h('td', { class: 'n', title: `${f.exact(x.calls, 'calls')}, n = ${x.n}` }, f.count(x.calls)),
         h('td', { class: rateClass(x.error_rate), title: `${x.k} of n = ${x.n} failed` }, f.share(x.error_rate)),
