@@ -145,6 +145,8 @@ func (l *Live) ObserveFacts(facts []Fact) {
 			list, limit = groups, l.cfg.MaxGroups
 		case Entry:
 			list, limit = entries, l.cfg.MaxOperations
+		case EntryFailed:
+			list, limit = entriesFailed, l.cfg.MaxOperations
 		case EntryDepth:
 			list, limit = entryDepths, l.cfg.MaxOperations
 		case Producer:

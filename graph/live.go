@@ -71,7 +71,7 @@ type Fact struct {
 	Edge EdgeRef
 	// End is when it ended, in nanoseconds since the epoch: it decides the minute.
 	End       int64
-	Dimension Dimension // Measured, Group, Entry, EntryDepth or Producer
+	Dimension Dimension // Measured, Group, Entry, EntryFailed, EntryDepth or Producer
 	Label     Label     // a Measure's number, a Producer's NodeRef; of the other dimensions a name's
 	Value     int64     // as the Measure says; the calls of a depth, 0 of a Producer; else the latency in nanoseconds
 	Weight    int32     // how many the observation stands for, negative to take it back

@@ -53,6 +53,7 @@ const (
 	entryDepths
 	producers
 	turnedDownPairs
+	entriesFailed
 	numDetailLists
 )
 
@@ -70,6 +71,7 @@ var detailKeys = [numDetailLists]DetailKey{
 	{EntryDepth, ClientSide, ""},
 	{Producer, ServerSide, ""},
 	{PairTurnedDown, ClientSide, ""},
+	{EntryFailed, ClientSide, ""},
 }
 
 // listKey tells the details of a list apart: a label or, in versionPairs and turnedDownPairs, the caller's and the callee's in one number.

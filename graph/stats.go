@@ -110,12 +110,15 @@ const (
 	// PairTurnedDown is the calls that the callee turned down as wrong, by the same pairs as VersionPair: client errors, and
 	// failures of the class contract.
 	PairTurnedDown
+	// EntryFailed is the traces of an Entry in which a logical call of the edge failed; failed are those in which what
+	// the user asked for failed as well.
+	EntryFailed
 	NumDimensions = iota
 )
 
 var dimensionNames = [NumDimensions]string{
 	"operation", "instance", "version", "measure", "cause", "group", "entry", "version_pair",
-	"entry_depth", "producer", "pair_turned_down",
+	"entry_depth", "producer", "pair_turned_down", "entry_failed",
 }
 
 // String returns the dimension's name.

@@ -204,8 +204,12 @@ func (r report) failures() {
 
 // traces adds the trace to all edges that it uses, and to those under what was asked for.
 func (r report) traces(entry graph.Label) {
+	failed := r.t.spans[0].failed()
 	for i := range r.t.edges {
-		r.add(int32(i), graph.Traces, r.root.duration, r.t.spans[0].failed())
+		r.add(int32(i), graph.Traces, r.root.duration, failed)
 		r.put(int32(i), graph.Entry, entry, r.root.duration, r.t.edges[i].failed)
+		if r.t.edges[i].failed {
+			r.put(int32(i), graph.EntryFailed, entry, r.root.duration, failed)
+		}
 	}
 }

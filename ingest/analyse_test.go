@@ -568,6 +568,52 @@ func TestEntriesGoWithTheirOperation(t *testing.T) {
 	}
 }
 
+// What becomes of the failures of an edge is counted by what users asked for, whoever of those between them absorbed them;
+// a call that went well in the end has not failed.
+func TestFailuresAreOfTheOperation(t *testing.T) {
+	in, live := newIntake()
+	var spans []tspan
+	for trace, ask := range []struct {
+		route   string
+		c, b, a int // how c answered b, b answered a, and a answered the user
+		retried bool
+	}{
+		{"/with", 503, 500, 200, false},
+		{"/with", 503, 200, 200, false},
+		{"/without", 503, 500, 500, false},
+		{"/without", 503, 200, 200, true},
+		{"/without", 200, 200, 200, false},
+	} {
+		id := byte(trace + 1)
+		spans = append(spans,
+			tspan{service: "a", trace: id, id: 1, kind: kindServer, ms: 90, attrs: route(ask.route, ask.a), failed: ask.a >= 500},
+			tspan{service: "a", trace: id, id: 2, parent: 1, kind: kindClient, at: 10, ms: 70, attrs: to("b", ask.b), failed: ask.b >= 500},
+			tspan{service: "b", trace: id, id: 3, parent: 2, kind: kindServer, at: 12, ms: 60, attrs: route("/b", ask.b), failed: ask.b >= 500},
+			tspan{service: "b", trace: id, id: 4, parent: 3, kind: kindClient, at: 20, ms: 10, attrs: to("c", ask.c), failed: ask.c >= 500},
+			tspan{service: "c", trace: id, id: 5, parent: 4, kind: kindServer, at: 22, ms: 5, attrs: route("/c", ask.c), failed: ask.c >= 500},
+		)
+		if ask.retried {
+			spans = append(spans,
+				tspan{service: "b", trace: id, id: 6, parent: 3, kind: kindClient, at: 40, ms: 10, attrs: to("c", 200)},
+				tspan{service: "c", trace: id, id: 7, parent: 6, kind: kindServer, at: 42, ms: 5, attrs: route("/c", 200)},
+			)
+		}
+	}
+	feed(t, in, epoch.Add(2*time.Second), each(t, spans...)...)
+	in.Tick(epoch.Add(15 * time.Second))
+	got := map[string]string{}
+	for name, d := range details(live, graph.EntryFailed) {
+		got[strings.Replace(name, "\t", " ", 1)] = fmt.Sprintf("%d, %d failed", d.Raw, d.RawErrors)
+	}
+	if diff := cmp.Diff(map[string]string{
+		"a → b: entry_failed a GET /with": "1, 0 failed", "b → c: entry_failed a GET /with": "2, 0 failed",
+		"a → b: entry_failed a GET /without": "1, 1 failed", "b → c: entry_failed a GET /without": "1, 1 failed",
+		"user → a: entry_failed a GET /without": "1, 1 failed",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Each operation that users ask for has a depth of its own.
 func TestDepthIsOfTheOperation(t *testing.T) {
 	in, live := newIntake()

@@ -471,7 +471,7 @@ func (s *Server) edgesBelow(ctx context.Context, sp span, service graph.Node, m 
 
 // ofTraces reports whether a dimension is one of whole traces, or may be.
 func ofTraces(d graph.Dimension) bool {
-	return d == graph.Entry || d == graph.EntryDepth || d == graph.Measured
+	return d == graph.Entry || d == graph.EntryFailed || d == graph.EntryDepth || d == graph.Measured
 }
 
 // published returns how many messages a second went into a queue, NaN where no producer is seen.

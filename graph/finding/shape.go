@@ -11,7 +11,7 @@ import (
 
 // What the rules about the shape of traces ask for.
 const (
-	softShare = 0.80 // failures that the caller absorbs, of an edge that is a soft dependency
+	softShare = 0.80 // failures that the caller absorbs, or an entry gets by with, of an edge that is a soft dependency
 	softCalls = 20
 )
 
@@ -41,6 +41,14 @@ type Entry struct {
 	Traces, Errors     int64
 	N                  int64
 	P95                float64 // ns
+	Fails, Absorbed    int64   // traces in which the edge failed, and those of them in which the entry did not, unweighted
+}
+
+// soft reports whether what is asked for gets by without an edge. Where it was not seen often enough what becomes of it,
+// it does if callers of the edge do and nothing is seen to say otherwise.
+func (e *Entry) soft(edge bool) bool {
+	gets := e.Fails == 0 || share(e.Absorbed, e.Fails) >= softShare
+	return gets && (edge || e.Fails >= softCalls)
 }
 
 // ShapeOf returns what the traces that were analysed say of an edge.
@@ -66,7 +74,11 @@ func ShapeOf(s *Sum) Shape {
 	shape.Soft = absorbed.Raw >= softCalls && shape.Absorbed >= softShare
 	s.of(graph.Entry, graph.ClientSide, func(name string, d *graph.Detail) {
 		service, operation := graph.CutEntry(name)
-		shape.Entries = append(shape.Entries, Entry{service, operation, d.Calls, d.Errors, d.Raw, d.Latency.Quantile(.95)})
+		entry := Entry{Service: service, Operation: operation, Traces: d.Calls, Errors: d.Errors, N: d.Raw, P95: d.Latency.Quantile(.95)}
+		if failed := s.Details[graph.DetailKey{Dimension: graph.EntryFailed, Side: graph.ClientSide, Name: name}]; failed != nil {
+			entry.Fails, entry.Absorbed = max(failed.Raw, 0), max(failed.Raw-failed.RawErrors, 0)
+		}
+		shape.Entries = append(shape.Entries, entry)
 	})
 	slices.SortFunc(shape.Entries, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(b.Traces, a.Traces), strings.Compare(a.Service, b.Service), strings.Compare(a.Operation, b.Operation))
@@ -147,12 +159,14 @@ func EntryPoints(service graph.Node, edges []*Edge) []EntryPoint {
 	type use struct {
 		e     *Edge
 		entry Entry
+		soft  bool
 	}
 	uses, depths := map[string][]use{}, map[string]int64{}
 	for _, e := range edges {
-		for _, entry := range ShapeOf(&e.Sum).Entries {
+		shape := ShapeOf(&e.Sum)
+		for _, entry := range shape.Entries {
 			if entry.Service == id {
-				uses[entry.Operation] = append(uses[entry.Operation], use{e, entry})
+				uses[entry.Operation] = append(uses[entry.Operation], use{e, entry, entry.soft(shape.Soft)})
 			}
 		}
 		if e.Key.Target != service {
@@ -175,7 +189,7 @@ func EntryPoints(service graph.Node, edges []*Edge) []EntryPoint {
 		for _, u := range list {
 			switch {
 			case u.e.Key.Target == service && u.e.entering(), u.e.async(), share(u.entry.Traces, traces) < usedShare:
-			case ShapeOf(&u.e.Sum).Soft:
+			case u.soft:
 				p.Soft = append(p.Soft, u.e.ID)
 			default:
 				p.Required = append(p.Required, u.e.ID)

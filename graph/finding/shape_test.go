@@ -122,7 +122,28 @@ func TestEntryPoints(t *testing.T) {
 	use(edgeOf(a, d), 1000, 900, func(m *minute) { m.measure(graph.Absorbed, 900, 10, ms) })       // soft
 	use(edgeOf(c, d), 5, 5, nil)                                                                   // hardly ever used
 	use(graph.EdgeKey{Source: a, Target: ordersQueue, Protocol: graph.Messaging}, 1000, 1000, nil) // nobody waits
+	// What one operation gets by without, another one may need: of either it counts what became of that itself, where
+	// that was seen often enough.
+	e := service("e")
+	s.same(edgeOf(a, e), func(m *minute) {
+		m.calls(200, graph.None, ms).measure(graph.Absorbed, 60, 30, ms)
+		for operation, failed := range map[string][2]int64{"GET /with": {30, 3}, "GET /without": {30, 27}, "GET /seldom": {1, 1}} {
+			name := graph.EntryName("a", operation)
+			m.detail(entry(operation), 100, failed[0], ms).detail(part(graph.EntryFailed, graph.ClientSide, name), failed[0], failed[1], ms)
+		}
+	})
 	points := EntryPoints(a, s.graph(noon, &Memory{}).Edges)
+	for operation, want := range map[string]bool{"GET /with": true, "GET /without": false, "GET /seldom": false} {
+		at := slices.IndexFunc(points, func(p EntryPoint) bool { return p.Operation == operation })
+		if at < 0 {
+			t.Fatalf("%s is not there: %+v", operation, points)
+		}
+		p := points[at]
+		if got := slices.Contains(p.Soft, edgeOf(a, e).ID()); got != want || slices.Contains(p.Required, edgeOf(a, e).ID()) == want || want != (p.Availability == 1) {
+			t.Errorf("%s: %+v", operation, p)
+		}
+		points = slices.Delete(points, at, at+1)
+	}
 	if len(points) != 2 {
 		t.Fatalf("%+v", points)
 	}
@@ -134,6 +155,23 @@ func TestEntryPoints(t *testing.T) {
 	}
 	if p := points[1]; p.Operation != "GET /rare" || p.Depth != 7 || p.Availability != 1 || p.Traces != 50 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// What became of an entry's own traces counts before what becomes of the edge's callers.
+func TestSoftDependenciesOfAnEntry(t *testing.T) {
+	for _, tt := range []struct {
+		fails, absorbed int64
+		edge, want      bool
+	}{
+		{0, 0, false, false}, {0, 0, true, true},
+		{20, 16, false, true}, {20, 15, false, false}, {20, 15, true, false}, {1000, 1000, false, true},
+		{19, 19, false, false}, {19, 19, true, true}, {5, 4, true, true}, {5, 3, true, false},
+	} {
+		e := Entry{Fails: tt.fails, Absorbed: tt.absorbed}
+		if got := e.soft(tt.edge); got != tt.want {
+			t.Errorf("well in %d of %d, of an edge that is soft: %v: %v", tt.absorbed, tt.fails, tt.edge, got)
+		}
 	}
 }
 
