@@ -73,6 +73,8 @@ func (p *pairer) aloneOut(s *shard, h *half, b *batch) {
 func (h *half) whyAlone(pe *peer) aloneReason {
 	f := h.verdict.failure()
 	switch {
+	case pe == nil && h.guarded():
+		return aloneGuarded
 	case pe == nil:
 		return aloneUnnamed
 	case pe.kind == peerDB:

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -67,7 +68,10 @@ func TestAnOpenBreakerAnswersAtOnce(t *testing.T) {
 			tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "CircuitBreakerOpenException"}},
 			[]string{"a → ext:b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms"},
 		},
-		{"in code of its own, and nothing says before what", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"error.type": "CircuitBreakerOpenException"}}, nil},
+		{
+			"in code of its own, and nothing says before what", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"error.type": "CircuitBreakerOpenException"}},
+			[]string{"a → unknown unknown: calls 1, errors 1, breaker_open 1, client 1×1ms"},
+		},
 		{"another failure in code", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "NullPointerException"}}, nil},
 	} {
 		in, live := newIntake()
@@ -135,6 +139,58 @@ func TestAnOpenBreakerIsQuickBesideOtherCalls(t *testing.T) {
 			}
 			if got := s.Failures[tt.want]; got == 0 || got != s.Errors {
 				t.Errorf("of %d failures %d are %s", s.Errors, got, tt.want)
+			}
+
+// A guard that names nobody counts once, for the innermost span that tells of it, and not where a call below it tells the
+// same. One that is called like a service stands before that.
+func TestAGuardThatNamesNobody(t *testing.T) {
+	open := func(more ...any) map[string]any {
+		return with(map[string]any{"error.type": "io.github.resilience4j.circuitbreaker.CallNotPermittedException"}, more...)
+	}
+	root := tspan{service: "a", trace: 1, id: 1, kind: kindServer, ms: 20, attrs: serve}
+	guard := func(id, parent byte) tspan {
+		return tspan{service: "a", trace: 1, id: id, parent: parent, kind: kindInternal, at: 2, ms: 1, failed: true, attrs: open()}
+	}
+	plain := guard(3, 2)
+	plain.failed, plain.attrs = false, nil
+	named := guard(2, 1)
+	named.name = "b"
+	slow := guard(2, 1)
+	slow.ms = 5
+	const entry = "user → a http: calls 1, server 1×20ms"
+	for _, tt := range []struct {
+		name  string
+		spans []tspan
+		want  []string
+	}{
+		{"too late to be an open breaker's", []tspan{root, slow}, []string{entry}},
+		{"alone", []tspan{root, guard(2, 1)}, []string{"a → unknown unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
+		{"told through several spans", []tspan{root, guard(2, 1), guard(3, 2), guard(4, 3)}, []string{"a → unknown unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
+		{
+			"a pool that is exhausted", []tspan{root, {service: "a", trace: 1, id: 2, parent: 1, kind: kindInternal, at: 2, ms: 1, failed: true, attrs: map[string]any{"error.type": "BulkheadFullException"}}},
+			[]string{"a → unknown unknown: calls 1, errors 1, pool_exhausted 1, client 1×1ms", entry},
+		},
+		{"before a call that tells the same", []tspan{
+			root, guard(2, 1), plain,
+			{service: "a", trace: 1, id: 4, parent: 3, kind: kindClient, at: 2, ms: 1, failed: true, attrs: with(getB, "error.type", "io.github.resilience4j.circuitbreaker.CallNotPermittedException")},
+		}, []string{"a → b http: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
+		{"called like a service", []tspan{
+			root, named, {service: "b", trace: 2, id: 1, kind: kindServer, ms: 5, attrs: serve},
+		}, []string{"a → b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry, "user → b http: calls 1, server 1×5ms"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, reversed := range []bool{false, true} {
+				in, live := newIntake()
+				feed(t, in, epoch.Add(time.Second), each(t, tspan{service: "b", trace: 9, id: 1, kind: kindInternal, ms: 1})...)
+				bodies := each(t, tt.spans...)
+				if reversed {
+					slices.Reverse(bodies)
+				}
+				feed(t, in, epoch.Add(time.Second), bodies...)
+				in.Tick(epoch.Add(12 * time.Second))
+				if diff := cmp.Diff(tt.want, briefs(live)); diff != "" {
+					t.Errorf("reversed %v: %s", reversed, diff)
+				}
 			}
 		})
 	}

@@ -185,9 +185,9 @@ func (p *pairer) unansweredBy(h *half, f outFact) bool {
 	return f.target != 0 && f.is(outSilent) && h.verdict.outcome == graph.OK && h.start >= p.started
 }
 
-// nobody reports whether a call lies on nobody who has a name.
+// nobody reports whether a call lies on nobody who has a name. A guard need not know before whom it stands.
 func (p *pairer) nobody(h *half, f outFact) bool {
-	return f.target != 0 && h.peer == 0 && h.kind == graph.SpanKindClient && f.target == p.dir.byRef(h.node).unknown
+	return !h.guarded() && f.target != 0 && h.peer == 0 && h.kind == graph.SpanKindClient && f.target == p.dir.byRef(h.node).unknown
 }
 
 // mendIn takes back what notice said, when the caller's half came late.

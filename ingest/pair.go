@@ -463,6 +463,9 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		return none
 	}
 	if pe == nil {
+		if h.guarded() && p.callsBelow(s, h, 0) {
+			return none // what it says of a guard is what a call below it says
+		}
 		if above := s.parentOf(h); h.flags&waited == 0 || above != nil && above.node != h.node {
 			return none // one that names no peer, below another service's span, stands for the callee
 		}
@@ -499,6 +502,21 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	fact.flags |= p.awaits(h, fact)
 	return fact
 }
+
+// callsBelow reports whether the service of h makes a call somewhere below h, as far as maxGuarded spans down.
+func (p *pairer) callsBelow(s *shard, h *half, depth int) (calls bool) {
+	if depth >= maxGuarded {
+		return false
+	}
+	s.children(h, h.id, func(c *half) bool {
+		calls = c.node == h.node && (c.outgoing() || c.kind == graph.SpanKindInternal && p.callsBelow(s, c, depth+1))
+		return !calls
+	})
+	return calls
+}
+
+// maxGuarded is how many spans of the same service below one that tells of a guard are looked at for a call.
+const maxGuarded = 4
 
 // awaits says of a callee's half that is not there that it may still come or, after the wait, that it should have.
 func (p *pairer) awaits(h *half, f outFact) (flags uint8) {

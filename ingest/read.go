@@ -175,9 +175,8 @@ func (in *Intake) read(sc *scratch, res *resource, scope, raw []byte, at int64, 
 		in.resolve(sc, h, res, minute)
 	} else if sp.Status == uint8(graph.StatusError) {
 		h.verdict = judge(sp, graph.ProtocolUnknown)
-		if h.guarded() && len(sp.Text(guardedPeerKeys...)) > 0 {
-			h.kind = graph.SpanKindClient // a call that was not made, told by the guard
-			in.resolve(sc, h, res, minute)
+		if h.guarded() {
+			in.guard(sc, h, res, minute)
 		}
 	}
 	if sp.NumLinks > 0 && h.plain() && h.protocol != graph.Messaging {
@@ -216,6 +215,22 @@ func (in *Intake) notABreakers(h *half, p *peer, sp *otlpwire.Span) bool {
 
 // breakerTakes is how long a call takes at the least, in nanoseconds, which did not fail at the caller's own breaker.
 const breakerTakes = int64(5e6)
+
+// guard reads an INTERNAL span that tells of a guard: a call that was not made. One that does not say to whom is not
+// believed where an open breaker would have answered sooner.
+func (in *Intake) guard(sc *scratch, h *half, res *resource, minute uint32) {
+	sp := &sc.span
+	if len(sp.Text(guardedPeerKeys...)) == 0 {
+		if h.verdict.failure() == graph.BreakerOpen && h.duration >= breakerTakes {
+			return
+		}
+		if in.pairer.dir.named(res.service, "", string(sp.Name)) != nil {
+			sp.SetText(otlpwire.PeerService, sp.Name) // guards are often called like what they stand before
+		}
+	}
+	h.kind = graph.SpanKindClient
+	in.resolve(sc, h, res, minute)
+}
 
 // guardedPeerKeys are the attributes by which an INTERNAL span says before whom its breaker or pool stands.
 var guardedPeerKeys = slices.Concat(declaredPeerKeys, peerHostKeys)

@@ -54,6 +54,11 @@ func (s *Span) Text(keys ...Key) []byte {
 	return nil
 }
 
+// SetText gives the span an attribute, or another text for it, until the next one is decoded.
+func (s *Span) SetText(k Key, text []byte) {
+	s.attributes[k] = attribute{s.generation, Value{Type: Text, Text: text}}
+}
+
 func (s *Span) reset() {
 	s.generation++
 	if s.generation == 0 { // once in four billion spans
