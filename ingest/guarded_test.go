@@ -69,7 +69,8 @@ func TestAnOpenBreakerAnswersAtOnce(t *testing.T) {
 			[]string{"a → ext:b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms"},
 		},
 		{
-			"in code of its own, and nothing says before what", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"error.type": "CircuitBreakerOpenException"}},
+			"in code of its own, and nothing says before what",
+			tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"error.type": "CircuitBreakerOpenException"}},
 			[]string{"a → unknown unknown: calls 1, errors 1, breaker_open 1, client 1×1ms"},
 		},
 		{"another failure in code", tspan{kind: kindInternal, ms: 1, attrs: map[string]any{"peer.service": "b", "error.type": "NullPointerException"}}, nil},
@@ -140,6 +141,9 @@ func TestAnOpenBreakerIsQuickBesideOtherCalls(t *testing.T) {
 			if got := s.Failures[tt.want]; got == 0 || got != s.Errors {
 				t.Errorf("of %d failures %d are %s", s.Errors, got, tt.want)
 			}
+		})
+	}
+}
 
 // A guard that names nobody counts once, for the innermost span that tells of it, and not where a call below it tells the
 // same. One that is called like a service stands before that.
@@ -167,7 +171,8 @@ func TestAGuardThatNamesNobody(t *testing.T) {
 		{"alone", []tspan{root, guard(2, 1)}, []string{"a → unknown unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
 		{"told through several spans", []tspan{root, guard(2, 1), guard(3, 2), guard(4, 3)}, []string{"a → unknown unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
 		{
-			"a pool that is exhausted", []tspan{root, {service: "a", trace: 1, id: 2, parent: 1, kind: kindInternal, at: 2, ms: 1, failed: true, attrs: map[string]any{"error.type": "BulkheadFullException"}}},
+			"a pool that is exhausted",
+			[]tspan{root, {service: "a", trace: 1, id: 2, parent: 1, kind: kindInternal, at: 2, ms: 1, failed: true, attrs: map[string]any{"error.type": "BulkheadFullException"}}},
 			[]string{"a → unknown unknown: calls 1, errors 1, pool_exhausted 1, client 1×1ms", entry},
 		},
 		{"before a call that tells the same", []tspan{

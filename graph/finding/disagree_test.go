@@ -30,8 +30,12 @@ func TestContractNamesTheVersions(t *testing.T) {
 		{"the new caller with every callee", []pair{
 			{"1.0", "7.0", 200, 0}, {"1.0", "7.1", 200, 2}, {"1.1", "7.0", 200, 60}, {"1.1", "7.1", 200, 80},
 		}, "the caller's version 1.1 with every one of the callee (35 % of 2,000, elsewhere 0.5 %, p < 1e-9)", []string{"1.1 7.0", "1.1 7.1"}},
-		{"one caller, and the new callee", []pair{{"1.0", "7.0", 200, 2}, {"1.0", "7.1", 200, 80}},
-			"the caller's version 1.0 with the callee's 7.1 (40 % of 1,000, elsewhere 1 %, p < 1e-9)", []string{"1.0 7.1"}},
+		{
+			"one caller, and the new callee",
+			[]pair{{"1.0", "7.0", 200, 2}, {"1.0", "7.1", 200, 80}},
+			"the caller's version 1.0 with the callee's 7.1 (40 % of 1,000, elsewhere 1 %, p < 1e-9)",
+			[]string{"1.0 7.1"},
+		},
 		{"all alike", []pair{{"1.0", "7.0", 200, 80}, {"1.0", "7.1", 200, 80}}, "", nil},
 		{"one pair alone", []pair{{"1.0", "7.1", 400, 80}}, "", nil},
 		{"too few to tell", []pair{{"1.0", "7.0", 400, 60}, {"1.0", "7.1", 2, 1}}, "", nil},

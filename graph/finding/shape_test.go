@@ -164,9 +164,16 @@ func TestSoftDependenciesOfAnEntry(t *testing.T) {
 		fails, absorbed int64
 		edge, want      bool
 	}{
-		{0, 0, false, false}, {0, 0, true, true},
-		{20, 16, false, true}, {20, 15, false, false}, {20, 15, true, false}, {1000, 1000, false, true},
-		{19, 19, false, false}, {19, 19, true, true}, {5, 4, true, true}, {5, 3, true, false},
+		{0, 0, false, false},
+		{0, 0, true, true},
+		{20, 16, false, true},
+		{20, 15, false, false},
+		{20, 15, true, false},
+		{1000, 1000, false, true},
+		{19, 19, false, false},
+		{19, 19, true, true},
+		{5, 4, true, true},
+		{5, 3, true, false},
 	} {
 		e := Entry{Fails: tt.fails, Absorbed: tt.absorbed}
 		if got := e.soft(tt.edge); got != tt.want {
