@@ -19,11 +19,14 @@ const (
 	exampleSlot  = 20 * time.Second // per edge, each slot keeps at most one example of a kind
 	exampleGrace = 12 * time.Second // how long after a slot its traces are taken to be whole
 	exampleHold  = 45 * time.Second // how long a candidate's spans are held
-	maxSpans     = 5_000            // spans of one trace that are held
-	maxKept      = 400              // traces kept per slot, over all edges
-	spanOverhead = 160              // bytes held for a span beside its own
-	chunkSize    = 64 << 10
-	bookShards   = 16
+	// exampleSpread is over how long the traces of a slot are handed over: read whole they take many times the memory, and
+	// those of all edges become whole at once. With slot and grace it is shorter than the hold.
+	exampleSpread = 10 * time.Second
+	maxSpans      = 5_000 // spans of one trace that are held
+	maxKept       = 400   // traces kept per slot, over all edges
+	spanOverhead  = 160   // bytes held for a span beside its own
+	chunkSize     = 64 << 10
+	bookShards    = 16
 )
 
 // offer is a call of a candidate trace that may become an example.
@@ -71,8 +74,15 @@ type book struct {
 
 	shards [bookShards]bookShard
 
-	mu    sync.Mutex
-	slots map[slotKey]*offer
+	mu      sync.Mutex
+	slots   map[slotKey]*offer
+	waiting []waitingTrace // chosen, in the order in which they are handed over
+}
+
+// waitingTrace is a chosen trace without its spans, which are still held.
+type waitingTrace struct {
+	graph.KeptTrace
+	due int64 // nanoseconds: when it is handed over
 }
 
 type bookShard struct {
@@ -219,13 +229,35 @@ func (b *book) put(k slotKey, o *offer, better func(have *offer) bool) {
 
 func order(t graph.TraceID) uint64 { return mix(binary.BigEndian.Uint64(t[8:]) + 1) }
 
-// choose takes the slots whose traces are whole and returns their traces, the failed ones first.
+// choose chooses among the traces that are whole now, and returns those chosen whose turn it is, the failed ones of a slot
+// first.
 func (b *book) choose(now int64, names *graph.Names) []graph.KeptTrace {
+	b.mu.Lock()
+	b.pick(now, names)
+	n := 0
+	for n < len(b.waiting) && b.waiting[n].due <= now {
+		n++
+	}
+	due := slices.Clone(b.waiting[:n])
+	b.waiting = slices.Delete(b.waiting, 0, n)
+	b.mu.Unlock()
+	var out []graph.KeptTrace
+	for i := range due {
+		kept := due[i].KeptTrace
+		if t, ok := b.trace(kept.Trace.ID); ok {
+			kept.Trace = t
+			out = append(out, kept)
+		}
+	}
+	return out
+}
+
+// pick takes the slots whose traces are whole, and lets their traces wait. Callers hold mu.
+func (b *book) pick(now int64, names *graph.Names) {
 	type chosen struct {
 		kind graph.ExampleKind
 		offer
 	}
-	b.mu.Lock()
 	var picked []chosen
 	for k, o := range b.slots {
 		if (k.slot+1)*int64(exampleSlot)+int64(exampleGrace) <= now {
@@ -233,33 +265,55 @@ func (b *book) choose(now int64, names *graph.Names) []graph.KeptTrace {
 			delete(b.slots, k)
 		}
 	}
-	b.mu.Unlock()
 	slices.SortFunc(picked, func(a, c chosen) int {
 		return cmp.Or(cmp.Compare(c.kind, a.kind), cmp.Compare(order(a.trace), order(c.trace)), bytes.Compare(a.span[:], c.span[:]))
 	})
-	var out []graph.KeptTrace
+	first := len(b.waiting)
 	at := map[graph.TraceID]int{}
 	for _, p := range picked {
 		i, ok := at[p.trace]
 		if !ok {
-			if len(out) >= maxKept {
+			if len(b.waiting)-first >= maxKept || !b.holds(p.trace) {
 				continue
 			}
-			t, ok := b.trace(p.trace)
-			if !ok {
-				continue
-			}
-			i = len(out)
+			i = len(b.waiting)
 			at[p.trace] = i
-			out = append(out, graph.KeptTrace{Trace: t})
+			b.waiting = append(b.waiting, waitingTrace{KeptTrace: graph.KeptTrace{Trace: graph.Trace{ID: p.trace}}})
 		}
+		w := &b.waiting[i]
 		key := graph.EdgeKey{Source: names.LookupNode(p.edge.Source), Target: names.LookupNode(p.edge.Target), Protocol: p.edge.Protocol}
-		out[i].Examples = append(out[i].Examples, graph.Example{
+		w.Examples = append(w.Examples, graph.Example{
 			Trace: p.trace, Span: p.span, Edge: key, Kind: p.kind, At: time.Unix(0, p.end).UTC(),
 			Duration: time.Duration(p.duration), Failure: p.failure,
 		})
 	}
-	return out
+	fresh := b.waiting[first:]
+	for i := range fresh {
+		fresh[i].due = now + int64(exampleSpread)*int64(i)/int64(len(fresh))
+	}
+}
+
+// flush makes it the turn of every trace that is whole now.
+func (b *book) flush(now int64, names *graph.Names) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pick(now, names)
+	b.hurry(now)
+}
+
+// hurry makes it every waiting trace's turn at a time, unless it is before. Callers hold mu.
+func (b *book) hurry(at int64) {
+	for i := range b.waiting {
+		b.waiting[i].due = min(b.waiting[i].due, at)
+	}
+}
+
+// holds reports whether any spans of a trace are held.
+func (b *book) holds(id graph.TraceID) bool {
+	sh := &b.shards[id[15]%bookShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.traces[id] != nil
 }
 
 // trace decodes a held trace.

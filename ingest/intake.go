@@ -314,6 +314,7 @@ func (in *Intake) Flush(now time.Time) {
 	in.tick.Lock()
 	defer in.tick.Unlock()
 	in.expire(now, 0)
+	in.book.flush(now.UnixNano(), in.live.Names())
 }
 
 func (in *Intake) expire(now time.Time, wait time.Duration) {
@@ -332,7 +333,8 @@ func (in *Intake) expire(now time.Time, wait time.Duration) {
 	}
 }
 
-// Examples returns traces chosen since the last call as examples of their edges.
+// Examples returns traces chosen as examples of their edges, each once. Those chosen together come over a few seconds;
+// after Flush all that are left do at once.
 func (in *Intake) Examples(now time.Time) []graph.KeptTrace {
 	return in.book.choose(now.UnixNano(), in.live.Names())
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"faultline/graph"
 )
@@ -561,6 +563,89 @@ func TestExamplesAreWhole(t *testing.T) {
 	}
 	if !kinds[graph.Failed] || !kinds[graph.Retried] {
 		t.Errorf("examples %+v: want a failed and a retried one", kept[0].Examples)
+	}
+}
+
+// What becomes whole at once is handed over bit by bit, each trace once, and all that is left at an orderly stop.
+func TestExamplesAreHandedOverBitByBit(t *testing.T) {
+	const traces = 40
+	in, _ := newIntake()
+	for i := range byte(traces) { // each on an edge of its own
+		user := tspan{trace: i, id: 1, service: fmt.Sprint("s", i), kind: kindServer, name: "GET /", ms: 5}
+		work := tspan{trace: i, id: 2, parent: 1, service: fmt.Sprint("s", i), kind: kindInternal, name: "work", at: 1, ms: 3, scope: "lib", attrs: map[string]any{"n": int(i)}}
+		feed(t, in, epoch, each(t, user, work)...)
+	}
+	seen := map[graph.TraceID]int{}
+	take := func(now time.Time) int {
+		kept := in.Examples(now)
+		for _, k := range kept {
+			seen[k.Trace.ID]++
+			spans, resources := k.Trace.Spans, k.Trace.Resources
+			if len(spans) != 2 || spans[0].Name != "GET /" || spans[1].Scope != "lib" || len(spans[1].Attributes) != 1 || len(resources) != 1 ||
+				!slices.Contains(resources[0].Attributes, graph.Attribute{Key: "service.name", Value: spans[0].Node.Name}) {
+				t.Errorf("trace %+v", k.Trace)
+			}
+		}
+		return len(kept)
+	}
+	whole := epoch.Truncate(exampleSlot).Add(exampleSlot + exampleGrace)
+	for after := range 5 * time.Second / time.Second {
+		if n := take(whole.Add(after * time.Second)); n < 1 || n > traces/5 {
+			t.Errorf("%d of %d traces after %d s: want about a tenth, at first one", n, traces, after)
+		}
+	}
+	in.Flush(whole.Add(5 * time.Second))
+	if n := take(whole.Add(5 * time.Second)); n < traces/3 {
+		t.Errorf("%d of %d traces at the end: want all that are left", n, traces)
+	}
+	if len(seen) != traces {
+		t.Errorf("%d traces, want %d", len(seen), traces)
+	}
+	for id, n := range seen {
+		if n > 1 {
+			t.Errorf("trace %x came %d times", id, n)
+		}
+	}
+}
+
+// The book's requests of one span are what the official encoder makes of them.
+func TestAppendRequest(t *testing.T) {
+	for _, size := range []int{0, 1, 100, 127, 128, 20_000, 3_000_000} {
+		td := ptrace.NewTraces()
+		rs := td.ResourceSpans().AppendEmpty()
+		rs.Resource().Attributes().PutStr("text", strings.Repeat("r", size))
+		ss := rs.ScopeSpans().AppendEmpty()
+		ss.Scope().SetName(strings.Repeat("s", size))
+		ss.Spans().AppendEmpty().SetName(strings.Repeat("n", size))
+		want, err := ptraceotlp.NewExportRequestFromTraces(td).MarshalProto()
+		if err != nil {
+			t.Fatal(err)
+		}
+		field := func(b []byte, number protowire.Number) []byte {
+			for len(b) > 0 {
+				n, _, w := protowire.ConsumeTag(b)
+				content, all := protowire.ConsumeBytes(b[w:])
+				if all < 0 {
+					return nil
+				}
+				if n == number {
+					return content
+				}
+				b = b[w+all:]
+			}
+			return nil
+		}
+		resourceSpans := field(want, 1)
+		scopeSpans := field(resourceSpans, 2)
+		got := ptraceotlp.NewExportRequest()
+		b := appendRequest(nil, field(resourceSpans, 1), field(scopeSpans, 1), field(scopeSpans, 2))
+		if err := got.UnmarshalProto(b); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		again, err := got.MarshalProto()
+		if err != nil || !bytes.Equal(again, want) {
+			t.Errorf("%d bytes: it reads otherwise, %v", size, err)
+		}
 	}
 }
 

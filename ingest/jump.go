@@ -45,6 +45,9 @@ func (o *offsets) setBack(at int64) {
 
 func (b *book) setBack(at int64) {
 	b.adapted = min(b.adapted, at)
+	b.mu.Lock()
+	b.hurry(at)
+	b.mu.Unlock()
 	for i := range b.shards {
 		sh := &b.shards[i]
 		sh.mu.Lock()

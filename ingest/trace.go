@@ -3,6 +3,7 @@ package ingest
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -20,16 +21,22 @@ const maxAttributeText = 16 << 10
 // decodeTrace reads the spans of one trace whole. Their bytes passed the bounded decoder before, so the official one,
 // which has no limit on nesting, may read them.
 func decodeTrace(id graph.TraceID, spans []rawSpan) (graph.Trace, error) {
-	t := graph.Trace{ID: id}
+	t := graph.Trace{ID: id, Spans: make([]graph.Span, 0, len(spans))}
 	resources := map[*resource]int{}
+	var buf []byte
 	for _, raw := range spans {
+		index, known := resources[raw.resource]
+		var resource []byte
+		if !known {
+			resource = raw.resource.raw // once is enough
+		}
+		buf = appendRequest(buf[:0], resource, raw.scope, raw.span)
 		request := ptraceotlp.NewExportRequest()
-		if err := request.UnmarshalProto(wrap(raw)); err != nil {
+		if err := request.UnmarshalProto(buf); err != nil {
 			return graph.Trace{}, fmt.Errorf("decode example span: %w", err)
 		}
 		rs := request.Traces().ResourceSpans().At(0)
-		index, ok := resources[raw.resource]
-		if !ok {
+		if !known {
 			index = len(t.Resources)
 			resources[raw.resource] = index
 			t.Resources = append(t.Resources, graph.Resource{Attributes: attributes(rs.Resource().Attributes())})
@@ -44,20 +51,23 @@ func decodeTrace(id graph.TraceID, spans []rawSpan) (graph.Trace, error) {
 	return t, nil
 }
 
-// wrap makes a request of one span.
-func wrap(raw rawSpan) []byte {
-	scope := appendField(nil, 2, raw.span)
-	if raw.scope != nil {
-		scope = appendField(scope, 1, raw.scope)
-	}
-	return appendField(nil, 1, appendField(appendField(nil, 2, scope), 1, raw.resource.raw))
+// appendRequest appends a request of one span. Without a scope or a resource it has an empty one.
+func appendRequest(b, resource, scope, span []byte) []byte {
+	spans := fieldSize(len(scope)) + fieldSize(len(span))
+	b = appendTag(b, 1, fieldSize(len(resource))+fieldSize(spans)) // ResourceSpans
+	b = append(appendTag(b, 1, len(resource)), resource...)
+	b = appendTag(b, 2, spans) // ScopeSpans
+	b = append(appendTag(b, 1, len(scope)), scope...)
+	return append(appendTag(b, 2, len(span)), span...)
 }
 
-func appendField(b []byte, number uint64, content []byte) []byte {
-	b = binary.AppendUvarint(b, number<<3|2)
-	b = binary.AppendUvarint(b, uint64(len(content)))
-	return append(b, content...)
+// appendTag appends what comes before the content of a field with a number below 16.
+func appendTag(b []byte, number byte, size int) []byte {
+	return binary.AppendUvarint(append(b, number<<3|2), uint64(size))
 }
+
+// fieldSize returns how long a field with a number below 16 is that has so much content.
+func fieldSize(size int) int { return 1 + (bits.Len(uint(size)|1)+6)/7 + size }
 
 func span(s ptrace.Span) graph.Span {
 	out := graph.Span{
@@ -80,7 +90,10 @@ func span(s ptrace.Span) graph.Span {
 }
 
 func attributes(m pcommon.Map) []graph.Attribute {
-	var out []graph.Attribute
+	if m.Len() == 0 {
+		return nil
+	}
+	out := make([]graph.Attribute, 0, m.Len())
 	for k, v := range m.All() {
 		out = append(out, graph.Attribute{Key: text(k), Value: value(v)})
 	}

@@ -24,7 +24,7 @@ import (
 // Feed is where example traces come from, and what has to be remembered of them across restarts. It is safe for
 // concurrent use.
 type Feed interface {
-	// Examples hands over the traces chosen since the last call.
+	// Examples hands over chosen traces whose turn it is, each once.
 	Examples(now time.Time) []graph.KeptTrace
 	// State returns what was learned, opaque to the engine, by the names under which it is kept: always the same ones.
 	// The caller owns it.
