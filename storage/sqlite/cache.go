@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"sync"
+	"time"
 
 	"faultline/internal/sketch"
 )
@@ -115,8 +116,10 @@ func (s *sums) addAll(list []*packedSum) {
 }
 
 // sumCache keeps sums of stretches of time, because the last minutes are asked for again and again. A sum is found as long
-// as nothing was written to its stretch. It is bounded: what was not used in the last questions makes room, and when that
-// does not suffice, what is new is not kept. It is safe for concurrent use.
+// as nothing was written to its stretch. What is not used for cacheIdle is let go of: every ten seconds there is a new
+// window, and whoever looks at the last of them once, such as a scrape, would fill the cache. It is bounded besides: what
+// was not used in the last questions makes room, and when that does not suffice, what is new is not kept. It is safe for
+// concurrent use.
 type sumCache struct {
 	mu    sync.Mutex
 	sums  map[stretch]*cached
@@ -128,11 +131,13 @@ type cached struct {
 	sum    *packedSum
 	writes int64
 	size   int
-	used   int64 // by which question
+	used   int64     // by which question
+	idle   time.Time // since when it was not used, as far as sweep knows; zero when it was since the last one
 }
 
 const (
 	cacheBytes = 48 << 20
+	cacheIdle  = 2 * time.Minute
 	cacheUnuse = 128 // questions after which a sum that none of them used makes room first
 )
 
@@ -153,7 +158,7 @@ func (c *sumCache) get(k counted) *packedSum {
 	if s == nil || s.writes != k.writes {
 		return nil
 	}
-	s.used = c.asked
+	s.used, s.idle = c.asked, time.Time{}
 	return s.sum
 }
 
@@ -185,8 +190,22 @@ func (c *sumCache) put(k counted, sum *packedSum) {
 	if c.bytes+size > cacheBytes {
 		return
 	}
-	c.sums[k.stretch] = &cached{sum, k.writes, size, c.asked}
+	c.sums[k.stretch] = &cached{sum: sum, writes: k.writes, size: size, used: c.asked}
 	c.bytes += size
+}
+
+// sweep lets go of what has not been used for long. It is called every few seconds.
+func (c *sumCache) sweep(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, s := range c.sums {
+		switch {
+		case s.idle.IsZero() || s.idle.After(now): // the clock may have been set back
+			s.idle = now
+		case now.Sub(s.idle) > cacheIdle:
+			c.drop(name, s)
+		}
+	}
 }
 
 func (c *sumCache) drop(name stretch, s *cached) {

@@ -30,6 +30,7 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 		return ErrReadOnly
 	}
 	s.stamp(now)
+	s.cache.sweep(now)
 	budget := callBytes
 	var errs []error
 	for k := edges; k <= nodes; k++ {

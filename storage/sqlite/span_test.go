@@ -52,6 +52,26 @@ func TestKeptSums(t *testing.T) {
 	}
 }
 
+// What nobody has used for long is let go of, although there is room; what is used stays.
+func TestIdleSumsAreDropped(t *testing.T) {
+	c := newSumCache()
+	sum := &packedSum{ids: []int64{1}}
+	used, unused := counted{stretch: stretch{edges, 0, 10}}, counted{stretch: stretch{edges, 10, 20}}
+	c.put(used, sum)
+	c.put(unused, sum)
+	c.sweep(begin.Add(time.Hour)) // then the clock is set back
+	for idle := time.Duration(0); idle <= cacheIdle; idle += 5 * time.Second {
+		c.sweep(begin.Add(idle))
+		if c.get(used) == nil || !c.has(unused.stretch) {
+			t.Fatalf("after %v: what is used is there: %t, what is not: %t", idle, c.has(used.stretch), c.has(unused.stretch))
+		}
+	}
+	c.sweep(begin.Add(cacheIdle + 5*time.Second))
+	if c.get(used) == nil || c.has(unused.stretch) || c.bytes != sum.size() {
+		t.Errorf("what is used is there: %t, what is not: %t, in %d bytes", c.has(used.stretch), c.has(unused.stretch), c.bytes)
+	}
+}
+
 // load writes what a collector might.
 type load struct {
 	r     *rand.Rand
