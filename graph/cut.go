@@ -54,7 +54,7 @@ func (l *Live) Cut(now time.Time) []Part {
 				note(partID{w.start * windowNanos, WindowLength}, w.dirty || w.start <= lastWindow, 1)
 			}
 			for _, m := range e.minutes {
-				note(partID{m.start * minuteNanos, DetailLength}, m.dirty && details || m.start <= lastMinute, m.rows())
+				note(partID{m.start * minuteNanos, DetailLength}, m.dirty && details || m.start <= lastMinute, m.rows(&allLists))
 			}
 		}
 		sh.mu.Unlock()
@@ -131,7 +131,7 @@ func (l *Live) collect(parts map[partID]*Part) {
 				if p.Open {
 					m.dirty = false
 				}
-				p.Details = l.appendDetails(p.Details, key, m, p.Open, &arena)
+				p.Details = l.appendDetails(p.Details, key, m, &allLists, p.Open, &arena)
 			}
 			// What was opened since the parts were chosen is in none of them and stays for the next cut.
 			e.windows = slices.DeleteFunc(e.windows, func(w *edgeWindow) bool {
@@ -208,8 +208,11 @@ func (l *Live) nodeRow(k liveNodeKey, n *liveNode) NodeRow {
 	}
 }
 
-func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shared bool, arena *sketch.Arena) []DetailRow {
+func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, lists *detailLists, shared bool, arena *sketch.Arena) []DetailRow {
 	for list := range m.details {
+		if !lists[list] {
+			continue
+		}
 		d := &m.details[list]
 		for i, k := range d.keys {
 			if k == unnamed {
@@ -228,7 +231,7 @@ func (l *Live) appendDetails(rows []DetailRow, edge EdgeKey, m *edgeMinute, shar
 		key        listKey
 		list, from int
 	}{{m.pair, versionPairs, clientOperations}, {m.version, serverVersions, serverOperations}} {
-		if first.key != 0 && first.key != unnamed {
+		if lists[first.list] && first.key != 0 && first.key != unnamed {
 			key := detailKeys[first.list]
 			key.Name = l.detailName(first.list, first.key)
 			rows = append(rows, DetailRow{edge, key, m.theRest(first.from, first.list, arena)})
@@ -277,6 +280,8 @@ type LiveQuery struct {
 	From, To time.Time
 	// Edges, Details and Nodes say which rows are wanted.
 	Edges, Details, Nodes bool
+	// Dimensions, when not nil, says of which dimensions details are wanted in open windows; in closed ones there are all.
+	Dimensions []Dimension
 	// Only, when not nil, says of which edges; nodes are not restricted.
 	Only func(EdgeKey) bool
 	// Sum asks for the edges of all open windows as one window, which spares a copy of each.
@@ -319,9 +324,10 @@ func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 		}
 		return w
 	}
+	lists := listsOf(q.Dimensions)
 	var rows map[int64]int
 	if q.Details && q.Only == nil {
-		rows = l.detailRows()
+		rows = l.detailRows(&lists)
 	}
 	total := Window{Start: q.From, Length: q.To.Sub(q.From)}
 	if q.Sum && q.Edges && q.Only == nil {
@@ -371,7 +377,7 @@ func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 					if o.Details == nil {
 						o.Details = make([]DetailRow, 0, rows[m.start])
 					}
-					o.Details = l.appendDetails(o.Details, key, m, true, &arena)
+					o.Details = l.appendDetails(o.Details, key, m, &lists, true, &arena)
 				}
 			}
 		}
@@ -403,15 +409,15 @@ func (l *Live) Ask(q LiveQuery) (closed, open []Window, keys []PartKey) {
 	return closed, open, keys
 }
 
-// detailRows returns about how many details each open minute holds, so that a copy of them gets its memory at once.
-func (l *Live) detailRows() map[int64]int {
+// detailRows returns about how many details of some lists each open minute holds, so that a copy of them gets its memory at once.
+func (l *Live) detailRows(lists *detailLists) map[int64]int {
 	rows := map[int64]int{}
 	for i := range l.shards {
 		sh := &l.shards[i]
 		sh.mu.Lock()
 		for _, e := range sh.edges {
 			for _, m := range e.minutes {
-				rows[m.start] += m.rows()
+				rows[m.start] += m.rows(lists)
 			}
 		}
 		sh.mu.Unlock()

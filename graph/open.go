@@ -124,10 +124,25 @@ func detailScale(list int) int {
 	return DetailScale
 }
 
-// rows returns how many details a minute holds.
-func (m *edgeMinute) rows() (n int) {
+// detailLists are some of the lists.
+type detailLists [numDetailLists]bool
+
+var allLists = listsOf(nil)
+
+// listsOf returns the lists of details of some dimensions, of all when nil.
+func listsOf(dimensions []Dimension) (lists detailLists) {
+	for i := range lists {
+		lists[i] = dimensions == nil || slices.Contains(dimensions, detailKeys[i].Dimension)
+	}
+	return lists
+}
+
+// rows returns about how many details of some lists a minute holds.
+func (m *edgeMinute) rows(lists *detailLists) (n int) {
 	for i := range m.details {
-		n += len(m.details[i].keys)
+		if lists[i] {
+			n += len(m.details[i].keys)
+		}
 	}
 	return n + 2 // the first pair of versions, and the first version
 }

@@ -46,7 +46,7 @@ func foundIn(t *testing.T, minutes int, call func(n, at int) []tspan) (names []s
 		}
 		from := now.Add(-time.Nanosecond).Truncate(graph.DetailLength).Add(-4 * graph.DetailLength)
 		closed, open, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
-		last = finding.Judge(finding.NewGraph(append(closed, open...), from, now, "", &memory))
+		last = finding.Judge(finding.Gather(from, now, &memory).Add(append(closed, open...)...).Graph(""))
 		memory.Learned(now)
 	}
 	sentences = map[string]string{}

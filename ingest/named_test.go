@@ -52,7 +52,7 @@ func play(t *testing.T, s *sim.Scenario) map[sim.Named]*sighting {
 		}
 		from := now.Truncate(graph.DetailLength).Add(-4 * graph.DetailLength)
 		closed, open, _ := live.Ask(graph.LiveQuery{From: from, To: now, Edges: true, Details: true, Nodes: true})
-		for _, f := range finding.Judge(finding.NewGraph(append(closed, open...), from, now, s.Topology.Environment, &memory)) {
+		for _, f := range finding.Judge(finding.Gather(from, now, &memory).Add(append(closed, open...)...).Graph(s.Topology.Environment)) {
 			n := nameOf(&f)
 			if named[n] == nil {
 				named[n] = &sighting{first: at}

@@ -9,6 +9,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"faultline/graph"
@@ -54,6 +55,8 @@ type Query struct {
 	HasEnv bool
 	// Edges restricts to these edge ids, when not nil.
 	Edges []string
+	// Dimensions restricts details to those of these dimensions, when not nil.
+	Dimensions []graph.Dimension
 	// Edges and details are separate questions, because details are many and rarely wanted.
 	Want Want
 	// Except leaves out parts that the caller holds himself, newer. A part may be left out as long as it is open, and
@@ -70,6 +73,11 @@ const (
 	WantDetails
 	WantNodes
 )
+
+// WantsDetails reports whether details of a dimension are asked for.
+func (q *Query) WantsDetails(d graph.Dimension) bool {
+	return q.Want&WantDetails != 0 && (q.Dimensions == nil || slices.Contains(q.Dimensions, d))
+}
 
 // TraceQuery asks for examples, newest first.
 type TraceQuery struct {

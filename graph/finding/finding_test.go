@@ -130,7 +130,7 @@ func (s *system) graph(at time.Time, memory *Memory) *Graph {
 		}
 		windows = append(windows, w)
 	}
-	return NewGraph(windows, from, at, "", memory)
+	return Gather(from, at, memory).Add(windows...).Graph("")
 }
 
 // judge returns what is found at noon, without a memory.

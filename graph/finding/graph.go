@@ -3,6 +3,7 @@ package finding
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -63,86 +64,148 @@ func slidingFrom(to time.Time) time.Time {
 	return to.Add(-time.Nanosecond).Truncate(graph.WindowLength).Add(graph.WindowLength - slidingSpan)
 }
 
-// NewGraph gathers the windows of one environment that together cover [from, to), which lie within a minute each. Those
-// from RecentFrom on are recent: the shorter they are, the sooner it shows that something is over. The graph keeps
-// pointers into windows and memory.
-func NewGraph(windows []graph.Window, from, to time.Time, env string, memory *Memory) *Graph {
-	g := &Graph{
-		To: to, Processes: map[graph.Node][]graph.NodeRow{}, in: map[graph.Node][]*Edge{}, out: map[graph.Node][]*Edge{}, memory: memory,
+// Dimensions are those of the details that are judged. Of the most numerous, operations, nothing is said.
+var Dimensions = []graph.Dimension{
+	graph.Instance, graph.Version, graph.Measured, graph.Caused, graph.Group, graph.Entry, graph.VersionPair, graph.EntryDepth,
+	graph.PairTurnedDown, graph.EntryFailed,
+}
+
+// onlyShown are the measures of which nothing is said either, by their names: most edges have them, and as finely as
+// latencies.
+var onlyShown = namesOf(graph.Gap, graph.Critical, graph.CriticalEdge, graph.CriticalSelf)
+
+func namesOf(measures ...graph.Measure) map[string]bool {
+	names := map[string]bool{}
+	for _, m := range measures {
+		names[m.String()] = true
 	}
+	return names
+}
+
+// Gathering adds windows up to graphs, of every environment: a few at a time, so that not all of them need to be in memory
+// at once. It is not safe for concurrent use.
+type Gathering struct {
+	from, to, recent time.Time
+	memory           *Memory
+	edges            map[graph.EdgeKey]*Edge
+	last             *Edge // that was added to
+	processes        map[graph.Node][]graph.NodeRow
+}
+
+// Gather begins to gather the windows that together cover [from, to), which lie within a minute each. Those from
+// RecentFrom on are recent: the shorter they are, the sooner it shows that something is over.
+func Gather(from, to time.Time, memory *Memory) *Gathering {
 	recent := RecentFrom(to)
 	if recent.Before(from) {
 		recent = from
 	}
-	sliding := slidingFrom(to)
-	edges := map[graph.EdgeKey]*Edge{}
-	var last *Edge
-	edge := func(k graph.EdgeKey) *Edge {
-		if last != nil && last.Key == k { // the details of an edge mostly follow each other
-			return last
-		}
-		e := edges[k]
-		if e == nil {
-			e = &Edge{Key: k, ID: k.ID(), to: to}
-			e.Sum = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(from)}
-			e.Recent = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: to.Sub(recent)}
-			e.settled = Sum{Details: map[graph.DetailKey]*graph.Detail{}}
-			edges[k] = e
-		}
-		last = e
-		return e
+	return &Gathering{
+		from: from, to: to, recent: recent, memory: memory,
+		edges: map[graph.EdgeKey]*Edge{}, processes: map[graph.Node][]graph.NodeRow{},
 	}
+}
+
+// edge returns an edge, a new one where it is not known.
+func (g *Gathering) edge(k graph.EdgeKey) *Edge {
+	if g.last != nil && g.last.Key == k { // the details of an edge mostly follow each other
+		return g.last
+	}
+	e := g.edges[k]
+	if e == nil {
+		e = &Edge{Key: k, ID: k.ID(), to: g.to}
+		e.Sum = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: g.to.Sub(g.from)}
+		e.Recent = Sum{Details: map[graph.DetailKey]*graph.Detail{}, Length: g.to.Sub(g.recent)}
+		e.settled = Sum{Details: map[graph.DetailKey]*graph.Detail{}}
+		g.edges[k] = e
+	}
+	g.last = e
+	return e
+}
+
+// Add adds windows, in any order, and returns g. Details of other dimensions than Dimensions are passed over. Pointers
+// into the edges of recent windows are kept.
+func (g *Gathering) Add(windows ...graph.Window) *Gathering {
+	sliding := slidingFrom(g.to)
 	for i := range windows {
 		w := &windows[i]
-		late := !w.Start.Before(recent)
-		settled := !w.Start.Add(w.Length + settles).After(to)
+		late := !w.Start.Before(g.recent)
+		settled := !w.Start.Add(w.Length + settles).After(g.to)
 		for j := range w.Edges {
-			// Whose spans only link to each other do not call each other.
-			if row := &w.Edges[j]; row.Edge.Env() == env && row.Edge.Protocol != graph.Linked {
-				e := edge(row.Edge)
-				e.age = max(e.age, to.Sub(w.Start))
-				e.addStats(&row.Stats, late)
-				if !w.Start.Before(sliding) {
-					e.minute.add(&row.Stats)
-				}
-				if late && settled {
-					e.steps = append(e.steps, step{w.Start, w.Start.Add(w.Length), &row.Stats})
-				}
+			row := &w.Edges[j]
+			if row.Edge.Protocol == graph.Linked {
+				continue // whose spans only link to each other do not call each other
+			}
+			e := g.edge(row.Edge)
+			e.age = max(e.age, g.to.Sub(w.Start))
+			e.addStats(&row.Stats, late)
+			if !w.Start.Before(sliding) {
+				e.minute.add(&row.Stats)
+			}
+			if late && settled {
+				e.steps = append(e.steps, step{w.Start, w.Start.Add(w.Length), &row.Stats})
 			}
 		}
 		for j := range w.Details {
-			if row := &w.Details[j]; row.Edge.Env() == env {
-				e := edge(row.Edge)
-				e.addDetail(row, late)
-				if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {
-					e.settled.Add(row)
-				}
-				if settled && row.Key.Dimension == graph.Version && row.Key.Side == graph.ServerSide {
-					e.addVersion(w.Start, row)
-				}
+			row := &w.Details[j]
+			if !slices.Contains(Dimensions, row.Key.Dimension) || row.Key.Dimension == graph.Measured && onlyShown[row.Key.Name] {
+				continue
+			}
+			e := g.edge(row.Edge)
+			e.addDetail(row, late)
+			if settled && (row.Key.Dimension == graph.Instance || row.Key.Dimension == graph.Version) {
+				e.settled.Add(row)
+			}
+			if settled && row.Key.Dimension == graph.Version && row.Key.Side == graph.ServerSide {
+				e.addVersion(w.Start, row)
 			}
 		}
 		for j := range w.Nodes {
-			if row := &w.Nodes[j]; row.Node.Env == env {
-				g.Processes[row.Node.Identity()] = append(g.Processes[row.Node.Identity()], *row)
-			}
+			node := w.Nodes[j].Node.Identity()
+			g.processes[node] = append(g.processes[node], w.Nodes[j])
 		}
 	}
-	for k, e := range edges {
-		e.Learned = memory.edge(e.ID)
+	return g
+}
+
+// Envs returns the environments that have calls, in order.
+func (g *Gathering) Envs() []string {
+	envs := map[string]bool{}
+	for _, e := range g.edges {
+		if e.age > 0 {
+			envs[e.Key.Env()] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(envs))
+}
+
+// Graph returns the graph of an environment once everything is added. It shares its memory, and that of memory.
+func (g *Gathering) Graph(env string) *Graph {
+	out := &Graph{
+		To: g.to, Processes: map[graph.Node][]graph.NodeRow{}, in: map[graph.Node][]*Edge{}, out: map[graph.Node][]*Edge{}, memory: g.memory,
+	}
+	for node, rows := range g.processes {
+		if node.Env == env {
+			out.Processes[node] = rows
+		}
+	}
+	for k, e := range g.edges {
+		if k.Env() != env {
+			continue
+		}
+		e.Learned = g.memory.edge(e.ID)
 		slices.SortStableFunc(e.steps, func(a, b step) int { return b.start.Compare(a.start) })
-		g.Edges = append(g.Edges, e)
-		g.in[k.Target] = append(g.in[k.Target], e)
-		g.out[k.Source] = append(g.out[k.Source], e)
+		out.Edges = append(out.Edges, e)
+		out.in[k.Target] = append(out.in[k.Target], e)
+		out.out[k.Source] = append(out.out[k.Source], e)
 	}
 	byID := func(a, b *Edge) int { return strings.Compare(a.ID, b.ID) }
-	slices.SortFunc(g.Edges, byID)
-	for _, lists := range []map[graph.Node][]*Edge{g.in, g.out} {
+	slices.SortFunc(out.Edges, byID)
+	for _, lists := range []map[graph.Node][]*Edge{out.in, out.out} {
 		for _, list := range lists {
 			slices.SortFunc(list, byID)
 		}
 	}
-	return g
+	return out
 }
 
 func (e *Edge) addStats(s *graph.EdgeStats, recent bool) {

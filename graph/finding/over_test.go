@@ -27,7 +27,7 @@ func edgeAt(at time.Duration, of func(i int) (fine, refused int64)) []string {
 		}
 		windows = append(windows, w)
 	}
-	return names(Judge(NewGraph(windows, from, now, "", &Memory{})))
+	return names(Judge(Gather(from, now, &Memory{}).Add(windows...).Graph("")))
 }
 
 // Failures that have ended are not found any more after a minute, by the calls that are fine since, be

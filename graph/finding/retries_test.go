@@ -103,7 +103,7 @@ func TestRetryBudget(t *testing.T) {
 	for age, want := range map[time.Duration][]string{10 * time.Second: nil, 40 * time.Second: {"retry_budget a→b"}} {
 		m := (&minute{}).calls(100, graph.None, ms).retries(50)
 		w := graph.Window{Start: noon.Add(-age), Length: graph.WindowLength, Edges: []graph.EdgeRow{{Edge: ab, Stats: m.EdgeStats}}}
-		expect(t, Judge(NewGraph([]graph.Window{w}, noon.Add(-5*time.Minute), noon, "", &Memory{})), want...)
+		expect(t, Judge(Gather(noon.Add(-5*time.Minute), noon, &Memory{}).Add(w).Graph("")), want...)
 	}
 }
 
@@ -118,7 +118,7 @@ func budgetAt(memory *Memory, at time.Duration, of func(i int) (first, retries i
 		m := (&minute{}).calls(first+retries, graph.None, 10*ms).retries(retries)
 		windows = append(windows, graph.Window{Start: start, Length: graph.WindowLength, Edges: []graph.EdgeRow{{Edge: ab, Stats: m.EdgeStats}}})
 	}
-	found := slices.DeleteFunc(Judge(NewGraph(windows, from, now, "", memory)), func(f graph.Finding) bool { return f.Rule != "retry_budget" })
+	found := slices.DeleteFunc(Judge(Gather(from, now, memory).Add(windows...).Graph("")), func(f graph.Finding) bool { return f.Rule != "retry_budget" })
 	memory.Learned(now)
 	return found
 }

@@ -80,7 +80,7 @@ func (j *Judge) Restore(ctx context.Context, now time.Time) error {
 // Round judges once.
 func (j *Judge) Round(ctx context.Context, now time.Time) error {
 	from := floor(now, graph.DetailLength).Add(graph.DetailLength - judged)
-	windows, err := j.windows(ctx, from, now)
+	gathering, err := j.gather(ctx, from, now)
 	if err != nil {
 		return err
 	}
@@ -89,8 +89,8 @@ func (j *Judge) Round(ctx context.Context, now time.Time) error {
 	}
 	var found []graph.Finding
 	learned := map[string]Learned{}
-	for _, env := range envsOf(windows) {
-		g := finding.NewGraph(windows, from, now, env, &j.memory)
+	for _, env := range gathering.Envs() {
+		g := gathering.Graph(env)
 		found = append(found, finding.Judge(g)...)
 		for _, e := range g.Edges {
 			learned[e.ID] = learnedOf(e.Learned)
@@ -112,26 +112,29 @@ func (j *Judge) Round(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// windows returns what is judged: by the minute, and what is recent as finely as it is kept.
-func (j *Judge) windows(ctx context.Context, from, now time.Time) ([]graph.Window, error) {
-	recent := finding.RecentFrom(now)
-	var windows []graph.Window
-	for _, part := range [...]struct {
-		from, to time.Time
-		step     time.Duration
-	}{
-		{from, recent, graph.DetailLength},
-		{recent, floor(now, graph.WindowLength).Add(graph.WindowLength), graph.WindowLength},
-	} {
-		more, err := j.view.Windows(ctx, storage.Query{
-			From: part.from, To: part.to, Step: part.step, Want: storage.WantEdges | storage.WantDetails | storage.WantNodes,
+// gather returns what is judged: by the minute, and what is recent as finely as it is kept. It is asked for minute by
+// minute, which takes a fraction of the memory of all of them at once.
+func (j *Judge) gather(ctx context.Context, from, now time.Time) (*finding.Gathering, error) {
+	recent, to := finding.RecentFrom(now), floor(now, graph.WindowLength).Add(graph.WindowLength)
+	gathering := finding.Gather(from, now, &j.memory)
+	for start := from; start.Before(to); start = start.Add(graph.DetailLength) {
+		end, step := start.Add(graph.DetailLength), graph.DetailLength
+		if end.After(to) {
+			end = to
+		}
+		if !start.Before(recent) {
+			step = graph.WindowLength
+		}
+		windows, err := j.view.Windows(ctx, storage.Query{
+			From: start, To: end, Step: step,
+			Want: storage.WantEdges | storage.WantDetails | storage.WantNodes, Dimensions: finding.Dimensions,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read what is judged: %w", err)
 		}
-		windows = append(windows, more...)
+		gathering.Add(windows...)
 	}
-	return windows, nil
+	return gathering, nil
 }
 
 // weigh asks the store, rarely, which edges had no timeout in the last days.
@@ -158,22 +161,6 @@ func learnedOf(m *finding.Memoir) Learned {
 		l.Backlog = max(l.Backlog, b.Messages)
 	}
 	return l
-}
-
-// envsOf returns the environments of windows, in order.
-func envsOf(windows []graph.Window) []string {
-	var envs []string
-	add := func(env string) {
-		if i, found := slices.BinarySearch(envs, env); !found {
-			envs = slices.Insert(envs, i, env)
-		}
-	}
-	for i := range windows {
-		for k := range windows[i].Edges {
-			add(windows[i].Edges[k].Edge.Env())
-		}
-	}
-	return envs
 }
 
 // Learned returns what is known of an edge.

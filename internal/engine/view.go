@@ -48,7 +48,7 @@ func (v *View) Windows(ctx context.Context, q storage.Query) ([]graph.Window, er
 	// Memory before the store: the other way round, a part that moves in between would be in neither.
 	wanted := wantedOf(&q)
 	closed, open, keys := v.live.Ask(graph.LiveQuery{
-		From: from, To: to, Only: wanted, Sum: q.Step == 0,
+		From: from, To: to, Only: wanted, Dimensions: q.Dimensions, Sum: q.Step == 0,
 		Edges: q.Want&storage.WantEdges != 0, Details: q.Want&storage.WantDetails != 0, Nodes: q.Want&storage.WantNodes != 0,
 	})
 	stored := q
@@ -140,7 +140,7 @@ func (m *merger) add(parts []graph.Window, own bool) {
 			s.window.Details = p.Details
 		default:
 			for k := range p.Details {
-				if wanted(p.Details[k].Edge) {
+				if m.q.WantsDetails(p.Details[k].Key.Dimension) && wanted(p.Details[k].Edge) {
 					s.detail(&p.Details[k], own)
 				}
 			}

@@ -146,7 +146,7 @@ func flatten(windows []graph.Window, q storage.Query) map[string]string {
 			}
 		}
 		for i := range w.Details {
-			if r := &w.Details[i]; q.Want&storage.WantDetails != 0 && wanted(r.Edge) {
+			if r := &w.Details[i]; q.WantsDetails(r.Key.Dimension) && wanted(r.Edge) {
 				k := fmt.Sprint(at, r.Edge, r.Key)
 				if details[k] == nil {
 					details[k] = &graph.Detail{}
@@ -208,6 +208,9 @@ func randomQuery(rnd *rand.Rand, start, now time.Time) storage.Query {
 	}
 	if rnd.IntN(3) == 0 {
 		q.Edges = []string{testEdges[rnd.IntN(len(testEdges))].ID(), "aaaaaaaaaaaaaaaa"}
+	}
+	if rnd.IntN(3) == 0 {
+		q.Dimensions = []graph.Dimension{graph.Version, graph.Dimension(rnd.IntN(graph.NumDimensions))}
 	}
 	return q
 }

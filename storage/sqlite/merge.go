@@ -12,6 +12,8 @@ import (
 type blockReader struct {
 	// only restricts edges and details to these edges, when not nil.
 	only map[int64]bool
+	// dimensions restricts details to these dimensions, when not nil.
+	dimensions []graph.Dimension
 
 	raw      []byte
 	packed   []byte
@@ -194,7 +196,7 @@ func (r *blockReader) mergeDetails(s *sums, b []byte) (err error) {
 	for i, v := range r.values {
 		name += v
 		keys[i].name = name
-		if r.only != nil && !r.only[keys[i].edge] {
+		if r.only != nil && !r.only[keys[i].edge] || r.dimensions != nil && !slices.Contains(r.dimensions, keys[i].dim) {
 			r.ds = append(r.ds, nil)
 			continue
 		}

@@ -39,7 +39,7 @@ func (s *Store) windows(ctx context.Context, q storage.Query) (out []graph.Windo
 		return nil, nil
 	}
 	err = s.read(ctx, func(tx *sql.Tx) error {
-		r := &rangeReader{ctx: ctx, tx: tx, asked: s.asked, from: from, to: to, step: step}
+		r := &rangeReader{ctx: ctx, tx: tx, asked: s.asked, from: from, to: to, step: step, dimensions: q.Dimensions}
 		for _, k := range q.Except {
 			r.except = append(r.except, partOf(k))
 		}
@@ -87,7 +87,8 @@ type rangeReader struct {
 	asked          map[string]*sql.Stmt
 	from, to, step int64
 	only           map[int64]bool
-	cache          *sumCache // nil for none
+	dimensions     []graph.Dimension // of details, nil for all
+	cache          *sumCache         // nil for none
 	except         []partID
 	sums           spanSums // what comes from the cache or goes there
 	workers        []worker
@@ -134,7 +135,7 @@ const (
 func (w *worker) run(r *rangeReader) {
 	w.out, w.jobs = map[bucket]*sums{}, make(chan []job, 2)
 	w.done.Go(func() {
-		var reader blockReader
+		reader := blockReader{dimensions: r.dimensions}
 		for jobs := range w.jobs {
 			for i := range jobs {
 				if w.err != nil {

@@ -551,6 +551,17 @@ func testDetailsAndNodes(t *testing.T, open Open) {
 				t.Fatalf("pass %d: %v has %d spans, want %d", i, n.Node, n.Spans, want)
 			}
 		}
+		some := q
+		some.Dimensions = []graph.Dimension{graph.Instance, graph.Caused}
+		left := 0
+		for id := range details {
+			if slices.Contains(some.Dimensions, id.k.Dimension) {
+				left++
+			}
+		}
+		if w := windows(t, s, some); len(w) != 1 || len(w[0].Details) != left || len(w[0].Nodes) != len(nodes) {
+			t.Fatalf("pass %d: %d windows, want one of %d details of two dimensions and %d nodes", i, len(w), left, len(nodes))
+		}
 		one := q
 		one.Edges = []string{edge("a", "3").ID()}
 		one.Want = storage.WantDetails
