@@ -19,28 +19,28 @@ func (l *Live) part(id partID) uint64 {
 	return n
 }
 
-// Cut returns every part that must be written: those that changed since they were last cut, whole, and those that are
-// closed, because their window ended longer than the hold ago, until Kept says that they are in the store. What comes
-// for a closed window goes into another part of it. The parts share no memory with what may still change.
-func (l *Live) Cut(now time.Time) []Part {
+// Cut returns the parts that are to be written: those that changed since they were last cut, whole, and those that are
+// closed, because their window ended longer than the hold ago, until Kept says that they are in the store. Of the details
+// of minutes that are still open it returns those whose turn it is. What comes for a closed window goes into another part
+// of it. The parts share no memory with what may still change.
+func (l *Live) Cut(now time.Time) []Part { return l.cutParts(now, false) }
+
+// CutAll is Cut with the details of every minute that changed: for the last time.
+func (l *Live) CutAll(now time.Time) []Part { return l.cutParts(now, true) }
+
+func (l *Live) cutParts(now time.Time, all bool) []Part {
 	l.settle()
 	l.cut.Lock()
 	defer l.cut.Unlock()
 	horizon := now.Add(-l.cfg.Hold).UnixNano()
 	lastWindow, lastMinute := floorDiv(horizon, windowNanos)-1, floorDiv(horizon, minuteNanos)-1
 
-	// A window is cut whole when any of its edges changed, so the changed windows are found first. Details are many and
-	// change slowly: the more there are, the less often those that are still open are cut.
-	details := !now.Before(l.cut.nextDetails)
-	type size struct {
-		changed bool
-		rows    int
-	}
-	sizes := map[partID]*size{}
+	// A window is cut whole when any of its edges changed, so the changed windows are found first.
+	sizes := map[partID]*partSize{}
 	note := func(id partID, changed bool, rows int) {
 		z := sizes[id]
 		if z == nil {
-			z = &size{}
+			z = &partSize{}
 			sizes[id] = z
 		}
 		z.changed = z.changed || changed
@@ -54,19 +54,21 @@ func (l *Live) Cut(now time.Time) []Part {
 				note(partID{w.start * windowNanos, WindowLength}, w.dirty || w.start <= lastWindow, 1)
 			}
 			for _, m := range e.minutes {
-				note(partID{m.start * minuteNanos, DetailLength}, m.dirty && details || m.start <= lastMinute, m.rows(&allLists))
+				note(partID{m.start * minuteNanos, DetailLength}, m.dirty || m.start <= lastMinute, m.rows(&allLists))
 			}
 		}
 		sh.mu.Unlock()
 	}
 	l.nodes.Lock()
 	for k, n := range l.nodes.m {
-		note(partID{k.minute * minuteNanos, DetailLength}, n.dirty && details || k.minute <= lastMinute, 0)
+		note(partID{k.minute * minuteNanos, DetailLength}, n.dirty || k.minute <= lastMinute, 0)
 	}
 	l.nodes.Unlock()
+	if !all {
+		l.takeTurns(sizes, now, horizon)
+	}
 
 	parts := make(map[partID]*Part, len(sizes))
-	detailRows := 0
 	for id, z := range sizes {
 		if !z.changed {
 			continue
@@ -77,15 +79,11 @@ func (l *Live) Cut(now time.Time) []Part {
 			p.Edges = make([]EdgeRow, 0, z.rows)
 		} else {
 			p.Details = make([]DetailRow, 0, z.rows)
-			detailRows += z.rows
 		}
 		parts[id] = p
 		if !p.Open {
 			delete(l.cut.numbers, id)
 		}
-	}
-	if details {
-		l.cut.nextDetails = now.Add(min(time.Duration(detailRows/detailRowsPerSecond)*time.Second, maxDetailWait))
 	}
 	l.collect(parts)
 
@@ -103,6 +101,40 @@ func (l *Live) Cut(now time.Time) []Part {
 	}
 	slices.SortFunc(out, comparePart)
 	return out
+}
+
+// partSize is what is to be cut of a window.
+type partSize struct {
+	changed bool // or closed
+	rows    int
+}
+
+// takeTurns leaves out the open minutes whose turn it is not. Details are many and change slowly: the more there are, the
+// less often they are cut, and of as few minutes at a time as that allows, because a copy takes as much memory as what it
+// is of. Callers hold cut.
+func (l *Live) takeTurns(sizes map[partID]*partSize, now time.Time, horizon int64) {
+	var waiting []partID
+	for id, z := range sizes {
+		if id.length == DetailLength && z.changed && id.start+int64(id.length) > horizon {
+			waiting = append(waiting, id)
+			z.changed = false
+		}
+	}
+	if len(waiting) == 0 || now.Before(l.cut.nextDetails) {
+		return
+	}
+	slices.SortFunc(waiting, func(a, b partID) int { return cmp.Compare(a.start, b.start) })
+	next := max(0, slices.IndexFunc(waiting, func(id partID) bool { return id.start > l.cut.lastDetails }))
+	rows, taken := 0, 0
+	for rows < detailRowsPerSecond && taken < len(waiting) {
+		id := waiting[(next+taken)%len(waiting)]
+		sizes[id].changed = true
+		l.cut.lastDetails = id.start
+		rows += sizes[id].rows
+		taken++
+	}
+	wait := min(time.Duration(rows/detailRowsPerSecond)*time.Second, maxDetailWait*time.Duration(taken)/time.Duration(len(waiting)))
+	l.cut.nextDetails = now.Add(wait)
 }
 
 // collect fills the parts: copies of what is open, and what is closed itself, which it takes out of the edges.

@@ -100,8 +100,9 @@ type Live struct {
 		sync.Mutex
 		numbers map[partID]uint64 // of open parts
 		last    uint64
-		// nextDetails is when the details of open minutes are cut again.
+		// nextDetails is when the details of an open minute are cut again, lastDetails the minute of which they were last.
 		nextDetails time.Time
+		lastDetails int64 // nanoseconds since the epoch
 		closing     closing
 	}
 }
@@ -145,11 +146,12 @@ type partID struct {
 	length time.Duration
 }
 
-// Open details are cut so often that about as many rows a second are, and at the least every maxDetailWait: a process
-// that is killed loses what came since of its operations, instances and versions, never of its edges.
+// Open details are cut so often that about as many rows a second are, and those of each minute every maxDetailWait at the
+// least, which is ten seconds with the ticks in between: a process that is killed loses what came since of its operations,
+// instances and versions, never of its edges.
 const (
 	detailRowsPerSecond = 2_000
-	maxDetailWait       = 10 * time.Second
+	maxDetailWait       = 9 * time.Second
 )
 
 // NewLive returns an empty Live whose parts are numbered from epoch on, which must be higher than that of any process

@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -364,6 +365,50 @@ func BenchmarkObserve(b *testing.B) {
 }
 
 // BenchmarkCut cuts a second's worth of a map of 5,000 edges: two windows that changed, without their details.
+// Of details that are many those of one minute are cut at a time, of each in its turn, and at the end all.
+func TestDetailsAreCutInTurn(t *testing.T) {
+	live, edge := testLive(DefaultLiveConfig())
+	at := func(minute int) time.Time { return noon.Add(time.Duration(minute) * time.Minute) }
+	count := func() {
+		for i := range 1000 { // of a minute, two edges' worth of rows a second
+			for minute := range 3 {
+				live.Observe([]Call{{
+					Edge: edge("a", strconv.Itoa(i)), Weight: 1, Calls: 1, Logical: 1, Timed: true, End: at(minute).UnixNano(), Duration: 1e6,
+					Operation: live.Names().NewLabel("op"), Instance: live.Names().NewLabel("i"),
+				}})
+			}
+		}
+	}
+	minutes := func(parts []Part) (cut []int) {
+		for _, p := range parts {
+			if p.Length == DetailLength {
+				cut = append(cut, int(p.Start.Sub(noon)/time.Minute))
+			}
+		}
+		return cut
+	}
+	count()
+	var turns []int
+	now := noon.Add(2*time.Minute + 10*time.Second)
+	for range 12 {
+		now = now.Add(time.Second)
+		cut := minutes(live.Cut(now))
+		if len(cut) > 1 {
+			t.Fatalf("the minutes %v were cut at once", cut)
+		}
+		turns = append(turns, cut...)
+		count()
+	}
+	for minute := range 3 {
+		if n := len(turns); n < 4 || !slices.Contains(turns[:3], minute) || !slices.Contains(turns[n-3:], minute) {
+			t.Errorf("minute %d was not cut in its turn: %v", minute, turns)
+		}
+	}
+	if got := minutes(live.CutAll(now)); !slices.Equal(got, []int{0, 1, 2}) {
+		t.Errorf("the minutes %v were cut at the end, want all", got)
+	}
+}
+
 func BenchmarkCut(b *testing.B) {
 	live, edge := testLive(DefaultLiveConfig())
 	r := rand.New(rand.NewPCG(1, 1))

@@ -355,3 +355,45 @@ func TestFlushKeepsTheCallsFirst(t *testing.T) {
 	}
 	p.close(t)
 }
+
+// An orderly stop loses nothing of operations either, of which there may be so many that they are not written each time.
+func TestFlushKeepsAllDetails(t *testing.T) {
+	dir := t.TempDir()
+	p := newProcess(t, dir, noon)
+	want := int64(0)
+	count := func() {
+		for i := range 2000 {
+			for minute := range 2 {
+				f := oneCall(noon.Add(time.Duration(minute) * time.Minute))
+				f.edge.Target.Name, f.operation = fmt.Sprint("callee-", i), "op"
+				observe(p.live, f)
+				want++
+			}
+		}
+	}
+	now := noon.Add(70 * time.Second)
+	count()
+	if err := p.engine.Tick(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	count()
+	if err := p.engine.Flush(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	p.close(t)
+	p = newProcess(t, dir, noon.Add(time.Hour))
+	defer p.close(t)
+	windows, err := p.view.Windows(t.Context(), storage.Query{From: noon, To: noon.Add(time.Hour), Want: storage.WantDetails, Dimensions: []graph.Dimension{graph.Operation}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := int64(0)
+	for _, w := range windows {
+		for i := range w.Details {
+			got += w.Details[i].Detail.Calls
+		}
+	}
+	if got != want {
+		t.Errorf("operations of %d calls are kept, want %d", got, want)
+	}
+}

@@ -49,7 +49,11 @@ func batchOf(parts []graph.Part, limit int) int {
 func (e *Engine) store(ctx context.Context, now time.Time, last bool) error {
 	withState, limit := last || now.Sub(e.stateAt) >= e.Config.StateEvery, batchRows
 	e.traces = append(e.traces, e.Feed.Examples(now)...)
-	parts := supersede(e.missed, e.Live.Cut(now))
+	cut := e.Live.Cut
+	if last {
+		cut = e.Live.CutAll
+	}
+	parts := supersede(e.missed, cut(now))
 	e.missed = nil
 	if last {
 		limit = lastBatchRows
