@@ -3,11 +3,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,14 +24,22 @@ const (
 	memoryTarget = 512 * mib * 5 / 4
 	graphTarget  = time.Second
 	sampleEvery  = time.Second
+	scrapeEvery  = 15 * time.Second
 )
 
-// sample is the resident memory at a time.
+// sample is an amount of memory at a time.
 type sample struct {
 	minutes, mib float64
 }
 
-// measureSteady watches resident memory under a steady load.
+// samples are what watch saw.
+type samples struct {
+	resident  []sample
+	live      []sample // what a garbage collection left of the heap, by where the next one begins
+	allocated []sample // since the process began
+}
+
+// measureSteady watches memory under a steady load, scraped as by a Prometheus.
 func measureSteady(ctx context.Context, o options, out io.Writer) (err error) {
 	p, client, err := startFaultline(ctx, o)
 	if err != nil {
@@ -43,7 +54,7 @@ func measureSteady(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	before, began := loadAverage(), time.Now()
 	steady := startBackground(ctx, client, load, o)
-	samples, err := watch(ctx, p, began.Add(o.steady))
+	seen, err := watch(ctx, p, began.Add(o.steady))
 	took := time.Since(began)
 	passes, sendErr := steady.finish()
 	if err := errors.Join(err, sendErr); err != nil {
@@ -60,38 +71,95 @@ func measureSteady(ctx context.Context, o options, out io.Writer) (err error) {
 	if _, err := p.stop(); err != nil {
 		return err
 	}
-	half := samples[len(samples)/2:]
+	half := func(all []sample) []sample { return all[len(all)/2:] }
+	resident := half(seen.resident)
 	fmt.Fprintf(out, "memory over %v of %.0f spans/s, %d services: %.1f MiB half-way, %.1f at the end, slope over the second half %+.2f MiB/min "+
-		"(target: flat), peak %d MiB; %d spans, %d edges with wrong counts; load average %s before, %s after\n",
-		took.Round(time.Second), o.rate, backgroundOf, half[0].mib, half[len(half)-1].mib, slope(half), peak/mib,
-		passes*int64(load.Spans()), wrong, before, loadAverage())
+		"(target: flat), peak %d MiB; ",
+		took.Round(time.Second), o.rate, backgroundOf, resident[0].mib, resident[len(resident)-1].mib, slope(resident), peak/mib)
+	if live := half(seen.live); len(live) > 1 {
+		low, high := bounds(live)
+		fmt.Fprintf(out, "of it live heap %.0f to %.0f MiB, slope %+.2f MiB/min; %.0f MiB/min allocated; ", low, high, slope(live), slope(half(seen.allocated)))
+	}
+	fmt.Fprintf(out, "%d spans, %d edges with wrong counts; load average %s before, %s after\n", passes*int64(load.Spans()), wrong, before, loadAverage())
 	if wrong > 0 {
 		return fmt.Errorf("steady: %d edges with wrong counts", wrong)
 	}
 	return nil
 }
 
-// watch samples resident memory until then, at least twice.
-func watch(ctx context.Context, p *process, until time.Time) ([]sample, error) {
-	began := time.Now()
+// watch samples memory until then, at least twice.
+func watch(ctx context.Context, p *process, until time.Time) (seen samples, err error) {
+	began, scraped := time.Now(), time.Now()
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
-	var samples []sample
-	for len(samples) < 2 || time.Now().Before(until) {
+	for len(seen.resident) < 2 || time.Now().Before(until) {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return seen, ctx.Err()
 		case <-p.exited:
-			return nil, fmt.Errorf("exited: %w\n%s", p.waited, p.log.Bytes())
+			return seen, fmt.Errorf("exited: %w\n%s", p.waited, p.log.Bytes())
 		case <-tick.C:
 		}
 		n, err := p.residentMemory()
 		if err != nil {
-			return nil, err
+			return seen, err
 		}
-		samples = append(samples, sample{time.Since(began).Minutes(), float64(n) / mib})
+		minutes := time.Since(began).Minutes()
+		seen.resident = append(seen.resident, sample{minutes, float64(n) / mib})
+		if time.Since(scraped) < scrapeEvery {
+			continue
+		}
+		scraped = time.Now()
+		metrics, err := scrape(ctx, "http://"+p.http+"/metrics")
+		if err != nil {
+			return seen, fmt.Errorf("scrape: %w", err)
+		}
+		percent, ok := metrics["go_gc_gogc_percent"]
+		if !ok {
+			return seen, errors.New("scrape: no go_gc_gogc_percent")
+		}
+		live := metrics["go_memstats_next_gc_bytes"] / (1 + percent/100)
+		seen.live = append(seen.live, sample{minutes, live / mib})
+		seen.allocated = append(seen.allocated, sample{minutes, metrics["go_memstats_alloc_bytes_total"] / mib})
 	}
-	return samples, nil
+	return seen, nil
+}
+
+// scrape returns the metrics without labels, by name.
+func scrape(ctx context.Context, url string) (map[string]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.New(resp.Status)
+	}
+	metrics := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), " ")
+		if !ok || name == "#" || strings.Contains(name, "{") {
+			continue
+		}
+		if metrics[name], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return metrics, lines.Err()
+}
+
+// bounds returns the smallest and the largest sample.
+func bounds(samples []sample) (low, high float64) {
+	low, high = samples[0].mib, samples[0].mib
+	for _, s := range samples {
+		low, high = min(low, s.mib), max(high, s.mib)
+	}
+	return low, high
 }
 
 // slope is that of the line of least squares through the samples, in MiB a minute.
