@@ -5,7 +5,7 @@
 //
 // New acquires, Start lets run, Stop flushes and gives back in reverse order, within 25 seconds however slow the machine
 // is, and may be called more than once. Several Apps may live in one process, on different ports and directories; only
-// the memory limit is the process's.
+// how garbage is collected, the memory limit included, is the process's.
 package app
 
 import (
@@ -66,6 +66,11 @@ const stopTimeout = 25 * time.Second
 // transaction is rolled back, and what was in it is in the last flush.
 const tickShare = 5
 
+// gcPercent is by how much the heap grows, of what a garbage collection left, until the next one. The runtime's own 100
+// makes twice the memory of what there is, and of each passing peak of it; what is collected more often in exchange is
+// about half a hundredth of a core's time.
+const gcPercent = 50
+
 // App is one process.
 type App struct {
 	log      *slog.Logger
@@ -123,6 +128,14 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		before := debug.SetMemoryLimit(int64(cfg.MemoryLimit))
 		a.onStop("memory limit", func(context.Context) error {
 			debug.SetMemoryLimit(before)
+			return nil
+		})
+	}
+
+	if os.Getenv("GOGC") == "" {
+		before := debug.SetGCPercent(gcPercent)
+		a.onStop("garbage collection", func(context.Context) error {
+			debug.SetGCPercent(before)
 			return nil
 		})
 	}

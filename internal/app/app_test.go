@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -341,6 +342,30 @@ func TestMemoryLimit(t *testing.T) {
 	stop(t, a) // without Start
 	if got := debug.SetMemoryLimit(-1); got != before || before != math.MaxInt64 {
 		t.Errorf("afterwards the limit is %d, before it was %d", got, before)
+	}
+}
+
+func TestGarbageCollection(t *testing.T) {
+	if os.Getenv("GOGC") != "" {
+		t.Skip("GOGC is set, which wins")
+	}
+	percent := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	const before = 77
+	defer debug.SetGCPercent(debug.SetGCPercent(before))
+	a, err := New(t.Context(), testConfig(t.TempDir()), Settings{NewFeed: func(live *graph.Live) Feed { return &feed{live: live} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := percent(); got != gcPercent {
+		t.Errorf("it is %d %%", got)
+	}
+	stop(t, a) // without Start
+	if got := percent(); got != before {
+		t.Errorf("afterwards it is %d %%, before it was %d", got, before)
 	}
 }
 
