@@ -1,13 +1,11 @@
 package unary
 
 import (
-	"bufio"
 	"cmp"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -90,7 +88,7 @@ type conn struct {
 	s    *Server
 	raw  net.Conn
 	nc   net.Conn // raw, or TLS over it
-	br   *bufio.Reader
+	in   input    // of the reader alone
 	born time.Time
 	age  time.Duration // at which it is let go; 0: never
 
@@ -151,7 +149,7 @@ func newConn(s *Server, raw net.Conn) *conn {
 		nc = tls.Server(raw, s.cfg.TLS)
 	}
 	c := &conn{
-		s: s, raw: raw, nc: nc, born: now, idleSince: now, br: bufio.NewReaderSize(nc, s.cfg.ReadBuffer),
+		s: s, raw: raw, nc: nc, born: now, idleSince: now, in: newInput(nc, s.cfg.ReadBuffer),
 		streams: map[uint32]*stream{}, window: defaultWindow, firstWindow: defaultWindow,
 	}
 	if s.cfg.MaxAge > 0 {
@@ -189,7 +187,7 @@ func (c *conn) serve() {
 	finished := errors.Is(c.err, errFinished)
 	c.mu.Unlock()
 	if finished {
-		_, _ = io.Copy(io.Discard, c.br) // closing on unread bytes would take back what was sent
+		c.in.drop() // closing on unread bytes would take back what was sent
 	}
 	_ = c.nc.Close()
 }
@@ -197,7 +195,7 @@ func (c *conn) serve() {
 // greet reads the client's preface and sends ours.
 func (c *conn) greet() error {
 	_ = c.nc.SetDeadline(c.born.Add(handshakeTimeout)) // fails when reading will
-	if got, err := c.br.Peek(1); err != nil {
+	if got, err := c.in.peek(1); err != nil {
 		return err
 	} else if got[0] != preface[0] || !c.saysPRI() {
 		c.s.handler.Refuse(Unsupported)
@@ -207,14 +205,14 @@ func (c *conn) greet() error {
 		c.finish()
 		return c.err
 	}
-	got, err := c.br.Peek(len(preface))
+	got, err := c.in.peek(len(preface))
 	if err != nil {
 		return err
 	}
 	if string(got) != preface {
 		return errProtocol
 	}
-	_, _ = c.br.Discard(len(preface))
+	c.in.skip(len(preface))
 	c.mu.Lock()
 	c.out = appendSettings(c.out, settingMaxStreams, uint32(c.s.cfg.MaxStreams), settingInitialWindow, uint32(c.streamWindow()),
 		settingMaxHeaderList, uint32(c.s.cfg.MaxHeader))
@@ -224,7 +222,7 @@ func (c *conn) greet() error {
 	if err != nil {
 		return err
 	}
-	h, err := c.br.Peek(frameHeader)
+	h, err := c.in.peek(frameHeader)
 	if err != nil {
 		return err
 	}
@@ -236,7 +234,7 @@ func (c *conn) greet() error {
 
 // saysPRI tells HTTP/2 from a POST, PUT or PATCH.
 func (c *conn) saysPRI() bool {
-	got, err := c.br.Peek(len("PRI"))
+	got, err := c.in.peek(len("PRI"))
 	return err != nil || string(got) == "PRI"
 }
 
@@ -293,19 +291,19 @@ func (c *conn) next() error {
 	if err != nil {
 		return err
 	}
-	_, err = c.br.Discard(frameHeader + length)
-	return err
+	c.in.skip(frameHeader + length)
+	return nil
 }
 
 // peek returns the next n bytes. Before it waits for them, what was answered goes out.
 func (c *conn) peek(n int) ([]byte, error) {
-	if c.br.Buffered() >= n {
-		return c.br.Peek(n)
+	if c.in.buffered() >= n {
+		return c.in.peek(n)
 	}
 	if err := c.flush(); err != nil && !errors.Is(err, errFinished) {
 		return nil, err
 	}
-	b, err := c.br.Peek(n)
+	b, err := c.in.peek(n)
 	c.lastRead.Store(time.Now().UnixNano())
 	return b, err
 }
@@ -350,7 +348,7 @@ func (c *conn) onHeaders(id uint32, flags byte, payload []byte) error {
 	if err := c.decode(fragment); err != nil {
 		return err
 	}
-	_, _ = c.br.Discard(size) // it was peeked
+	c.in.skip(size) // it was peeked
 	for ended := flags&flagEndHeaders != 0; !ended; {
 		if ended, err = c.onContinuation(id); err != nil {
 			return err
@@ -431,8 +429,8 @@ func (c *conn) onContinuation(id uint32) (ended bool, err error) {
 	if err := c.decode(f[frameHeader:]); err != nil {
 		return false, err
 	}
-	_, err = c.br.Discard(frameHeader + length)
-	return ended, err
+	c.in.skip(frameHeader + length)
+	return ended, nil
 }
 
 // open begins a call whose header is there.
@@ -553,7 +551,7 @@ func (c *conn) ended(st *stream) {
 		}()
 		return
 	}
-	if c.br.Buffered() > maxFrame {
+	if c.in.buffered() > maxFrame {
 		select {
 		case c.s.work <- job{c, st}:
 			return

@@ -27,7 +27,7 @@ type Config struct {
 	MaxMessage int // bytes of a message as it is sent; 4 MiB by default
 	MaxStreams int // calls at once over one connection; 100 by default
 	MaxHeader  int // bytes of a call's header, as RFC 9113 counts them; 16 KiB by default
-	ReadBuffer int // bytes read from a connection at once; 64 KiB by default
+	ReadBuffer int // bytes read from a connection at once, at most; 256 KiB by default
 
 	MaxIdle  time.Duration // after which a connection without calls is let go
 	MaxAge   time.Duration // after which any connection is, give or take a tenth
@@ -118,7 +118,7 @@ func New(cfg Config, handler Handler, budget *inflight.Budget) *Server {
 	def(&cfg.MaxMessage, 4<<20)
 	def(&cfg.MaxStreams, 100)
 	def(&cfg.MaxHeader, 16<<10)
-	def(&cfg.ReadBuffer, 64<<10)
+	def(&cfg.ReadBuffer, 256<<10)
 	cfg.ReadBuffer = max(cfg.ReadBuffer, 2*maxFrame)
 	s := &Server{cfg: cfg, handler: handler, budget: budget, work: make(chan job), listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

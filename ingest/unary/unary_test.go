@@ -313,6 +313,7 @@ func withPeer(t *testing.T, cfg Config, h *echo, test func(*testing.T, *Server, 
 			if err := <-served; !errors.Is(err, ErrStopped) {
 				t.Errorf("Serve ended with %v", err)
 			}
+			synctest.Wait() // for handlers that were cut
 			if n := budget.Used(); n != 0 {
 				t.Errorf("%d bytes are still held", n)
 			}
