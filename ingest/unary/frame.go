@@ -3,6 +3,7 @@ package unary
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -11,6 +12,52 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
+
+// The frames of RFC 9113, section 6.
+const (
+	frameData = iota
+	frameHeaders
+	framePriority
+	frameReset
+	frameSettings
+	framePushPromise
+	framePing
+	frameGoAway
+	frameWindowUpdate
+	frameContinuation
+)
+
+const (
+	flagEndStream  = 0x1
+	flagAck        = 0x1
+	flagEndHeaders = 0x4
+	flagPadded     = 0x8
+	flagPriority   = 0x20
+)
+
+const (
+	settingTableSize = 1 + iota
+	settingEnablePush
+	settingMaxStreams
+	settingInitialWindow
+	settingMaxFrame
+	settingMaxHeaderList
+)
+
+const (
+	errNone          codeError = 0x0
+	errProtocol      codeError = 0x1
+	errFlowControl   codeError = 0x3
+	errFrameSize     codeError = 0x6
+	errRefusedStream codeError = 0x7
+	errCompression   codeError = 0x9
+	errCalm          codeError = 0xb
+)
+
+// An codeError is one of RFC 9113, section 7. As an error it ends the connection.
+type codeError uint32
+
+func (e codeError) Error() string { return fmt.Sprintf("HTTP/2 error %#x", uint32(e)) }
 
 // header is what matters of one call's header.
 type header struct {
