@@ -219,9 +219,13 @@ func appendAnswer(dst []byte, stream uint32, message []byte) []byte {
 // maxText bounds what an answer says in words, so that its header is one frame.
 const maxText = 2 << 10
 
-// appendRefusal adds the one frame of a call that did not.
-func appendRefusal(dst []byte, stream uint32, refused *status.Status) []byte {
-	block := appendField([]byte{indexedStatus200}, "content-type", "application/grpc")
+// appendRefusal adds the one frame of a call that did not; http is its HTTP status, "" for 200.
+func appendRefusal(dst []byte, stream uint32, http string, refused *status.Status) []byte {
+	block := []byte{indexedStatus200}
+	if http != "" {
+		block = appendField(nil, ":status", http)
+	}
+	block = appendField(block, "content-type", "application/grpc")
 	block = appendField(block, "grpc-status", strconv.Itoa(int(refused.Code())))
 	block = appendField(block, "grpc-message", percentEncoded(refused.Message()))
 	if p := refused.Proto(); len(p.GetDetails()) > 0 {

@@ -86,9 +86,9 @@ func TestFrames(t *testing.T) {
 			p.data(1, true, hello)
 			p.data(3, true, hello)
 		}, refusal(1, codes.PermissionDenied, "not you: 100 %25 sure, %E2%80%9Cever%E2%80%9D") + "\n1 reset NO_ERROR\n" + answered(3, "5")},
-		{"GET", func(p *peer) { p.open(1, ":method", "GET") }, refusal(1, codes.Unimplemented, "refused") + "\n1 reset NO_ERROR"},
-		{"no gRPC", func(p *peer) { p.open(1, "content-type", "application/json") }, refusal(1, codes.Unimplemented, "refused") + "\n1 reset NO_ERROR"},
-		{"JSON over gRPC", func(p *peer) { p.open(1, "content-type", "application/grpc+json") }, refusal(1, codes.Unimplemented, "refused") + "\n1 reset NO_ERROR"},
+		{"GET", func(p *peer) { p.open(1, ":method", "GET") }, strings.Replace(refusal(1, codes.Unimplemented, "refused"), "200", "405", 1) + "\n1 reset NO_ERROR"},
+		{"no gRPC", func(p *peer) { p.open(1, "content-type", "application/json") }, strings.Replace(refusal(1, codes.Unimplemented, "refused"), "200", "415", 1) + "\n1 reset NO_ERROR"},
+		{"JSON over gRPC", func(p *peer) { p.open(1, "content-type", "application/grpc+json") }, strings.Replace(refusal(1, codes.Unimplemented, "refused"), "200", "415", 1) + "\n1 reset NO_ERROR"},
 		{"gRPC in another writing", func(p *peer) {
 			p.open(1, "content-type", "application/grpc+proto; charset=utf-8")
 			p.data(1, true, hello)
@@ -530,7 +530,7 @@ func FuzzServer(f *testing.F) {
 // A header of any fields is written so that another implementation reads it back.
 func TestRefusalIsReadBack(t *testing.T) {
 	for _, text := range []string{"", "plain", "100 %", "\x00\xff\n", strings.Repeat("long ", 1000), "ü"} {
-		frame := appendRefusal(nil, 7, status.New(codes.Internal, text))
+		frame := appendRefusal(nil, 7, "", status.New(codes.Internal, text))
 		fr := http2.NewFramer(io.Discard, bytes.NewReader(frame))
 		fr.ReadMetaHeaders = hpack.NewDecoder(tableSize, nil)
 		f, err := fr.ReadFrame()

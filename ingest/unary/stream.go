@@ -17,7 +17,8 @@ type stream struct {
 	prefix [5]byte
 	have   int // bytes of prefix
 	body   inflight.Body
-	size   int // of the message
+	size   int    // of the message
+	http   string // the HTTP status of its refusal, if it is not 200: for a client that does not speak gRPC
 
 	// Guarded by conn.mu.
 	whole  bool   // the client has sent all of it, or all that it will
@@ -50,7 +51,11 @@ func (c *conn) open(st *stream, ended bool) error {
 		c.mu.Unlock()
 		st.free()
 		return c.idle()
-	case h.method != "POST" || !isGRPC(h.contentType):
+	case h.method != "POST":
+		st.http = "405"
+		c.refuse(st, Unsupported)
+	case !isGRPC(h.contentType):
+		st.http = "415"
 		c.refuse(st, Unsupported)
 	default:
 		if refused := c.s.handler.Admit(&st.call); refused != nil {
@@ -168,7 +173,7 @@ func (c *conn) write(st *stream, message []byte, refused *status.Status) {
 		c.window -= n
 		c.out = appendAnswer(c.out, st.id, message)
 	} else {
-		c.out = appendRefusal(c.out, st.id, refused)
+		c.out = appendRefusal(c.out, st.id, st.http, refused)
 		if !st.whole { // the client is still sending
 			c.out = appendReset(c.out, st.id, errNone)
 		}
