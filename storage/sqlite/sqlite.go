@@ -18,11 +18,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"faultline/storage"
 
-	_ "modernc.org/sqlite" // the driver
+	driver "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // File is the name of the database in the data directory.
@@ -56,10 +58,25 @@ var _ storage.Store = (*Store)(nil)
 // closed. It refuses a store of a newer version and one that another process has open.
 func Open(ctx context.Context, dir string, retention storage.Retention) (*Store, error) {
 	s, err := openStore(ctx, dir, retention)
+	if isFull(err) {
+		return nil, fmt.Errorf("the disk that holds %s is full: make room on it, or choose a directory on another one: %w", dir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// isFull reports whether something failed for want of room on the disk.
+func isFull(err error) bool {
+	if errors.Is(err, syscall.ENOSPC) {
+		return true
+	}
+	// The index of the write-ahead log is made as large as it has to be first; without room that is an error of its own.
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		return e.Code() == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE
+	}
+	return false
 }
 
 func openStore(ctx context.Context, dir string, retention storage.Retention) (_ *Store, err error) {
