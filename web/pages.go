@@ -44,7 +44,7 @@ func (s *Server) mapPage(w http.ResponseWriter, r *http.Request) {
 		sp = liveAt(now)
 	}
 	q := r.URL.Query()
-	p := page.Map{Shell: shell("Faultline", "/"), Live: live, Endpoints: s.Endpoints(), Received: s.Counters()}
+	p := page.Map{Shell: shell("Faultline", "/"), Live: live, Endpoints: s.Endpoints(), Received: s.Counters(), DelayedSince: s.History().DelayedSince}
 	m, err := s.mapOf(ctx, sp, q.Get("env"), !q.Has("env"))
 	if err != nil {
 		s.log.LogAttrs(ctx, slog.LevelError, "map page failed", slog.Any("error", err))

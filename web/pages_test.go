@@ -88,6 +88,22 @@ func TestStatusPageSaysThatHistoryIsDelayed(t *testing.T) {
 	}
 }
 
+// The map says so too, and only then.
+func TestMapPageSaysThatHistoryIsDelayed(t *testing.T) {
+	var history History
+	s := newServer(t, shopStore(t), func(s *Settings) { s.History = func() History { return history } })
+	for _, delayed := range []bool{false, true, false} {
+		history = History{}
+		if delayed {
+			history.DelayedSince = testNow.Add(-time.Minute)
+		}
+		_, body := ask(t, s, "/", "Accept", "text/html")
+		if strings.Contains(body, "History is delayed since") != delayed || strings.Contains(body, `<div id="delayed" role="status" hidden>`) == delayed {
+			t.Errorf("delayed %t: the page says otherwise", delayed)
+		}
+	}
+}
+
 func TestPageWithoutStore(t *testing.T) {
 	store := shopStore(t)
 	s := newServer(t, store, func(s *Settings) {

@@ -192,7 +192,7 @@ func kept(d time.Duration) string {
 // upFor writes how long something has lasted.
 func upFor(d time.Duration) string {
 	if d < time.Hour {
-		return d.Round(time.Second).String()
+		return Duration(float64(d.Round(time.Second).Milliseconds()))
 	}
 	return kept(d.Round(time.Hour))
 }

@@ -45,6 +45,8 @@ type Map struct {
 	Live bool
 	// Failed says why there is no map, "" when there is one.
 	Failed string
+	// DelayedSince is when the store first failed to take what is seen, zero while it takes it.
+	DelayedSince time.Time
 }
 
 // Endpoints are where spans are taken in, as an exporter wants them; empty ones are not known here.

@@ -65,6 +65,7 @@ func TestPages(t *testing.T) {
 	for name, page := range map[string]templ.Component{
 		"map":             OfMap(Map{Shell: shell, Map: testMap(), Live: true, Endpoints: local, Received: counters}),
 		"map_past":        OfMap(Map{Shell: shell, Map: testMap(), Endpoints: local}),
+		"map_delayed":     OfMap(Map{Shell: shell, Map: empty, Live: true, DelayedSince: testNow.Add(-5 * time.Minute)}),
 		"map_failed":      OfMap(Map{Shell: shell, Map: empty, Live: true, Failed: "The map could not be had just now."}),
 		"map_empty":       OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local}),
 		"map_elsewhere":   OfMap(Map{Shell: shell, Map: graph.Map{Env: "nothing", Envs: []string{"", "nothing", "prod"}}, Live: true, Endpoints: local, Received: graph.Counters{Received: 9, Accepted: 9}}),
@@ -308,5 +309,12 @@ func TestUnits(t *testing.T) {
 		if test.got != test.want {
 			t.Errorf("%q, want %q", test.got, test.want)
 		}
+	}
+}
+
+// What stands where nothing is written yet is itself a rules file.
+func TestRulesExample(t *testing.T) {
+	if _, err := rules.Parse([]byte(rulesExample)); err != nil {
+		t.Error(err)
 	}
 }

@@ -20,6 +20,20 @@ type RulesFile struct {
 	Failed  string
 }
 
+// rulesExample is shown where nothing is written yet.
+const rulesExample = `services:
+  - match: {name: "payments-(blue|green)"}
+    rename: payments
+ignore:
+  - operation: "GET /(healthz|readyz|livez)"
+externals:
+  - host: "*.tenant.example.com"
+    name: tenant
+sampling:
+  - service: shop/checkout
+    rate: 10
+`
+
 // nothing reports whether a preview changes nothing.
 func nothing(p *rules.Preview) bool {
 	return len(p.Faults)+len(p.Renamed)+len(p.Merged)+len(p.Ignored)+len(p.Operations)+len(p.Sampled) == 0

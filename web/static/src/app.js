@@ -2,7 +2,7 @@
 
 import { $, badge, copy, h, renew } from './dom.js';
 import * as f from './format.js';
-import { Data } from './data.js';
+import { Data, ask } from './data.js';
 import { listen, nextWrong } from './keys.js';
 import { badgeLegend, findingLines, help } from './legend.js';
 import { FindMenu } from './find.js';
@@ -190,8 +190,8 @@ function start() {
 
   function sayTime() {
     const { at, range } = state.now;
-    const [, most, seconds] = /^(.*?)(:\d\d)?$/.exec(at ? f.clock(new Date(at)) : rangeWords[range]);
-    renew($('#time-word'), most, seconds && h('span', { class: 'wide' }, seconds));
+    const [, last, most, seconds] = /^(Last )?(.*?)(:\d\d)?$/.exec(at ? f.clock(new Date(at)) : rangeWords[range]);
+    renew($('#time-word'), last && h('span', { class: 'wide' }, last), most, seconds && h('span', { class: 'wide' }, seconds));
     const dot = $('#stream');
     dot.className = `dot ${at ? 'still' : data.stream}`;
     $('#later').disabled = !at;
@@ -264,6 +264,18 @@ function start() {
   }
   data.addEventListener('stream', sayStream);
   setInterval(() => { sayAge(); if (data.stream === 'broken') sayStream(); }, 1000);
+
+  // The same sentence as the server's first paint (web/page/map.templ).
+  async function sayDelayed() {
+    if (document.hidden) return;
+    const since = await ask('status').then((s) => s.store.delayed_since, () => undefined);
+    if (since === undefined) return; // the server is gone, which the banner says
+    const line = $('#delayed');
+    line.hidden = !since;
+    if (since) line.replaceChildren(`History is delayed since ${f.clock(new Date(since))} ${f.zone(new Date(since))}: what is live is right, what is past ends there. `, h('a', { href: '/status' }, 'Why'));
+    else line.replaceChildren();
+  }
+  setInterval(sayDelayed, 60000);
 
   state.addEventListener('change', ({ detail: { before, now } }) => {
     const changed = (k) => JSON.stringify(before[k]) !== JSON.stringify(now[k]);
