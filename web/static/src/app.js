@@ -320,7 +320,7 @@ function start() {
     } else if (link?.edge) {
       const e = link.edge;
       tip.replaceChildren(h('strong', null, `${name(e.source)} → ${name(e.target)}`), ' ', badge(e.health, f.healthWord[e.health]), h('div', { class: 'quiet' }, wrong(e) || e.protocol),
-        rows([['calls', f.rate(e.rate)], ['failed', f.share(e.error_rate)], ['attempts per call', f.attempts(e) > 1.005 ? f.factor(f.attempts(e)) : null], ['hedges', e.hedges > 0 ? f.count(e.hedges) : null], ['p50 · p95 · p99', [e.p50_ms ?? e.server?.p50_ms, e.p95_ms ?? e.server?.p95_ms, e.p99_ms ?? e.server?.p99_ms].map(f.duration).join(' · ')]]),
+        rows([['calls', f.rate(e.rate)], ['failed', f.share(e.error_rate)], ['attempts per call', f.attempts(e) >= 1.05 ? f.factor(f.attempts(e)) : null], ['hedges', e.hedges > 0 ? f.count(e.hedges) : null], ['p50 · p95 · p99', [e.p50_ms ?? e.server?.p50_ms, e.p95_ms ?? e.server?.p95_ms, e.p99_ms ?? e.server?.p99_ms].map(f.duration).join(' · ')]]),
         link.gap ? h('div', { class: 'quiet' }, link.gap === 'server' ? 'seen by the caller only' : 'seen by the callee only') : '', findingLines(e, data.nodes.get(e.target)?.instances));
     } else if (link?.linked) {
       const from = map.view.items[link.s].name, to = map.view.items[link.t].name;
