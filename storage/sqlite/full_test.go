@@ -15,7 +15,7 @@ func TestIsFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(1)
 	if _, err := db.ExecContext(t.Context(), `PRAGMA max_page_count = 1; CREATE TABLE first (a)`); err == nil {
 		t.Fatal("a table went into a file without room for it")
