@@ -159,6 +159,8 @@ func TestAGuardThatNamesNobody(t *testing.T) {
 	plain.failed, plain.attrs = false, nil
 	named := guard(2, 1)
 	named.name = "b"
+	peer := guard(2, 1)
+	peer.attrs = open("peer.service", "b")
 	slow := guard(2, 1)
 	slow.ms = 5
 	const entry = "user → a http: calls 1, server 1×20ms"
@@ -181,7 +183,14 @@ func TestAGuardThatNamesNobody(t *testing.T) {
 		}, []string{"a → b http: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
 		{"called like a service", []tspan{
 			root, named, {service: "b", trace: 2, id: 1, kind: kindServer, ms: 5, attrs: serve},
-		}, []string{"a → b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry, "user → b http: calls 1, server 1×5ms"}},
+		}, []string{"a → b http: calls 1, errors 1, breaker_open 1, client 1×1ms", entry, "user → b http: calls 1, server 1×5ms"}},
+		{"called like a service of which nothing says how it is called", []tspan{root, named}, []string{"a → b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry}},
+		{"called like a service that is called in two ways", []tspan{
+			root, named, {service: "b", trace: 2, id: 1, kind: kindServer, ms: 5, attrs: serve}, {service: "b", trace: 3, id: 1, kind: kindServer, ms: 5, attrs: rpc(0)},
+		}, []string{"a → b unknown: calls 1, errors 1, breaker_open 1, client 1×1ms", entry, "user → b grpc: calls 1, server 1×5ms", "user → b http: calls 1, server 1×5ms"}},
+		{"that names its peer, beside a call to it", []tspan{
+			root, peer, client(4, 1, 3, 10, get), server(5, 4, 4, 5, serve),
+		}, []string{"a → b http: calls 2, errors 1, breaker_open 1, client 2×5ms, server 1×5ms", entry}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, reversed := range []bool{false, true} {

@@ -492,15 +492,25 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 		fact.target, fact.protocol, fact.version = h.out.target, h.out.protocol, h.out.version
 		fact.flags |= h.out.flags & (outSilent | outMissing | outAnswered)
 		fact.flags |= p.awaits(h, fact)
+		p.speak(h, &fact)
 		return fact
 	}
 	target, service := p.dir.fallback(pe)
 	fact.target = target
+	p.speak(h, &fact)
 	if service {
 		fact.flags |= outSilent
 	}
 	fact.flags |= p.awaits(h, fact)
 	return fact
+}
+
+// speak gives a call that its caller's own guard kept from a service, and that does not say how it would have been made, the
+// protocol by which that service is called.
+func (p *pairer) speak(h *half, f *outFact) {
+	if f.protocol == graph.ProtocolUnknown && h.guarded() {
+		f.protocol = p.dir.usual(f.target)
+	}
 }
 
 // callsBelow reports whether the service of h makes a call somewhere below h, as far as maxGuarded spans down.

@@ -254,6 +254,9 @@ func (in *Intake) resolve(sc *scratch, h *half, res *resource, minute uint32) {
 		} else if h.kind == graph.SpanKindServer && sp.Has(otlpwire.FaaSTrigger) {
 			h.role = triggered
 		}
+		if h.kind == graph.SpanKindServer && h.plain() {
+			res.service.servedBy(h.protocol)
+		}
 		dir.sending(res.service)
 	}
 	h.verdict = judge(sp, h.protocol)

@@ -34,6 +34,7 @@ type service struct {
 	called     atomic.Bool             // since the last sweep, by its name alone
 	meanWeight atomic.Int32            // of the spans that it served lately, in units of 1/servedScale
 	sends      atomic.Bool             // spans of its own, not a proxy's
+	serves     atomic.Uint32           // by which protocols: a bit of each
 	proxy      atomic.Pointer[proxied] // what is known of proxies of this name
 	spaces     []string                // the k8s.namespace.name of its processes; the directory's mu guards it
 
