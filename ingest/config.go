@@ -49,7 +49,8 @@ type Protocols struct {
 const (
 	defaultMaxMessageMiB  = 16
 	defaultMaxInFlightMiB = 64
-	defaultMaxStreams     = 128 // gRPC calls at once over one connection
+	defaultMaxStreams     = 128       // gRPC calls at once over one connection
+	defaultReadBuffer     = 256 << 10 // bytes that a gRPC connection's buffer may grow to
 	maxHeaderBytes        = 64 << 10
 )
 
@@ -59,6 +60,7 @@ func NewDefaultReceiverConfig() component.Config {
 	g.NetAddr.Endpoint = "127.0.0.1:4317"
 	g.MaxRecvMsgSizeMiB = defaultMaxMessageMiB
 	g.MaxConcurrentStreams = defaultMaxStreams
+	g.ReadBufferSize = defaultReadBuffer
 	keepalive := configgrpc.NewDefaultKeepaliveServerConfig()
 	// SDKs may ping every 10 s to keep a connection alive through a proxy; more than that ends the connection.
 	enforcement := keepalive.EnforcementPolicy.Get()
