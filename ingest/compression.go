@@ -99,11 +99,11 @@ type empty struct{}
 
 func (empty) Read([]byte) (int, error) { return 0, io.EOF }
 
-// grpc-go knows compressors by one table for the whole process. Ours take the place of gzip and zstd in it, for every
-// gRPC server and client of the process, for three reasons: grpc-go decompresses a message before any code of ours can
+// grpc-go knows compressors by one table for the whole process. Ours take the place of gzip and zstd in it, for the otlp
+// receiver, where people use that one, and for three reasons: grpc-go decompresses a message before any code of ours can
 // refuse it, so that a hundred small bombs at once would be a hundred times the message limit; the Collector's zstd
 // allocates windows of half a gigabyte on a frame's word; and a message that does not decompress is answered INTERNAL,
-// a server's fault, though it is the sender's.
+// a server's fault, though it is the sender's. Our own server decompresses by itself, see exportHandler.
 func init() {
 	for _, name := range []string{"gzip", "zstd"} {
 		if inner := encoding.GetCompressor(name); inner != nil {

@@ -505,29 +505,6 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	return fact
 }
 
-// speak gives a call that its caller's own guard kept from a service, and that does not say how it would have been made, the
-// protocol by which that service is called.
-func (p *pairer) speak(h *half, f *outFact) {
-	if f.protocol == graph.ProtocolUnknown && h.guarded() {
-		f.protocol = p.dir.usual(f.target)
-	}
-}
-
-// callsBelow reports whether the service of h makes a call somewhere below h, as far as maxGuarded spans down.
-func (p *pairer) callsBelow(s *shard, h *half, depth int) (calls bool) {
-	if depth >= maxGuarded {
-		return false
-	}
-	s.children(h, h.id, func(c *half) bool {
-		calls = c.node == h.node && (c.outgoing() || c.kind == graph.SpanKindInternal && p.callsBelow(s, c, depth+1))
-		return !calls
-	})
-	return calls
-}
-
-// maxGuarded is how many spans of the same service below one that tells of a guard are looked at for a call.
-const maxGuarded = 4
-
 // awaits says of a callee's half that is not there that it may still come or, after the wait, that it should have.
 func (p *pairer) awaits(h *half, f outFact) (flags uint8) {
 	switch {

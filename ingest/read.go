@@ -216,25 +216,6 @@ func (in *Intake) notABreakers(h *half, p *peer, sp *otlpwire.Span) bool {
 // breakerTakes is how long a call takes at the least, in nanoseconds, which did not fail at the caller's own breaker.
 const breakerTakes = int64(5e6)
 
-// guard reads an INTERNAL span that tells of a guard: a call that was not made. One that does not say to whom is not
-// believed where an open breaker would have answered sooner.
-func (in *Intake) guard(sc *scratch, h *half, res *resource, minute uint32) {
-	sp := &sc.span
-	if len(sp.Text(guardedPeerKeys...)) == 0 {
-		if h.verdict.failure() == graph.BreakerOpen && h.duration >= breakerTakes {
-			return
-		}
-		if in.pairer.dir.named(res.service, "", string(sp.Name)) != nil {
-			sp.SetText(otlpwire.PeerService, sp.Name) // guards are often called like what they stand before
-		}
-	}
-	h.kind = graph.SpanKindClient
-	in.resolve(sc, h, res, minute)
-}
-
-// guardedPeerKeys are the attributes by which an INTERNAL span says before whom its breaker or pool stands.
-var guardedPeerKeys = slices.Concat(declaredPeerKeys, peerHostKeys)
-
 // attemptPrefix begins the names of the spans that gRPC itself makes of each attempt, INTERNAL ones in some languages,
 // below one for the call. Source: gRFC A72.
 var attemptPrefix = []byte("Attempt.")

@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"cmp"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -452,23 +451,6 @@ func (d *directory) fallback(p *peer) (ref graph.NodeRef, missing bool) {
 	ref = d.names.Node(node)
 	p.ref.Store(uint32(ref))
 	return ref, false
-}
-
-// servedBy notes that a service serves by a protocol.
-func (s *service) servedBy(by graph.Protocol) {
-	if bit := uint32(1) << by; by != graph.ProtocolUnknown && s.serves.Load()&bit == 0 {
-		s.serves.Or(bit)
-	}
-}
-
-// usual returns the protocol by which a service is called, if it is seen to serve by one alone.
-func (d *directory) usual(ref graph.NodeRef) graph.Protocol {
-	if s := d.byRef(ref); s != nil {
-		if by := s.serves.Load(); bits.OnesCount32(by) == 1 {
-			return graph.Protocol(bits.TrailingZeros32(by))
-		}
-	}
-	return graph.ProtocolUnknown
 }
 
 // serviceOf finds the one service that a declared name, the IP of one of its pods, or a Kubernetes name of the form name,
