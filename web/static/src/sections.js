@@ -182,7 +182,7 @@ export function shape(edge, node) {
 
 const first = 12; // lines of a list at once
 
-const explained = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? x.p_value.toExponential(0) : f.share(x.p_value)}`}`);
+const explained = (x) => (x.explains == null ? null : `explains ${f.share(x.explains)} of the failures${x.p_value == null ? '' : `; by chance ${x.p_value < 1e-4 ? 'under 0.01 %' : f.share(x.p_value)}`}`);
 const rateClass = (rate) => (rate > 0.05 ? 'n hot' : rate > 0.01 ? 'n warm' : 'n');
 
 /** Operations, instances, zones …, most calls first; what is an outlier comes first and is marked, with what it explains. */
