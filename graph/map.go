@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"faultline/internal/sketch"
 )
 
 // Health is what a person sees of a node or an edge before reading anything. The zero value is unknown: too few calls
@@ -213,6 +215,21 @@ func buildMap(windows []Window, from, to time.Time, env string, anyEnv bool, bas
 	}
 	slices.SortFunc(shown, byID)
 	m.Edges = slices.Grow(m.Edges, len(shown))
+	room := make(map[*MapNode]*struct{ client, server sketch.Extent }, len(nodes)) // for the sum of what ends at a node
+	for _, r := range shown {
+		x := room[r.target]
+		if x == nil {
+			x = &struct{ client, server sketch.Extent }{}
+			room[r.target] = x
+		}
+		r.stats.Client.Extend(&x.client)
+		r.stats.Server.Extend(&x.server)
+	}
+	var arena sketch.Arena
+	for mn, x := range room {
+		mn.Inbound.Client.Reserve(x.client, &arena)
+		mn.Inbound.Server.Reserve(x.server, &arena)
+	}
 	for _, r := range shown {
 		e := MapEdge{ID: r.key.ID(), Key: r.key, Stats: *r.stats, Duration: to.Sub(from)}
 		e.Health, e.Reasons = Judge(r.stats, before[e.ID])

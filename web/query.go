@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -30,17 +31,20 @@ func liveAt(now time.Time) span {
 
 // windowsOf returns the edges and nodes of all environments in sp.
 func (s *Server) windowsOf(ctx context.Context, sp span) ([]graph.Window, error) {
-	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.From, To: sp.end(), Want: storage.WantEdges})
-	if err != nil {
-		return nil, err
-	}
 	// Who is there is told by the minute. The present minute knows little yet, so the one before belongs to it.
 	from := floor(sp.From, graph.DetailLength)
 	if latest := floor(sp.To, graph.DetailLength).Add(-graph.DetailLength); latest.Before(from) {
 		from = latest
 	}
-	nodes, err := s.reader.Windows(ctx, storage.Query{From: from, To: sp.end(), Want: storage.WantNodes})
-	if err != nil {
+	var nodes []graph.Window
+	var errNodes error
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		nodes, errNodes = s.reader.Windows(ctx, storage.Query{From: from, To: sp.end(), Want: storage.WantNodes})
+	})
+	windows, err := s.reader.Windows(ctx, storage.Query{From: sp.From, To: sp.end(), Want: storage.WantEdges})
+	asking.Wait()
+	if err := errors.Join(err, errNodes); err != nil {
 		return nil, err
 	}
 	return append(windows, nodes...), nil

@@ -103,6 +103,13 @@ func (p *Packed) Extend(x *Extent, i int) {
 	}
 }
 
+// Extend makes x hold s.
+func (s *Sketch) Extend(x *Extent) {
+	if first, last := s.occupied(); first <= last {
+		x.add(s.lo+first, s.lo+last+1, s.shift)
+	}
+}
+
 // Reserve gives s memory, from an arena, for what it has and for an extent.
 func (s *Sketch) Reserve(x Extent, a *Arena) {
 	if len(s.counts) > 0 {

@@ -59,9 +59,13 @@ func TestReserveChangesNothing(t *testing.T) {
 			}
 		}
 		p, _ := Pack(fit)
-		var x Extent
+		var x, unpacked Extent
 		for i := range fit {
 			p.Extend(&x, i)
+			fit[i].Extend(&unpacked)
+		}
+		if x != unpacked {
+			t.Fatalf("packed %+v, otherwise %+v", x, unpacked)
 		}
 		got := randomSketch(r)
 		want := got.Clone()
