@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	_ "embed"
 	"slices"
+	"sync"
 
 	"faultline/graph"
 )
@@ -238,14 +239,24 @@ func (r *rangeReader) addSpans(out map[bucket]*sums) {
 	if s := out[r.whole()]; s != nil {
 		total = s
 	}
-	for _, part := range r.sums.kept {
-		s := out[part.bucket()]
-		if s == nil {
-			s = &sums{}
-		}
+	made, packed := make([]*sums, len(r.sums.kept)), make([]*packedSum, len(r.sums.kept))
+	var packing sync.WaitGroup
+	for first := range r.workers {
+		packing.Go(func() {
+			for i := first; i < len(made); i += len(r.workers) {
+				part := &r.sums.kept[i]
+				if made[i] = out[part.bucket()]; made[i] == nil {
+					made[i] = &sums{}
+				}
+				packed[i] = made[i].pack(part.what)
+			}
+		})
+	}
+	packing.Wait()
+	for i, part := range r.sums.kept {
 		delete(out, part.bucket())
-		if !r.keep(part, s) {
-			total.absorb(s)
+		if !r.keep(part, packed[i]) {
+			total.absorb(made[i])
 		}
 	}
 	var list []*packedSum
@@ -268,16 +279,15 @@ func (r *rangeReader) made(sp *spanSum) []*packedSum {
 	if len(list) == len(sp.parts) && len(list) > 1 && !sp.passing {
 		var s sums
 		s.addAll(list)
-		if r.keep(sp.counted, &s) {
+		if r.keep(sp.counted, s.pack(sp.what)) {
 			return []*packedSum{r.sums.known[sp.counted]}
 		}
 	}
 	return list
 }
 
-// keep keeps the sum of a stretch, unless it has counts too large for that.
-func (r *rangeReader) keep(c counted, s *sums) bool {
-	sum := s.pack(c.what)
+// keep keeps the sum of a stretch, unless it is nil, having counts too large for that.
+func (r *rangeReader) keep(c counted, sum *packedSum) bool {
 	if sum == nil {
 		return false
 	}
