@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -31,5 +32,26 @@ func TestWeigh(t *testing.T) {
 		if e := &m.Edges[i]; e.Criticality != want[e.Key.Source.Name] {
 			t.Errorf("%s → %s is %q", e.Key.Source.Name, e.Key.Target.Name, e.Criticality)
 		}
+	}
+}
+
+func TestCriticalityIsKept(t *testing.T) {
+	want := []StatedCriticality{
+		{Node{Env: "prod", Kind: Service, Namespace: "shop", Name: "pay"}, CriticalityCritical, 20_000},
+		{Node{Kind: Service, Name: "mail"}, CriticalityLow, 19_999},
+	}
+	data, err := EncodeCriticality(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeCriticality(data)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%s is read as %+v, %v", data, got, err)
+	}
+	if got, err := DecodeCriticality([]byte(`[{"name":"a","criticality":"vital"},{"name":"b","criticality":"high"}]`)); err != nil || len(got) != 1 || got[0].Service.Name != "b" {
+		t.Errorf("beside one that is not known: %+v, %v", got, err)
+	}
+	if _, err := DecodeCriticality([]byte(`{`)); err == nil {
+		t.Error("what is broken is no error")
 	}
 }

@@ -2,8 +2,6 @@ package ingest
 
 import (
 	"cmp"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -47,20 +45,11 @@ func (b *criticalityBook) of(n graph.Node) graph.Criticality {
 	return b.m[n].Criticality
 }
 
-// keptCriticality is a service's criticality in the store.
-type keptCriticality struct {
-	Env         string `json:"env,omitempty"`
-	Namespace   string `json:"namespace,omitempty"`
-	Name        string `json:"name"`
-	Criticality string `json:"criticality"`
-	Day         int64  `json:"day"`
-}
-
 // save returns the book for load, without what is too old. there reports whether a service is there now.
 func (b *criticalityBook) save(now time.Time, there func(graph.Node) bool) ([]byte, error) {
 	today := dayOf(now)
 	b.mu.Lock()
-	kept := make([]keptCriticality, 0, len(b.m))
+	kept := make([]graph.StatedCriticality, 0, len(b.m))
 	for n, c := range b.m {
 		if c.day == 0 || there(n) {
 			c.day = today
@@ -70,23 +59,24 @@ func (b *criticalityBook) save(now time.Time, there func(graph.Node) bool) ([]by
 			delete(b.m, n)
 			continue
 		}
-		kept = append(kept, keptCriticality{n.Env, n.Namespace, n.Name, c.String(), c.day})
+		kept = append(kept, graph.StatedCriticality{Service: n, Criticality: c.Criticality, Day: c.day})
 	}
-	slices.SortFunc(kept, func(a, b keptCriticality) int {
-		return cmp.Or(cmp.Compare(b.Day, a.Day), strings.Compare(a.Env, b.Env), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	slices.SortFunc(kept, func(a, b graph.StatedCriticality) int {
+		m, n := &a.Service, &b.Service
+		return cmp.Or(cmp.Compare(b.Day, a.Day), strings.Compare(m.Env, n.Env), strings.Compare(m.Namespace, n.Namespace), strings.Compare(m.Name, n.Name))
 	})
 	for _, k := range kept[min(len(kept), maxCriticality):] {
-		delete(b.m, k.node())
+		delete(b.m, k.Service)
 	}
 	b.mu.Unlock()
-	return json.Marshal(kept[:min(len(kept), maxCriticality)])
+	return graph.EncodeCriticality(kept[:min(len(kept), maxCriticality)])
 }
 
 // load takes what save returned in an earlier process. What has been said since is newer.
 func (b *criticalityBook) load(data []byte) error {
-	var kept []keptCriticality
-	if err := json.Unmarshal(data, &kept); err != nil {
-		return fmt.Errorf("criticality of services: %w", err)
+	kept, err := graph.DecodeCriticality(data)
+	if err != nil {
+		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,16 +84,11 @@ func (b *criticalityBook) load(data []byte) error {
 		b.m = map[graph.Node]statedCriticality{}
 	}
 	for _, k := range kept[:min(len(kept), maxCriticality)] {
-		n, c := k.node(), graph.ParseCriticality(k.Criticality)
-		if _, ok := b.m[n]; !ok && c != graph.CriticalityUnknown {
-			b.m[n] = statedCriticality{c, k.Day}
+		if _, ok := b.m[k.Service]; !ok {
+			b.m[k.Service] = statedCriticality{k.Criticality, k.Day}
 		}
 	}
 	return nil
-}
-
-func (k keptCriticality) node() graph.Node {
-	return graph.Node{Env: k.Env, Kind: graph.Service, Namespace: k.Namespace, Name: k.Name}
 }
 
 func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }

@@ -340,7 +340,7 @@ func (in *Intake) Examples(now time.Time) []graph.KeptTrace {
 }
 
 // The names under which an Intake's state is kept.
-const aliasesKey, evidenceKey, criticalityKey = "aliases", doctor.StateKey, "criticality"
+const aliasesKey, evidenceKey, criticalityKey = "aliases", doctor.StateKey, graph.CriticalityStateKey
 
 // State returns what was learned about addresses, about the instrumentation of services and about how critical they are,
 // for Restore after a restart.

@@ -28,7 +28,7 @@ type Settings struct {
 	// Learned returns what is known of an edge, by its id, from longer ago than an answer reaches; nil in a process that
 	// judges nothing.
 	Learned func(edge string) Learned
-	// Criticality returns how critical a service says that it is; nil in a process that takes no spans in.
+	// Criticality returns how critical a service says that it is; nil where nobody knows.
 	Criticality func(n graph.Node) graph.Criticality
 	// Ready returns nil when the process can do its work, or why it cannot; nil means always.
 	Ready func() error

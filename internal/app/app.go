@@ -26,7 +26,6 @@ import (
 	"faultline/graph/doctor"
 	"faultline/internal/engine"
 	"faultline/internal/rules"
-	"faultline/storage"
 	"faultline/storage/sqlite"
 	"faultline/web"
 )
@@ -157,6 +156,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	if set.NewFeed == nil {
 		site.Reader = engine.NewView(store, nil)
 		site.Doctor = func(ctx context.Context) (doctor.Report, error) { return keptReport(ctx, store, time.Now()) }
+		site.Criticality = (&keptCriticality{store: store, log: a.log}).of
 	} else {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
@@ -218,22 +218,6 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	return a, nil
-}
-
-// keptReport says how services were instrumented when a process last wrote to the store.
-func keptReport(ctx context.Context, store storage.Reader, now time.Time) (doctor.Report, error) {
-	data, err := store.State(ctx, doctor.StateKey)
-	if errors.Is(err, storage.ErrNotFound) {
-		return doctor.Report{}, nil
-	}
-	if err != nil {
-		return doctor.Report{}, fmt.Errorf("read evidence: %w", err)
-	}
-	slots, err := doctor.Decode(data)
-	if err != nil {
-		return doctor.Report{}, err
-	}
-	return doctor.Examine(slots, now), nil
 }
 
 // history tells pages and API how keeping goes.

@@ -78,7 +78,11 @@ func (f *feed) State(now time.Time) map[string][]byte {
 	if err != nil {
 		panic(err) // a bug
 	}
-	return map[string][]byte{"feed": []byte("learned"), doctor.StateKey: data}
+	stated, err := graph.EncodeCriticality([]graph.StatedCriticality{{Service: graph.Node{Kind: graph.Service, Name: "cart"}, Criticality: graph.CriticalityHigh}})
+	if err != nil {
+		panic(err)
+	}
+	return map[string][]byte{"feed": []byte("learned"), doctor.StateKey: data, graph.CriticalityStateKey: stated}
 }
 
 func (f *feed) Restore(_ time.Time, state map[string][]byte) error {
@@ -281,6 +285,14 @@ func TestReaderBesideAWriter(t *testing.T) {
 	}
 	if got := calls(t, reader); got != 4 {
 		t.Errorf("after the writer stopped: %d calls", got)
+	}
+	stop(t, reader)
+	if reader, err = New(t.Context(), testConfig(dir), Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	reader.Start()
+	if _, body := get(t, reader, "/api/v1/graph"); strings.Count(body, `"criticality":"high"`) != 2 { // the service and the edge
+		t.Errorf("criticality, as the writer left it: %s", body)
 	}
 	stop(t, reader)
 	writer, _ = open(t, dir)
