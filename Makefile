@@ -75,10 +75,11 @@ fuzz: ## every fuzz target for FUZZTIME
 		go test -run '^$$' -fuzz "^$${decl#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")"
 	done
 
-# Go's own benchmarks, then CPU time per span beside two Collectors, alternating, as ratios of one run; then how old the
-# live map is, and memory under a steady load and under names without end.
+# Go's own benchmarks, and how a browser pans a large map; then CPU time per span beside two Collectors, alternating, as
+# ratios of one run; then how old the live map is, and memory under a steady load and under names without end.
 bench: build ## the benchmarks, the cost per span against the peers', freshness and memory
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
+	go test -count=1 -run '^TestLargeMapInBrowser$$' -v ./web
 	go -C bench/peers build -o $(BIN)/peers .
 	go run ./bench -peers $(BIN)/peers -collector $(COLLECTOR)
 	for mode in fresh steady hostile; do go run ./bench -mode $$mode -for 10m -collector $(COLLECTOR); done
