@@ -84,3 +84,29 @@ func (p *pairer) pushback(s *shard, h *half) (wait int64) {
 	}
 	return n.pushback - p.offsets.ahead(h.instance, last.instance)
 }
+
+// dated reports whether the answer to h asked to wait until a date.
+func (s *shard) dated(h *half) bool { return h.note != 0 && s.notes.at(h.note).dated }
+
+// heeded emits whether h, a retry of an earlier attempt, waited as long as the answer to that one asked it to.
+func (p *pairer) heeded(s *shard, h, earlier *half, b *batch) {
+	if wait := p.pushback(s, earlier); wait > 0 {
+		gap := max(0, h.start-earlier.end())
+		b.fact(h.called(), h.end(), graph.RetryPushback, gap, h.weight, gap < wait)
+		s.book(h, b.facts[len(b.facts)-1:], ofPushback, b)
+	}
+}
+
+// heededAnew says anew whether the retries of h waited until the date that its answer asked for, by what is known by now of
+// its callee's clock.
+func (p *pairer) heededAnew(s *shard, g *siblings, h *half, b *batch) {
+	if !s.dated(h) {
+		return
+	}
+	for i, c := range g.of[:g.n] {
+		if g.is[i] == retries && g.to[i] == h && c.flags&(waited|mute) == waited && c.out.target != 0 && !s.settled(c) {
+			s.takeBack(c, b, ofPushback)
+			p.heeded(s, c, h, b)
+		}
+	}
+}

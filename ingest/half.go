@@ -51,6 +51,10 @@ const (
 	doubted                           // it was made again, and it is not known whether it had been carried out
 	counted                           // in the shard's count of halves that were tried
 	linked                            // its links were looked at after it had waited
+
+	// toOrder is said of a callee's half instead of about: its caller's had waited when it came, and what clocks are asked
+	// about of their call is said anew when it has waited as well.
+	toOrder = about
 )
 
 // attempt are the flags that say what a call is in its logical call.

@@ -1,8 +1,10 @@
 package ingest
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -18,13 +20,6 @@ import (
 // lags set right by what is learned of clocks from the calls that have come by then.
 func afterAll(t *testing.T, after time.Duration, lots ...[][]byte) (*Intake, []string) {
 	t.Helper()
-	return afterEach(t, after, false, lots...)
-}
-
-// afterEach is afterAll, but that nothing is learned of how clocks differ if all of it is forgotten after every request:
-// calls whose halves are late teach it late, so what is told by it may depend on which have come by then.
-func afterEach(t *testing.T, after time.Duration, forgetful bool, lots ...[][]byte) (*Intake, []string) {
-	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Analyse = 0
 	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
@@ -32,23 +27,12 @@ func afterEach(t *testing.T, after time.Duration, forgetful bool, lots ...[][]by
 	in.pairer.offsets.surveyed = math.MaxInt64
 	now := epoch.Add(30 * time.Second)
 	for _, lot := range lots {
-		for _, body := range lot {
-			feed(t, in, now, body)
-			if forgetful {
-				in.pairer.offsets.forget()
-			}
-		}
+		feed(t, in, now, lot...)
 		wait(in, now, now.Add(after))
 		now = now.Add(after)
 	}
 	wait(in, now, now.Add(11*time.Second))
 	return in, everything(live)
-}
-
-// forget lets go of all that was learned.
-func (o *offsets) forget() {
-	o.of = newOffsets().of
-	o.differ.Store(false)
 }
 
 // alive are spans by which the clocks of processes are known before any of theirs is late.
@@ -287,43 +271,103 @@ func TestLateAttemptsBesideWhatIsForgotten(t *testing.T) {
 	}
 }
 
+// Halves that come late teach late how far the clocks differ, and what is told by that is the same all the same.
+func TestLateHalvesTeachTheClocks(t *testing.T) {
+	second := func(s tspan) tspan {
+		s.resource = map[string]any{"service.instance.id": "b-2"}
+		return s
+	}
+	usuals := usual(-40)
+	for _, s := range usual(70) {
+		s.trace += 50
+		if s.service == "b" {
+			s = second(s)
+		}
+		usuals = append(usuals, s)
+	}
+	busy := with(get429, "http.response.header.retry-after", epoch.Add(4*time.Second).Format(http.TimeFormat))
+	for _, tt := range []struct {
+		name  string
+		spans []tspan
+		want  string
+	}{
+		{"a retry that seems to come much later", []tspan{client(1, 0, 0, 300, rpc(0)), server(2, 1, 10-40, 10, rpc(14)), second(server(3, 1, 60+70, 10, rpc(0)))}, "retry_gap: 1, 40ms"},
+		{"a hedge that seems to be a retry", []tspan{client(1, 0, 0, 300, rpc(0)), server(2, 1, 10-40, 60, rpc(14)), second(server(3, 1, 60+70, 10, rpc(0)))}, "hedge: 1, 50ms"},
+		{"a retry that seems to be a hedge", []tspan{client(1, 0, 0, 300, rpc(0)), second(server(2, 1, 10+70, 40, rpc(14))), server(3, 1, 120-40, 10, rpc(0))}, "retry_gap: 1, 70ms"},
+		{"work for nobody", []tspan{client(1, 0, 0, 1000, getSlow), second(server(2, 1, 5+70, 4000, serve))}, "wasted: 1, 3005ms"},
+		{"a date that was heeded", []tspan{
+			client(1, 9, 0, 100, busy), second(server(2, 1, 10+70, 80, with(serve, "http.response.status_code", 429))), client(3, 9, 3950, 100, get), server(4, 3, 3970-40, 70, serve),
+		}, "retry_pushback: 1, 3850ms"},
+		{"a date that was not", []tspan{
+			client(1, 9, 0, 100, busy), server(2, 1, 10-40, 80, with(serve, "http.response.status_code", 429)), client(3, 9, 4000, 100, get), server(4, 3, 4010-40, 80, serve),
+		}, "retry_pushback: 1, failed 1, 3900ms"},
+	} {
+		spans := slices.Concat(tt.spans, usuals)
+		want := "a → b: measure " + tt.want
+		if lines := factLines(settled(t, spans), graph.Measured); !slices.Contains(lines, want) {
+			t.Errorf("%s: %q, want %q", tt.name, lines, want)
+		}
+		_, all := afterAll(t, time.Second, each(t, slices.Concat(alive, spans)...))
+		for name, late := range map[string]func(tspan) bool{
+			"callees": ofKind(kindServer), "callers": ofKind(kindClient), "callers but of the last attempt": func(s tspan) bool { return s.kind == kindClient && s.id != 3 },
+		} {
+			// By one call that is whole in time it is known that the address is not one where nobody answers.
+			first, then := split(spans, func(s tspan) bool { return late(s) && s.trace != usuals[0].trace })
+			for _, after := range []time.Duration{12 * time.Second, 28 * time.Second} {
+				_, got := afterAll(t, after, each(t, first...), each(t, then...))
+				if diff := cmp.Diff(all, got); diff != "" {
+					t.Errorf("%s, late %s after %v: %s", tt.name, name, after, diff)
+				}
+			}
+		}
+	}
+}
+
 // So it is with random traces: halves of calls for as long as those that they belong to are kept in any case, producers and
-// consumers for a quarter of an hour, in whatever order: some by what their calls teach of clocks, and many more by clocks of
-// which as much is known whenever they come.
+// consumers for a quarter of an hour, in whatever order, by clocks that their own calls teach.
 func TestRandomTracesThatAreLateGiveTheSameFacts(t *testing.T) {
 	seeds := uint64(40)
 	if testing.Short() {
 		seeds = 2
 	}
 	for seed := range seeds {
-		forgetful := seed >= 8
 		r := rand.New(rand.NewPCG(seed, 11))
 		spans := invent(r, 40)
 		for kind, after := range map[ptrace.SpanKind]time.Duration{
 			kindServer: 12 * time.Second, kindClient: 12 * time.Second, kindProducer: 14 * time.Minute, kindConsumer: 14 * time.Minute,
 		} {
 			first, then := split(spans, ofKind(kind))
-			_, want := afterEach(t, time.Second, forgetful, [][]byte{merge(t, each(t, append(slices.Clone(first), then...)...))})
+			_, want := afterAll(t, time.Second, [][]byte{merge(t, each(t, append(slices.Clone(first), then...)...))})
 			r.Shuffle(len(then), func(i, j int) { then[i], then[j] = then[j], then[i] })
 			bodies, late := each(t, first...), each(t, then...)
 			half := r.IntN(len(late))
-			_, got := afterEach(t, after, forgetful, [][]byte{merge(t, bodies)}, [][]byte{merge(t, late[:half]), merge(t, late[half:])})
+			_, got := afterAll(t, after, [][]byte{merge(t, bodies)}, [][]byte{merge(t, late[:half]), merge(t, late[half:])})
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("seed %d, %v halves: %s", seed, kind, diff)
 			}
 		}
-		// And where some of the attempts are late, in two lots, of which the second comes when the first has waited.
-		lot := map[[2]byte]int{}
+		// And where some of the attempts are late, in two lots, of which the second comes when the first has waited. Those that
+		// clocks are asked about, because several processes served them or their caller had left, come last: when they have
+		// waited, all have taught the clocks, as in time.
+		lot, calls, servedBy := map[[2]byte]int{}, map[[2]byte]tspan{}, map[[2]byte]map[string]any{}
 		for _, s := range spans {
-			if s.kind == kindClient && r.IntN(3) == 0 {
-				lot[[2]byte{s.trace, s.id}] = 1 + r.IntN(2)
+			call := [2]byte{s.trace, s.id}
+			if calls[call] = s; s.kind == kindClient && r.IntN(3) == 0 {
+				lot[call] = 1 + r.IntN(2)
+			}
+			if call[1] = s.parent; s.kind == kindServer && calls[call].kind == kindClient {
+				by, again := servedBy[call]
+				if left := calls[call].attrs["error.type"]; left == "timeout" || left == "AbortError" || again && !maps.Equal(by, s.resource) {
+					lot[call] = 2
+				}
+				servedBy[call] = s.resource
 			}
 		}
 		first, then := split(spans, func(s tspan) bool { return lot[[2]byte{s.trace, s.id}] > 0 })
 		second := slices.DeleteFunc(slices.Clone(then), func(s tspan) bool { return lot[[2]byte{s.trace, s.id}] != 2 })
 		then = slices.DeleteFunc(then, func(s tspan) bool { return lot[[2]byte{s.trace, s.id}] != 1 })
-		_, want := afterEach(t, time.Second, forgetful, [][]byte{merge(t, each(t, slices.Concat(first, then, second)...))})
-		_, got := afterEach(t, 12*time.Second, forgetful, each(t, first...), each(t, then...), each(t, second...))
+		_, want := afterAll(t, time.Second, [][]byte{merge(t, each(t, slices.Concat(first, then, second)...))})
+		_, got := afterAll(t, 12*time.Second, each(t, first...), each(t, then...), each(t, second...))
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("seed %d, some attempts: %s", seed, diff)
 		}

@@ -22,10 +22,11 @@ type booked struct {
 type subject uint8
 
 const (
-	ofItself subject = iota
-	ofBeside         // attempts beside it
-	ofBelow          // attempts below it
-	ofAgain          // that it was made again, and must not be
+	ofItself   subject = iota
+	ofBeside           // attempts beside it
+	ofBelow            // attempts below it
+	ofAgain            // that it was made again, and must not be
+	ofPushback         // whether it waited as long as the attempt before it was asked to
 )
 
 // maxBooked is how many facts are remembered, of an Intake.

@@ -16,15 +16,18 @@ const minSkew = int64(1e6)
 
 // settle emits the facts that are due now that h has waited.
 func (p *pairer) settle(s *shard, h *half, b *batch) {
+	if h.flags&toOrder != 0 && h.serving() {
+		p.orderLate(s, h, b)
+	}
 	if h.flags&mute != 0 {
 		return
 	}
 	if h.outgoing() {
+		if h.out.is(outAnswered) && h.out.calls > 1 && !p.order(s, h, b) {
+			p.attemptsBelow(s, h, b)
+		}
 		if s.triedBeside(h) && !s.settled(h) {
 			p.settleAttempt(s, h, b)
-		}
-		if h.out.is(outAnswered) && h.out.calls > 1 {
-			p.attemptsBelow(s, h, b)
 		}
 	} else if h.servedAgain() {
 		s.settleServed(h, b)
@@ -141,6 +144,7 @@ func (p *pairer) settleAttempt(s *shard, h *half, b *batch) {
 	}
 	p.beside(s, &g, i, b)
 	p.twice(s, &g, i, b)
+	p.heededAnew(s, &g, h, b)
 	for j := range g.n {
 		if g.is[j] == retries && g.to[j] == h {
 			p.twice(s, &g, j, b)
@@ -163,9 +167,6 @@ func (p *pairer) beside(s *shard, g *siblings, i int, b *batch) {
 		if j := g.index(earlier); g.is[j] == retries && g.to[j] != nil && g.is[g.index(g.to[j])] == unrelated {
 			b.growth(h.called(), h.end(), max(0, earlier.start-g.to[j].end()), gap, h.weight, failed)
 		}
-		if wait := p.pushback(s, earlier); wait > 0 {
-			b.fact(h.called(), h.end(), graph.RetryPushback, gap, h.weight, gap < wait)
-		}
 	case resends:
 		b.fact(h.called(), h.end(), graph.Resend, max(0, h.start-earlier.end()), h.weight, failed)
 	case hedges:
@@ -173,6 +174,9 @@ func (p *pairer) beside(s *shard, g *siblings, i int, b *batch) {
 	case unrelated:
 	}
 	s.book(h, b.facts[from:], ofBeside, b)
+	if g.is[i] == retries {
+		p.heeded(s, h, earlier, b)
+	}
 }
 
 // twice emits that an attempt is the retry of one that must not be made twice, once both have waited.
@@ -204,7 +208,7 @@ func (p *pairer) mendBeside(s *shard, g *siblings, h *half, b *batch) {
 	for _, c := range of {
 		if c.flags&waited != 0 {
 			c.flags |= keep // until h has waited
-			s.takeBack(c, b, ofBeside, ofAgain)
+			s.takeBack(c, b, ofBeside, ofAgain, ofPushback)
 		}
 	}
 	for i, c := range of {
@@ -282,8 +286,44 @@ func (p *pairer) corrected(s *shard, h *half, was outFact, b *batch) {
 // recount emits anew what there is to say of attempts below a half that has waited.
 func (p *pairer) recount(s *shard, h *half, b *batch) {
 	s.takeBack(h, b, ofBelow)
+	if s.dated(h) {
+		p.below(s, h, func(c *half) bool {
+			if c.serving() && c.flags&waited == 0 {
+				c.flags |= toOrder
+				h.flags |= keep
+			}
+			return true
+		})
+	}
 	if h.out.is(outAnswered) && h.out.calls > 1 {
 		p.attemptsBelow(s, h, b)
+	}
+}
+
+// order says of the attempts below a half that has waited in which order they were, by what is known of clocks by now, in
+// its figures as well as in its facts. It returns false, and does nothing, where some of them are not there any more.
+func (p *pairer) order(s *shard, h *half, b *batch) bool {
+	if p.deriveOut(s, h).calls != h.out.calls {
+		return false
+	}
+	p.outgoing(s, h, b)
+	return true
+}
+
+// orderLate says anew what clocks are asked about of the call that h answers: h came late, and what came with it has taught
+// the clocks by now.
+func (p *pairer) orderLate(s *shard, h *half, b *batch) {
+	above := p.caller(s, h)
+	if above == nil || !above.outgoing() || above.flags&(waited|mute) != waited {
+		return
+	}
+	if above.out.calls > 1 {
+		p.order(s, above, b)
+	}
+	if s.triedBeside(above) {
+		var g siblings
+		g.gather(s, above)
+		p.heededAnew(s, &g, above, b)
 	}
 }
 
@@ -299,16 +339,28 @@ type servedAttempt struct {
 	from, to int64
 }
 
-// servedBelow finds the attempts under the client span h that a service served.
+// servedBelow finds the attempts under the client span h that a service served. Where some of them came when h had waited,
+// they all stay, and are put in order again when those have waited too: what came with them has taught the clocks by then.
 func (p *pairer) servedBelow(s *shard, h *half, callee graph.NodeRef, below *served) {
+	late := false
 	p.below(s, h, func(c *half) bool {
 		if c.serving() && c.node == callee {
+			if h.flags&waited != 0 && c.flags&waited == 0 {
+				c.flags |= toOrder
+				late = true
+			}
 			ahead := p.offsets.ahead(h.instance, c.instance)
 			below.of[below.n] = servedAttempt{c, c.start - ahead, c.end() - ahead}
 			below.n++
 		}
 		return below.n < maxSiblings
 	})
+	if late {
+		h.flags |= keep
+		for _, c := range below.of[:below.n] {
+			c.flags |= keep
+		}
+	}
 	slices.SortFunc(below.of[:below.n], func(x, y servedAttempt) int { return cmp.Or(cmp.Compare(x.from, y.from), cmp.Compare(x.id, y.id)) })
 }
 
