@@ -17,7 +17,8 @@ type LiveQuery struct {
 	Dimensions []Dimension
 	// Only, when not nil, says of which edges; nodes are not restricted.
 	Only func(EdgeKey) bool
-	// Sum asks for the edges of all open windows as one window, which spares a copy of each.
+	// Sum asks for each edge's sum over all open windows, which spares a copy of each; the edges may be spread over a few
+	// windows.
 	Sum bool
 }
 

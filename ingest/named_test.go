@@ -45,7 +45,9 @@ func play(t *testing.T, s *sim.Scenario) map[sim.Named]*sighting {
 		in.Tick(now)
 		if at%weighEvery == 0 {
 			_, week, _ := live.Ask(graph.LiveQuery{From: epoch, To: now, Edges: true, Sum: true}) // all of it is open
-			memory.LookForTimeouts(week[0].Edges, now)
+			for i := range week {
+				memory.LookForTimeouts(week[i].Edges, now)
+			}
 		}
 		if at%judgeEvery != 0 {
 			continue
