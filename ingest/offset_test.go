@@ -341,3 +341,31 @@ func TestLagByClocksThatDiffer(t *testing.T) {
 		}
 	}
 }
+
+// How two clocks differ, and how surely that is known, does not depend on which process was seen first, nor on those beside
+// the chain of calls between the two.
+func TestHowClocksStandWhicheverIsFirst(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	for _, at := range [][4]graph.Label{{1, 2, 3, 4}, {4, 3, 2, 1}, {2, 4, 1, 3}, {3, 1, 4, 2}} {
+		a, b, c, d := at[0], at[1], at[2], at[3]
+		o := newOffsets()
+		teach := func(caller, callee graph.Label, ahead, within int64) {
+			for call := range uint64(minBounds) {
+				o.learn([]lesson{{bounds{ahead - within, ahead + within, mix(call)}, between(caller, callee), 1}})
+			}
+		}
+		teach(a, b, 100*ms, 5*ms)
+		teach(b, a, -100*ms, 7*ms) // they call each other, and this says less
+		teach(a, c, 200*ms, 20*ms)
+		teach(c, d, 0, 3*ms)
+		o.survey(int64(time.Hour))
+		for _, tt := range []struct {
+			from, to      graph.Label
+			ahead, within int64
+		}{{a, b, 100 * ms, 5 * ms}, {b, a, -100 * ms, 5 * ms}, {b, d, 100 * ms, 28 * ms}, {d, c, 0, 3 * ms}, {d, a, -200 * ms, 23 * ms}} {
+			if ahead, within, known := o.difference(tt.from, tt.to); !known || ahead != tt.ahead || within != tt.within {
+				t.Errorf("%v: from %d to %d: %v ± %v, want %v ± %v", at, tt.from, tt.to, time.Duration(ahead), time.Duration(within), time.Duration(tt.ahead), time.Duration(tt.within))
+			}
+		}
+	}
+}

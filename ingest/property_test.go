@@ -208,7 +208,7 @@ func merge(t *testing.T, bodies [][]byte) []byte {
 // Random traces with all of it in them, in any order, in requests of any size, sent twice here and there, as late as the
 // wait allows, give the same sums, details and facts to the last bucket.
 func TestRandomTracesGiveTheSameFacts(t *testing.T) {
-	seeds := uint64(12)
+	seeds := uint64(20)
 	if testing.Short() {
 		seeds = 2
 	}

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -13,8 +14,10 @@ import (
 // standing is how the clock of a process stands to that of the first of the processes that calls connect it with.
 type standing struct {
 	first  graph.Label
-	ahead  int64 // nanoseconds
-	within int64 // it may be off by as much
+	ahead  int64       // nanoseconds
+	up     graph.Label // the one before it on the chain from the first
+	within int64       // by how much its difference from that one may be off
+	far    int         // calls from the first
 }
 
 // surveyEvery is how often it is looked how all clocks stand, in nanoseconds: twice within the wait.
@@ -49,10 +52,14 @@ func (o *offsets) survey(now int64) {
 		}
 		all[first] = standing{first: first}
 		for queue = append(queue[:0], first); len(queue) > 0; queue = queue[1:] {
-			at := all[queue[0]]
-			for _, s := range steps[queue[0]] {
+			up := queue[0]
+			at := all[up]
+			slices.SortFunc(steps[up], func(x, y step) int {
+				return cmp.Or(cmp.Compare(x.within, y.within), cmp.Compare(x.ahead, y.ahead), cmp.Compare(x.to, y.to)) // the surest first
+			})
+			for _, s := range steps[up] {
 				if _, reached := all[s.to]; !reached {
-					all[s.to] = standing{first, at.ahead + s.ahead, at.within + s.within}
+					all[s.to] = standing{first, at.ahead + s.ahead, up, s.within, at.far + 1}
 					queue = append(queue, s.to)
 				}
 			}
@@ -73,5 +80,16 @@ func (o *offsets) difference(a, b graph.Label) (ahead, within int64, known bool)
 	if !ok || !too || x.first != y.first {
 		return 0, 0, false
 	}
-	return y.ahead - x.ahead, x.within + y.within, true
+	ahead = y.ahead - x.ahead
+	// Only the part of their chains that they do not share counts: whichever process is the first says nothing of these two.
+	for a != b {
+		if x.far >= y.far {
+			within += x.within
+			a, x = x.up, (*all)[x.up]
+		} else {
+			within += y.within
+			b, y = y.up, (*all)[y.up]
+		}
+	}
+	return ahead, within, true
 }
