@@ -83,11 +83,14 @@ func (t *transcoder) object(m *messageType, depth int) error {
 			}
 			continue
 		}
-		if value != json.Delim('[') {
+		if !f.kind.repeated() || value == nil {
 			if err := t.value(f, value, depth); err != nil {
 				return err
 			}
 			continue
+		}
+		if value != json.Delim('[') {
+			return fmt.Errorf("%s: want an array", f.name)
 		}
 		for {
 			element, err := t.next()
@@ -131,7 +134,7 @@ func (t *transcoder) value(f *field, value json.Token, depth int) error {
 	if value == nil {
 		return nil
 	}
-	if f.kind == kindMessage {
+	if f.message != nil {
 		if value != json.Delim('{') {
 			return fmt.Errorf("%s: want an object", f.name)
 		}
@@ -172,7 +175,7 @@ var (
 // scalar writes a string, number or boolean.
 func (t *transcoder) scalar(f *field, value json.Token) error {
 	switch f.kind {
-	case kindString, kindID, kindBytes:
+	case kindString, kindStrings, kindID, kindBytes:
 		s, ok := value.(string)
 		if !ok {
 			return errNotString

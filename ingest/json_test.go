@@ -96,6 +96,8 @@ func TestFromJSONErrors(t *testing.T) {
 		`"startTimeUnixNano":1e400`, `"startTimeUnixNano":-5`, `"startTimeUnixNano":0.5`, `"startTimeUnixNano":18446744073709551616`,
 		`"startTimeUnixNano":true`, `"startTimeUnixNano":{}`, `"startTimeUnixNano":""`, `"kind":"SPAN_KIND"`, `"kind":3000000000`,
 		`"flags":-1`, `"flags":4294967296`, `"name":1`, `"name":["a",["b"]]`, `"status":1`, `"status":[[]]`,
+		`"name":["a"]`, `"startTimeUnixNano":[]`, `"status":[{}]`, `"attributes":{}`, `"links":{"traceId":""}`, `"events":"e"`, `"attributes":[[]]`,
+		`"attributes":[{"key":"k","value":[{"stringValue":"v"}]}]`, `"attributes":[{"key":"k","value":{"arrayValue":[]}}]`,
 		`"attributes":[{"key":"k","value":{"doubleValue":1e400}}]`, `"attributes":[{"key":"k","value":{"boolValue":"true"}}]`,
 		`"attributes":[{"key":"k","value":{"intValue":9223372036854775808.5}}]`, `"attributes":[{"key":"k","value":{"bytesValue":"?"}}]`,
 	} {

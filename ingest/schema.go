@@ -17,12 +17,12 @@ type messageType struct {
 	names   map[string]*field // lowerCamelCase as OTLP says, and the names of the .proto files as other readers accept too
 }
 
-// field is one field of a message. Repeated and single fields look alike on the wire.
+// field is one field of a message. Repeated and single fields look alike on the wire, and not in JSON.
 type field struct {
 	number  protowire.Number
 	name    string
 	kind    fieldKind
-	message *messageType     // of kindMessage
+	message *messageType     // of kindMessage and kindMessages
 	enum    map[string]int64 // of kindEnum: the values' names
 }
 
@@ -40,7 +40,12 @@ const (
 	kindBool
 	kindEnum
 	kindMessage
+	kindStrings  // repeated, an array in JSON
+	kindMessages // likewise
 )
+
+// repeated says whether a field of the kind may occur more than once.
+func (k fieldKind) repeated() bool { return k >= kindStrings }
 
 // The messages of opentelemetry/proto/collector/trace/v1 and what they consist of, as of OTLP 1.11.
 var (
@@ -59,8 +64,8 @@ func init() {
 	}
 	statusCodes := map[string]int64{"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
 
-	values := &messageType{cost: 64, fields: []field{{1, "values", kindMessage, anyValue, nil}}}
-	pairs := &messageType{cost: 64, fields: []field{{1, "values", kindMessage, keyValue, nil}}}
+	values := &messageType{cost: 64, fields: []field{{1, "values", kindMessages, anyValue, nil}}}
+	pairs := &messageType{cost: 64, fields: []field{{1, "values", kindMessages, keyValue, nil}}}
 	anyValue.fields = []field{
 		{1, "stringValue", kindString, nil, nil},
 		{2, "boolValue", kindBool, nil, nil},
@@ -73,14 +78,14 @@ func init() {
 	event := &messageType{cost: 96, fields: []field{
 		{1, "timeUnixNano", kindFixed64, nil, nil},
 		{2, "name", kindString, nil, nil},
-		{3, "attributes", kindMessage, keyValue, nil},
+		{3, "attributes", kindMessages, keyValue, nil},
 		{4, "droppedAttributesCount", kindUint32, nil, nil},
 	}}
 	link := &messageType{cost: 112, fields: []field{
 		{1, "traceId", kindID, nil, nil},
 		{2, "spanId", kindID, nil, nil},
 		{3, "traceState", kindString, nil, nil},
-		{4, "attributes", kindMessage, keyValue, nil},
+		{4, "attributes", kindMessages, keyValue, nil},
 		{5, "droppedAttributesCount", kindUint32, nil, nil},
 		{6, "flags", kindFixed32, nil, nil},
 	}}
@@ -97,11 +102,11 @@ func init() {
 		{6, "kind", kindEnum, nil, spanKinds},
 		{7, "startTimeUnixNano", kindFixed64, nil, nil},
 		{8, "endTimeUnixNano", kindFixed64, nil, nil},
-		{9, "attributes", kindMessage, keyValue, nil},
+		{9, "attributes", kindMessages, keyValue, nil},
 		{10, "droppedAttributesCount", kindUint32, nil, nil},
-		{11, "events", kindMessage, event, nil},
+		{11, "events", kindMessages, event, nil},
 		{12, "droppedEventsCount", kindUint32, nil, nil},
-		{13, "links", kindMessage, link, nil},
+		{13, "links", kindMessages, link, nil},
 		{14, "droppedLinksCount", kindUint32, nil, nil},
 		{15, "status", kindMessage, spanStatus, nil},
 		{16, "flags", kindFixed32, nil, nil},
@@ -109,31 +114,31 @@ func init() {
 	scope := &messageType{cost: 0, fields: []field{ // held in the scope's spans
 		{1, "name", kindString, nil, nil},
 		{2, "version", kindString, nil, nil},
-		{3, "attributes", kindMessage, keyValue, nil},
+		{3, "attributes", kindMessages, keyValue, nil},
 		{4, "droppedAttributesCount", kindUint32, nil, nil},
 	}}
 	scopeSpans := &messageType{cost: 144, fields: []field{
 		{1, "scope", kindMessage, scope, nil},
-		{2, "spans", kindMessage, span, nil},
+		{2, "spans", kindMessages, span, nil},
 		{3, "schemaUrl", kindString, nil, nil},
 	}}
 	entity := &messageType{cost: 96, fields: []field{
 		{1, "schemaUrl", kindString, nil, nil},
 		{2, "type", kindString, nil, nil},
-		{3, "idKeys", kindString, nil, nil},
-		{4, "descriptionKeys", kindString, nil, nil},
+		{3, "idKeys", kindStrings, nil, nil},
+		{4, "descriptionKeys", kindStrings, nil, nil},
 	}}
 	resource := &messageType{cost: 0, fields: []field{ // held in the resource's spans
-		{1, "attributes", kindMessage, keyValue, nil},
+		{1, "attributes", kindMessages, keyValue, nil},
 		{2, "droppedAttributesCount", kindUint32, nil, nil},
-		{3, "entityRefs", kindMessage, entity, nil},
+		{3, "entityRefs", kindMessages, entity, nil},
 	}}
 	resourceSpans := &messageType{cost: 160, fields: []field{
 		{1, "resource", kindMessage, resource, nil},
-		{2, "scopeSpans", kindMessage, scopeSpans, nil},
+		{2, "scopeSpans", kindMessages, scopeSpans, nil},
 		{3, "schemaUrl", kindString, nil, nil},
 	}}
-	exportRequest.fields = []field{{1, "resourceSpans", kindMessage, resourceSpans, nil}}
+	exportRequest.fields = []field{{1, "resourceSpans", kindMessages, resourceSpans, nil}}
 
 	for _, m := range []*messageType{
 		exportRequest, resourceSpans, resource, entity, scopeSpans, scope, span, event, link, spanStatus,
@@ -187,7 +192,7 @@ func (m *messageType) treeCost(b []byte, depth int) (int, error) {
 		}
 		b = b[n:]
 		f := m.numbers[number]
-		if f == nil || f.kind != kindMessage || wire != protowire.BytesType {
+		if f == nil || f.message == nil || wire != protowire.BytesType {
 			if n = protowire.ConsumeFieldValue(number, wire, b); n < 0 {
 				return 0, protowire.ParseError(n)
 			}
