@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -40,6 +41,26 @@ func TestWordsAreDocumented(t *testing.T) {
 		for _, word := range words {
 			if !strings.Contains(string(page), "`"+word+"`") {
 				t.Errorf("%s does not explain %s", name, word)
+			}
+		}
+	}
+}
+
+// TestRoomIsDocumented wants the pages to say how many spans may be in flight, and into how many shards they are divided.
+func TestRoomIsDocumented(t *testing.T) {
+	n := NewIntake(DefaultConfig(), graph.NewLive(graph.DefaultLiveConfig(), 1)).cfg.MaxPending
+	room := fmt.Sprintf("%d,%03d", n/1000, n%1000)
+	for name, words := range map[string][]string{
+		"../README.md":      {room + " spans in flight"},
+		"../docs/limits.md": {fmt.Sprintf("at %d bytes each: %s |", halfSize, room), fmt.Sprintf("a power of two from %d to %d,", minShards, maxShards)},
+	} {
+		page, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, word := range words {
+			if !strings.Contains(string(page), word) {
+				t.Errorf("%s does not say %q", name, word)
 			}
 		}
 	}

@@ -53,9 +53,9 @@ const (
 	noteSize, refSize, messageSize = 32, 32, 48
 	// bookedSize is that of a fact that may be moved.
 	bookedSize = 64
-	// maxShards bounds the shards. There are a few for each processor: enough that they rarely wait for each other,
-	// few enough that a request has several spans for each.
-	maxShards = 256
+	// minShards and maxShards bound the shards. There are a few for each processor: enough that they rarely wait for each
+	// other, few enough that a request has several spans for each.
+	minShards, maxShards = 8, 256
 )
 
 // Result says what became of a request's spans. Rejected spans were refused singly, for Message's reason.
@@ -100,7 +100,7 @@ type Intake struct {
 // NewIntake returns an Intake that puts calls into live.
 func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in := &Intake{cfg: cfg, live: live, book: newBook(cfg.MemoryLimit / 3), before: newRequestBook()}
-	n := 8
+	n := minShards
 	for n < 4*runtime.GOMAXPROCS(0) && n < maxShards {
 		n *= 2
 	}
