@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/config/confignet"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
 )
 
 // ReceiverConfig configures the faultline receiver. The two protocols take the settings that the Collector's otlp
@@ -87,6 +88,31 @@ func NewDefaultReceiverConfig() component.Config {
 		Protocols:      Protocols{GRPC: configoptional.Some(g), HTTP: configoptional.Some(h)},
 		MaxInFlightMiB: defaultMaxInFlightMiB,
 	}
+}
+
+// Unmarshal reads the configuration, and refuses keys that are not known. Those of the HTTP server are looked at here:
+// its own Unmarshal, made for structs around it, leaves them to these.
+func (c *ReceiverConfig) Unmarshal(conf *confmap.Conf) error {
+	if err := conf.Unmarshal(c); err != nil {
+		return err
+	}
+	if _, ok := conf.Get("protocols::http").(map[string]any); !ok {
+		return nil // absent, or null
+	}
+	server, err := conf.Sub("protocols::http")
+	if err != nil {
+		return err
+	}
+	keys := confmap.New()
+	if err := keys.Merge(server); err != nil {
+		return err
+	}
+	keys.Delete("enabled")              // the key of what is optional
+	type strict confighttp.ServerConfig // without its Unmarshal
+	if err := keys.Unmarshal(&strict{}); err != nil {
+		return fmt.Errorf("'protocols.http' decoding failed due to the following error(s):\n\n%w", err)
+	}
+	return nil
 }
 
 // Validate tells what is missing or unsafe.

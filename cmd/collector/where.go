@@ -189,11 +189,12 @@ func faults(text string) []fault {
 		for _, lead := range leads {
 			line = strings.TrimPrefix(line, lead)
 		}
+		line = strings.TrimPrefix(line, "'' ") // said of a section by itself, which its parent has named
 		if m := failedStart.FindStringSubmatch(line); m != nil {
 			line = startFault(m[1], m[2], m[3])
 		}
 		if m := decodingLine.FindStringSubmatch(line); m != nil {
-			keys, rest := strings.Split(m[1], "."), m[2]
+			keys, rest := strings.Split(m[1], "."), strings.TrimPrefix(m[2], "'' ")
 			if isSection(keys[0]) {
 				context = nil
 			}
@@ -259,7 +260,7 @@ func position(docs []document, f fault) error {
 		}
 	}
 	for n := len(f.path) - 1; n > 0; n-- {
-		if err := at(docs, f.path[:n], f.message); err != nil {
+		if err := at(docs, f.path[:n], strings.Join(f.path[n:], "::")+": "+f.message); err != nil {
 			return err
 		}
 	}
