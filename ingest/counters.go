@@ -54,6 +54,14 @@ func (in *Intake) Refuse(reason string) {
 	in.requests.Unlock()
 }
 
+// Limits returns the limits in force, by name; those of time in seconds.
+func (in *Intake) Limits() map[string]int64 {
+	return map[string]int64{
+		"wait": int64(in.cfg.Wait / time.Second), "spans_in_flight": int64(in.cfg.MaxPending), "intake_memory_bytes": in.cfg.MemoryLimit,
+		"analysed_spans_per_second": int64(in.cfg.Analyse),
+	}
+}
+
 // Counters returns what became of the spans so far.
 func (in *Intake) Counters() graph.Counters {
 	c := graph.Counters{

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -41,6 +43,8 @@ type Feed interface {
 	Apply(now time.Time, set *rules.Set)
 	// Counters returns what became of the spans so far.
 	Counters() graph.Counters
+	// Limits returns the limits in force, by name; those of time in seconds.
+	Limits() map[string]int64
 	// Criticality returns how critical a service says that it is.
 	Criticality(n graph.Node) graph.Criticality
 	// Evidence returns what is known of how services are instrumented.
@@ -153,6 +157,9 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		Ready: a.ready, Started: started, Version: set.Version, ExternalURL: cfg.ExternalURL, AuthToken: cfg.AuthToken,
 		InForce: cfg.inForce(), Logger: a.log,
 	}
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		site.InForce["memory_bytes"] = limit // GOMEMLIMIT wins
+	}
 	if set.NewFeed == nil {
 		site.Reader = engine.NewView(store, nil)
 		site.Doctor = func(ctx context.Context) (doctor.Report, error) { return keptReport(ctx, store, time.Now()) }
@@ -160,6 +167,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 	} else {
 		live := graph.NewLive(cfg.Limits.live(), uint64(started.UnixNano()))
 		a.feed = set.NewFeed(live)
+		maps.Copy(site.InForce, a.feed.Limits())
 		a.rules = rules.NewFile(cfg.rulesFile())
 		a.pollRules(started)
 		if s := a.rules.State(); cfg.Rules != "" && s.Err == nil && s.Since.IsZero() {

@@ -73,6 +73,8 @@ func (f *feed) Examples(time.Time) []graph.KeptTrace {
 }
 
 func (f *feed) Counters() graph.Counters { return graph.Counters{Received: 7, Accepted: 7} }
+func (f *feed) Limits() map[string]int64 { return map[string]int64{"spans_in_flight": 7000} }
+
 func (f *feed) State(now time.Time) map[string][]byte {
 	data, err := doctor.Encode(f.Evidence(now)...)
 	if err != nil {
@@ -354,6 +356,20 @@ func TestMemoryLimit(t *testing.T) {
 	stop(t, a) // without Start
 	if got := debug.SetMemoryLimit(-1); got != before || before != math.MaxInt64 {
 		t.Errorf("afterwards the limit is %d, before it was %d", got, before)
+	}
+}
+
+// The status says which limits are in force: those of the way in too, and the memory limit that wins.
+func TestLimitsInForce(t *testing.T) {
+	before := debug.SetMemoryLimit(400 << 20) // as GOMEMLIMIT does
+	defer debug.SetMemoryLimit(before)
+	a, _ := open(t, t.TempDir()) // its own limit is none
+	defer stop(t, a)
+	_, body := get(t, a, "/api/v1/status")
+	for _, want := range []string{`"memory_bytes":419430400`, `"spans_in_flight":7000`, `"edges":50000`, `"map_nodes":10000`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in %s", want, body)
+		}
 	}
 }
 
