@@ -294,6 +294,7 @@ type Point struct {
 	P50       *float64  `json:"p50_ms"`
 	P95       *float64  `json:"p95_ms"`
 	P99       *float64  `json:"p99_ms"`
+	Max       *float64  `json:"max_ms"`
 	// Server is what the callee saw, as in Edge.
 	Server      Latency  `json:"server" doc:"As the callee sees it"`
 	Concurrency *float64 `json:"concurrency" doc:"Calls in flight, mean over the point"`
@@ -400,7 +401,7 @@ func newPoint(t time.Time, s *graph.EdgeStats, length time.Duration) Point {
 	client := latencyOf(&s.Client, s.Raw)
 	p := Point{
 		T: t, Rate: perSecond(calls, length), ErrorRate: ratio(s.Errors, calls),
-		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
+		P50: client.P50, P95: client.P95, P99: client.P99, Max: client.Max, Server: latencyOf(&s.Server, s.Raw),
 	}
 	if length > 0 {
 		p.Concurrency = number(float64(max(s.Busy, 0)) / float64(length))

@@ -37,6 +37,7 @@ type Latency struct {
 	P50 *float64 `json:"p50_ms"`
 	P95 *float64 `json:"p95_ms"`
 	P99 *float64 `json:"p99_ms"`
+	Max *float64 `json:"max_ms"`
 }
 
 // SLO is the objective of an edge; the API has none yet.
@@ -145,15 +146,12 @@ func newEdge(e *graph.MapEdge) Edge {
 		ClientErrors: max(s.ClientErrors, 0), Cancelled: max(s.Cancelled, 0), Failures: failures(s),
 		ServerMissing: max(s.ServerMissing, 0), ClientMissing: max(s.ClientMissing, 0), N: max(s.Raw, 0),
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),
-		P50: client.P50, P95: client.P95, P99: client.P99, Server: latencyOf(&s.Server, s.Raw),
+		P50: client.P50, P95: client.P95, P99: client.P99, Max: client.Max, Server: latencyOf(&s.Server, s.Raw),
 		Health: e.Health.String(), Reasons: e.Reasons, Findings: newFindings(e.Findings), Estimated: s.Calls != s.Raw,
 		Criticality: criticality(e.Criticality),
 	}
 	if logical > 0 {
 		edge.RetryRate = ratio(edge.Retries, calls)
-	}
-	if s.Client.Count() > 0 {
-		edge.Max = number(float64(s.Client.Max()) / 1e6)
 	}
 	if e.Key.Protocol == graph.Messaging {
 		messages := max(s.Messages, 0)
@@ -208,8 +206,11 @@ func newShare(key graph.DetailKey, d *graph.Detail, length time.Duration) Share 
 
 var sideNames = [2]string{"client", "server"}
 
-// latencyOf returns the quantiles that enough calls, raw and weighted, stand behind.
+// latencyOf returns the maximum, and the quantiles that enough calls, raw and weighted, stand behind.
 func latencyOf(s *sketch.Sketch, raw int64) (l Latency) {
+	if s.Count() > 0 {
+		l.Max = number(float64(s.Max()) / 1e6)
+	}
 	n := min(s.Count(), raw)
 	shown := 0
 	for _, least := range [...]int64{minP50, minP95, minP99} {

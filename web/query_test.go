@@ -178,6 +178,12 @@ func TestUnknownIsNull(t *testing.T) {
 		if diff := cmp.Diff([]bool{test.p50, test.p95, test.p99, test.max, test.serverShown}, got); diff != "" {
 			t.Errorf("%+v: %s", test, diff)
 		}
+		switch most := e.Server.Max; {
+		case (most != nil) != test.server:
+			t.Errorf("%+v: whether the callee's longest call is known", test)
+		case most != nil && *most != float64(8*test.n)/10: // each call takes a millisecond longer than the one before
+			t.Errorf("%+v: the callee's longest call took %v ms", test, *most)
+		}
 	}
 	b, err := json.Marshal(newEdge(&graph.MapEdge{Key: checkoutPayment, Stats: graph.EdgeStats{ServerCalls: 3}}))
 	if err != nil {
