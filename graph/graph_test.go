@@ -3,6 +3,7 @@ package graph
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -31,10 +32,59 @@ func TestNodeIDs(t *testing.T) {
 		{Node{Kind: User}, "user"},
 		{Node{Kind: Ingress}, "ingress"},
 		{Node{}, "unknown"},
+		// Services that are called like something else.
+		{Node{Kind: Service, Name: "user"}, "service:user"},
+		{Node{Kind: Service, Namespace: "shop", Name: "user"}, "shop/user"},
+		{Node{Kind: Service, Namespace: "user", Name: "a"}, "user/a"},
+		{Node{Kind: Gateway, Name: "ingress"}, "service:ingress"},
+		{Node{Kind: Service, Name: "unknown"}, "service:unknown"},
+		{Node{Kind: Service, Name: "unknown_service:java"}, "unknown_service:java"},
+		{Node{Kind: Service, Name: "db:redis"}, "service:db:redis"},
+		{Node{Kind: Service, Namespace: "db:postgresql", Name: "orders"}, "db%3Apostgresql/orders"},
+		{Node{Kind: Service, Name: "service:user"}, "service:service:user"},
+		{Node{Kind: Service, Name: "shop/cart"}, "service:shop/cart"},
+		{Node{Kind: Service, Namespace: "shop/eu", Name: "cart"}, "shop%2Feu/cart"},
+		{Node{Kind: Service, Namespace: "50%", Name: "cart"}, "50%25/cart"},
+		{Node{Kind: Service, Name: ".."}, "service:.."},
+		{Node{Kind: Service, Namespace: ".", Name: "a"}, "%2E/a"},
 	} {
 		if got := tt.node.ID(); got != tt.want {
 			t.Errorf("%+v: id %q, want %q", tt.node, got, tt.want)
 		}
+	}
+}
+
+// Whatever services are called, no two nodes of an environment have one id.
+func TestNodeIDsAreUnique(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 32))
+	words := []string{"", "a", "/", "%", ".", "..", ":", "db:", "service:", "user", "unknown", "2F", "3A"}
+	name := func() (s string) {
+		for range r.IntN(4) {
+			s += words[r.IntN(len(words))]
+		}
+		return s
+	}
+	kinds := []NodeKind{Unknown, Service, Service, Service, Database, Queue, External, User, LLM, Ingress}
+	seen := map[string]Node{}
+	for range 200_000 {
+		n := Node{Kind: kinds[r.IntN(len(kinds))]}
+		switch n.Kind {
+		case Service:
+			n.Namespace, n.Name = name(), name()
+		case Unknown, User, Ingress:
+		default:
+			n.Name = name()
+		}
+		if n.Kind == Service && n.Name == "" {
+			continue // no service is called nothing
+		}
+		if other, ok := seen[n.ID()]; ok && other != n {
+			t.Fatalf("%q is the id of %+v and of %+v", n.ID(), other, n)
+		}
+		seen[n.ID()] = n
+	}
+	if len(seen) < 2000 {
+		t.Errorf("only %d ids were tried", len(seen))
 	}
 }
 

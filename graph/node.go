@@ -100,16 +100,24 @@ const (
 	queuePrefix = "queue:"
 	extPrefix   = "ext:"
 	llmPrefix   = "llm:"
+	// servicePrefix is that of services without a namespace whose name alone would read as something else.
+	servicePrefix = "service:"
 )
 
 // ID returns the node's id as the API shows it: "namespace/name" or "name" for services and gateways,
 // "db:<system>/<namespace>@<host>", "queue:<system>/<destination>[@<cluster>]", "ext:<host>", "llm:<provider>",
-// "user", "ingress", "unknown".
+// "user", "ingress", "unknown". Where a service is called as if it were something else, its id is "service:<name>", or has
+// what is misleading in its namespace percent-encoded.
 func (n Node) ID() string {
 	switch n.Kind {
 	case Service, Gateway:
-		if n.Namespace != "" {
+		switch {
+		case n.Namespace != "" && (misleading(n.Namespace) || strings.Contains(n.Namespace, "%")):
+			return inNamespace.Replace(n.Namespace) + "/" + n.Name
+		case n.Namespace != "":
 			return n.Namespace + "/" + n.Name
+		case misleading(n.Name):
+			return servicePrefix + n.Name
 		}
 		return n.Name
 	case Database, Cache:
@@ -126,6 +134,23 @@ func (n Node) ID() string {
 		return "unknown"
 	}
 }
+
+// misleading reports whether a name reads as the id of something else, or as a step in a path.
+func misleading(name string) bool {
+	switch name {
+	case "user", "ingress", "unknown", ".", "..":
+		return true
+	}
+	for _, prefix := range [...]string{dbPrefix, queuePrefix, extPrefix, llmPrefix, servicePrefix} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return strings.Contains(name, "/")
+}
+
+// inNamespace leaves nothing in a namespace that could mislead.
+var inNamespace = strings.NewReplacer("%", "%25", "/", "%2F", ":", "%3A", ".", "%2E")
 
 // Outside reports whether the node stands for callers that are not seen.
 func (n Node) Outside() bool { return n.Kind == User || n.Kind == Ingress || n.Kind == Unknown }

@@ -134,11 +134,11 @@ var proxyScenarios = []struct {
 		{service: "ingress", trace: 1, id: 1, kind: kindServer, at: 0, ms: 100, attrs: gatewayAttrs},
 		{service: "ingress", trace: 1, id: 2, parent: 1, kind: kindClient, at: 2, ms: 94, attrs: gatewayAttrs},
 		{service: "b", trace: 1, id: 3, parent: 2, kind: kindServer, at: 10, ms: 80, attrs: serve},
-	}, []string{"ingress → b http: calls 1, client 1×94ms, server 1×80ms", "user → ingress http: calls 1, server 1×100ms"}},
+	}, []string{"service:ingress → b http: calls 1, client 1×94ms, server 1×80ms", "user → service:ingress http: calls 1, server 1×100ms"}},
 	{"a gateway that tells of both sides in one span", []tspan{
 		{service: "ingress", trace: 1, id: 2, kind: kindClient, at: 2, ms: 94, attrs: gatewayAttrs},
 		{service: "b", trace: 1, id: 3, parent: 2, kind: kindServer, at: 10, ms: 80, attrs: serve},
-	}, []string{"ingress → b http: calls 1, client 1×94ms, server 1×80ms", "user → ingress http: calls 1, server 1×94ms"}},
+	}, []string{"service:ingress → b http: calls 1, client 1×94ms, server 1×80ms", "user → service:ingress http: calls 1, server 1×94ms"}},
 	{"a gateway between two services", []tspan{
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: get},
 		{service: "egress", trace: 1, id: 2, parent: 1, kind: kindClient, at: 2, ms: 94, attrs: gatewayAttrs},
@@ -241,7 +241,7 @@ func TestGatewaysAreNodesOfTheirKind(t *testing.T) {
 	for _, n := range m.Nodes {
 		got[n.ID] = fmt.Sprint(n.Node.Kind, n.Instances)
 	}
-	want := map[string]string{"ingress": "gateway [ingress-1]", "shop/a": "service [a-1]", "shop/b": "service [b-1]", "user": "user []"}
+	want := map[string]string{"service:ingress": "gateway [ingress-1]", "shop/a": "service [a-1]", "shop/b": "service [b-1]", "user": "user []"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
