@@ -3,7 +3,7 @@ package graph
 import "time"
 
 // Counters is what became of the spans that were offered, since the process started. Received = Accepted + the sum of
-// Refused; what is dropped later was accepted first.
+// Refused; what is dropped later was accepted first. Each reason and outcome is there from the start, with 0.
 type Counters struct {
 	Received int64            // spans in requests that could be read
 	Accepted int64            // spans that count

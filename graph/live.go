@@ -238,17 +238,14 @@ func (l *Live) ObserveNode(p Process, spans int, at int64) {
 	l.nodes.Unlock()
 }
 
-// Dropped returns how many facts were gathered in an "(other)" or left out because a limit was reached, by reason.
+// Dropped returns how many facts were gathered in an "(other)" or left out because a limit was reached, by reason,
+// each that there is.
 func (l *Live) Dropped() map[string]int64 {
 	l.settle()
 	m := map[string]int64{}
 	for i := range l.dropped {
-		if n := l.dropped[i].Load(); n > 0 {
-			m[dropNames[i]] = n
-		}
+		m[dropNames[i]] = l.dropped[i].Load()
 	}
-	if _, n := l.names.Nodes(); n > 0 {
-		m["node_limit"] = n
-	}
+	_, m["node_limit"] = l.names.Nodes()
 	return m
 }

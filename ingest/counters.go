@@ -62,7 +62,8 @@ func (in *Intake) Limits() map[string]int64 {
 	}
 }
 
-// Counters returns what became of the spans so far.
+// Counters returns what became of the spans so far, each reason that there is also where it counts nothing: what was never
+// there cannot be seen to grow.
 func (in *Intake) Counters() graph.Counters {
 	c := graph.Counters{
 		Received: in.count.received.Load(), Accepted: in.count.accepted.Load(), Late: in.count.late.Load(), NegativeGaps: in.count.negative.Load(),
@@ -70,21 +71,12 @@ func (in *Intake) Counters() graph.Counters {
 		Traces: map[string]int64{}, Bytes: in.book.held.Load(), Senders: in.pairer.dir.senders(100),
 	}
 	for i := range in.count.refused {
-		if n := in.count.refused[i].Load(); n > 0 {
-			c.Refused[faultNames[i]] = n
-		}
+		c.Refused[faultNames[i]] = in.count.refused[i].Load()
 	}
 	for i := range in.count.dropped {
-		if n := in.count.dropped[i].Load(); n > 0 {
-			c.Dropped[dropNames[i]] = n
-		}
+		c.Dropped[dropNames[i]] = in.count.dropped[i].Load()
 	}
-	if n := in.pairer.dir.overflow.Load(); n > 0 {
-		c.Dropped["name_limit"] = n
-	}
-	if n := in.pairer.dir.externals.count(); n > 0 {
-		c.Dropped["external_limit"] = n
-	}
+	c.Dropped["name_limit"], c.Dropped["external_limit"] = in.pairer.dir.overflow.Load(), in.pairer.dir.externals.count()
 	for i := range in.count.alone {
 		c.Unpaired[aloneNames[i]] = in.count.alone[i].Load()
 	}
@@ -92,9 +84,8 @@ func (in *Intake) Counters() graph.Counters {
 		c.Traces[traceFates[i]] = in.analysis.counts[i].Load()
 	}
 	held, forgotten := in.pairer.offsets.size()
-	if c.Bytes += held; forgotten > 0 {
-		c.Dropped[dropNames[dropOffset]] = forgotten
-	}
+	c.Bytes += held
+	c.Dropped[dropNames[dropOffset]] = forgotten
 	in.requests.Lock()
 	maps.Copy(c.Requests, in.requests.m)
 	in.requests.Unlock()
@@ -104,9 +95,7 @@ func (in *Intake) Counters() graph.Counters {
 		c.Pending += int64(s.n)
 		c.Bytes += int64(s.n*halfSize + s.notes.n*noteSize + s.refs.n*refSize + s.booked.n*bookedSize)
 		c.Bytes += int64((s.sent.len()+s.delivered.len())*messageSize + s.awaiting.len()*awaitingSize)
-		if s.forgotten > 0 {
-			c.Dropped[dropNames[dropMessage]] += s.forgotten
-		}
+		c.Dropped[dropNames[dropMessage]] += s.forgotten
 		s.mu.Unlock()
 	}
 	if t := in.count.lastSpan.Load(); t > 0 {

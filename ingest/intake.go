@@ -109,6 +109,9 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in.clocks.of = map[graph.Label]*clock{}
 	in.pairer.dir, in.pairer.offsets = newDirectory(live.Names()), newOffsets()
 	in.requests.m = map[string]int64{}
+	for _, outcome := range outcomes {
+		in.requests.m[outcome] = 0
+	}
 	in.analysis = newAnalysis(cfg.Analyse, cfg.Wait)
 	for i := range in.shards {
 		in.shards[i].init(n)

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -508,8 +509,43 @@ func TestOddTimesNeverEnterAFigure(t *testing.T) {
 		t.Error(diff)
 	}
 	want := map[string]int64{"invalid_duration": 2, "in_the_future": 1, "too_old": 1}
-	if diff := cmp.Diff(want, in.Counters().Dropped); diff != "" {
+	if diff := cmp.Diff(want, dropped(in)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// dropped returns what was dropped, by the reasons that there were.
+func dropped(in *Intake) map[string]int64 {
+	m := in.Counters().Dropped
+	maps.DeleteFunc(m, func(_ string, n int64) bool { return n == 0 })
+	return m
+}
+
+// Reasons for which nothing was dropped, refused or asked are counted as well: what was never there cannot be seen to grow.
+func TestEveryReasonIsCountedFromTheStart(t *testing.T) {
+	in, _ := newIntake()
+	c := in.Counters()
+	for name, counts := range map[string]map[string]int64{"dropped": c.Dropped, "refused": c.Refused, "requests": c.Requests} {
+		if len(counts) < 2 {
+			t.Errorf("%s: %v", name, counts)
+		}
+		for reason, n := range counts {
+			if n != 0 {
+				t.Errorf("%s, %s: %d", name, reason, n)
+			}
+		}
+	}
+	for _, reason := range []string{"node_limit", "edge_limit", "detail_limit", "store_unavailable", "name_limit", "external_limit", "evicted_early", "duplicate"} {
+		if _, ok := c.Dropped[reason]; !ok {
+			t.Errorf("%s is not there", reason)
+		}
+	}
+	before := len(c.Requests)
+	for _, r := range []string{RefusedMalformed, RefusedTooLarge, RefusedUnsupported, RefusedUnauthenticated, RefusedIncomplete, RefusedOverloaded, RefusedStopping} {
+		in.Refuse(r)
+	}
+	if n := len(in.Counters().Requests); n != before {
+		t.Errorf("%d outcomes were there, %d came", before, n)
 	}
 }
 

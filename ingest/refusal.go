@@ -21,6 +21,11 @@ const (
 	RefusedStopping        = "stopping"        // the process is on its way down
 )
 
+// outcomes are what can become of a request.
+var outcomes = [...]string{
+	"ok", "partial", RefusedMalformed, RefusedTooLarge, RefusedUnsupported, RefusedUnauthenticated, RefusedIncomplete, RefusedOverloaded, RefusedStopping,
+}
+
 // retryAfter is how long a sender that may come again is asked to wait first.
 const retryAfter = time.Second
 

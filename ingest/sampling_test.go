@@ -230,7 +230,7 @@ func TestMalformedThresholdsAreCounted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[string]int64{"malformed_threshold": 2, "zero_weight": 1}, in.Counters().Dropped); diff != "" {
+	if diff := cmp.Diff(map[string]int64{"malformed_threshold": 2, "zero_weight": 1}, dropped(in)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -23,6 +23,16 @@ const (
 	queued       = 4                // messages that wait for a slow client before it is cut
 )
 
+// Why clients are cut or refused.
+const (
+	cutSlow    = "slow"
+	cutMany    = "too_many"
+	cutAddress = "too_many_of_address"
+	cutViews   = "too_many_views"
+)
+
+var cutReasons = [...]string{cutSlow, cutMany, cutAddress, cutViews}
+
 // hub pushes the live map to those who follow it: the same bytes to all who follow the same view, encoded once. The
 // windows are read once for all views. Nobody waits for a client: one that does not read is cut.
 //
@@ -188,10 +198,10 @@ func (h *hub) admit(from string) (status int, reason string) {
 	case h.stopped:
 		return http.StatusServiceUnavailable, "The server stops."
 	case h.clients >= h.s.limits.Clients:
-		h.cut["too_many"]++
+		h.cut[cutMany]++
 		return http.StatusServiceUnavailable, "Too many clients follow the map already."
 	case h.addresses[from] >= h.s.limits.ClientsPerAddr:
-		h.cut["too_many_of_address"]++
+		h.cut[cutAddress]++
 		return http.StatusTooManyRequests, "Too many clients of this address follow the map already."
 	}
 	h.clients++
@@ -216,7 +226,7 @@ func (h *hub) join(ctx context.Context, key viewKey, c *client) (*view, error) {
 	v := h.views[key]
 	if v == nil {
 		if len(h.views) >= h.s.limits.Views {
-			h.cut["too_many_views"]++
+			h.cut[cutViews]++
 			h.mu.Unlock()
 			return nil, errTooManyViews
 		}
@@ -345,7 +355,7 @@ func (h *hub) send(v *view, text []byte) {
 			delete(v.clients, c)
 			c.end()
 			h.mu.Lock()
-			h.cut["slow"]++
+			h.cut[cutSlow]++
 			h.mu.Unlock()
 		}
 	}

@@ -142,7 +142,9 @@ func (c *countersCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(storeDelayed, flag(!h.DelayedSince.IsZero()))
 	by(storeDropped, h.Dropped)
 	gauge(liveClients, float64(l.Clients))
-	by(liveCut, l.Cut)
+	for _, reason := range cutReasons { // also what counts nothing: what was never there cannot be seen to grow
+		counter(liveCut, l.Cut[reason], reason)
+	}
 	for k, count := range c.s.openFindings() {
 		gauge(findingsOpen, float64(count), k.rule, k.level.String())
 	}

@@ -231,9 +231,7 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 // history tells pages and API how keeping goes.
 func (a *App) history() web.History {
 	s := a.engine.Status()
-	if n := a.judge.Dropped(); n > 0 {
-		s.Dropped[engine.DroppedFindings] = n
-	}
+	s.Dropped[engine.DroppedFindings] = a.judge.Dropped()
 	return web.History{
 		DelayedSince: s.DelayedSince, LastError: s.LastError, LastWrite: s.LastWrite, Waiting: s.WaitingParts, Dropped: s.Dropped,
 	}

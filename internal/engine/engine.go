@@ -93,7 +93,7 @@ type Engine struct {
 
 // New returns an Engine. It starts nothing.
 func New(s Settings) *Engine {
-	return &Engine{Settings: s, state: map[string][]byte{}, status: Status{Dropped: map[string]int64{}}}
+	return &Engine{Settings: s, state: map[string][]byte{}, status: Status{Dropped: map[string]int64{DroppedExamples: 0}}}
 }
 
 // Restore hands the feed what it had learned in an earlier process. That there is nothing is no error.
