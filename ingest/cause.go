@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"slices"
 
 	"faultline/graph"
 	"faultline/ingest/otlpwire"
@@ -37,105 +38,132 @@ func words(texts ...string) []word {
 	return out
 }
 
+// Words of guards that lead to a class and to a kind within it.
+var (
+	bulkheadWords = words(
+		"bulkhead", "rejectedexecution", "could not be queued for execution", "could not acquire a semaphore",
+		"hystrix: max concurrency",
+	)
+	poolWords = words(
+		"sqltransientconnection", "pool exhausted", "poolexhausted", "exhaustedpool", "pool is exhausted", "connection pool",
+		"queuepool limit", "too many connections", "too many clients", "pool timeout", "pooltimeout", "pool timed out", "pool empty",
+		"pool error", "poolacquire", "no connection available", "connection is not available", "pool is full",
+		"obtaining a connection from the pool", "waiting for connection from pool", "timeout acquiring a connection",
+		"connectionacquiretimeout", "connectionrequesttimeout", "remaining connection slots", "waitqueue",
+	)
+)
+
 // classWords lead to the class of a failure; the first row of which a word is found counts, so the more telling rows
-// come first: what the caller's own guards say before what they say it about, and types that are thrown for everything
-// last.
+// come first: what the caller's own guards say before what they say it about, a timeout before the cancellation that it
+// was carried out by, and types that are thrown for everything last.
 //
-// Sources: resilience4j, Polly, gobreaker, Hystrix, Akka and Helidon for breakers and bulkheads; HikariCP, SQLAlchemy,
-// PostgreSQL and MySQL for pools; Go, OpenSSL, Java, Node and Python for TLS, names and connections.
+// Sources: resilience4j, Polly, gobreaker, hystrix in Java and Go, opossum, Akka and Helidon for breakers and bulkheads;
+// HikariCP, DBCP, Tomcat, Jedis, Reactor Netty, SqlClient, SQLAlchemy, sqlx, Sequelize, Knex, PostgreSQL and MySQL for pools;
+// Go, OpenSSL, rustls, Java, .NET, Node, Python and Envoy for TLS, names and connections. The names in snake case are those of
+// HttpRequestError, which .NET's HttpClient gives as error.type.
 var classWords = []wordRow{
 	{class(graph.BreakerOpen), words(
-		"callnotpermitted", "brokencircuit", "isolatedcircuit", "circuit breaker", "circuit-breaker", "circuit_breaker",
-		"circuitbreaker", "breaker is open", "short-circuited", "reset reason: overflow",
+		"callnotpermitted", "brokencircuit", "isolatedcircuit", "opencircuit", "circuit breaker", "circuit-breaker",
+		"circuit_breaker", "circuitbreaker", "circuit open", "circuit is open", "circuit is now open", "breaker is open", "eopenbreaker",
+		"short-circuited", "reset reason: overflow",
 	)},
-	{class(graph.PoolExhausted), words(
-		"bulkhead", "rejectedexecution", "could not be queued for execution", "could not acquire a semaphore",
-		"sqltransientconnection", "pool exhausted", "connection pool", "queuepool limit", "too many connections",
-		"too many clients", "pool timeout", "pooltimeout", "no connection available", "pool is full",
-	)},
+	{class(graph.PoolExhausted), slices.Concat(bulkheadWords, poolWords)},
 	{class(graph.TLS), words(
 		"x509", "certificate", "cert_", "sslhandshake", "sslpeerunverified", "tls:", "tls handshake", "handshake fail",
-		"handshake_fail", "self signed", "self-signed", "unable to verify", "ssl_error", "sslexception", "sslerror",
-		"wrong version number", "pkix path", "unknown_ca",
+		"handshake_fail", "self signed", "self-signed", "self_signed", "unable to verify", "unable_to_verify", "ssl_error",
+		"err_ssl", "sslexception", "sslprotocolexception", "sslerror", "wrong version number", "pkix path", "unknown_ca", "tls alert",
+		"tls error", "tls_error", "http response to https", "ssl connection could not be established", "secure_connection_error",
 	)},
 	{class(graph.Unresolved), words(
-		"unknownhost", "nxdomain", "no such host", "enotfound", "eai_again", "name resolution", "name or service not known",
-		"dns", "getaddrinfo", "nodename nor servname", "gaierror",
+		"unknownhost", "nxdomain", "no such host", "enotfound", "eai_again", "eservfail", "name resolution", "nameresolution",
+		"name_resolution", "name or service not known", "dns", "getaddrinfo", "nodename nor servname", "gaierror", "dial tcp: lookup ",
+		"unresolvedaddress", "could not resolve host", "couldn't resolve host", "failed to lookup address",
 	)},
 	{class(graph.Refused), words(
-		"econnrefused", "connection refused", "no healthy upstream", "no available", "no instances available",
-		"no servers available", "no endpoints", "loadbalancer", "no route to host", "ehostunreach", "enetunreach",
-		"network is unreachable", "actively refused",
+		"econnrefused", "connection refused", "connectionrefused", "no healthy upstream", "no available", "no instances available",
+		"no servers available", "no endpoints", "zero addresses", "loadbalancer", "no route to host", "ehostunreach", "enetunreach",
+		"network is unreachable", "actively refused", "refused. check that the hostname",
 	)},
+	{class(graph.Timeout), words("httpclient.timeout", "timeoutcancellation", "timeoutexception", "timed out", "due to timeout")},
 	{goneAway, words(
 		"context canceled", "context cancelled", "aborterror", "operationcanceled", "taskcanceled", "cancellationexception",
 		"cancellederror", "client disconnected", "asyncio.exceptions.cancellederror",
 	)},
 	{class(graph.Timeout), words(
-		"timeout", "time out", "time-out", "time_out", "timed out", "timed-out", "timed_out", "timedout", "deadline",
+		"timeout", "time out", "time-out", "time_out", "timed-out", "timed_out", "timedout", "deadline",
 	)},
 	{class(graph.Contract), words(
-		"unmarshal", "deserial", "jsonmapping", "message larger than max", "unsupported media", "unimplemented",
-		"unknown service", "unknown method", "protocol error", "protocolexception", "err_http2_protocol",
+		"unmarshal", "deserial", "jsonmapping", "jsonparse", "jsonsyntax", "jsondecodeerror", "mismatchedinput",
+		"invalidprotocolbuffer", "invalid wire-format", "looking for beginning of value", "in json at position", "message larger than max",
+		"unsupported media", "unimplemented", "unknown service", "unknown method", "protocol error", "protocolexception",
+		"err_http2_protocol", "http_protocol_error", "version_negotiation_error",
 	)},
 	{class(graph.Reset), words(
-		"econnreset", "connection reset", "epipe", "broken pipe", "unexpected eof", "goaway", "socket hang up",
-		"connection closed", "premature close", "prematureclose", "transport is closing", "und_err_socket",
-		"remote end closed", "server closed idle connection", "connection aborted", "econnaborted", "serverdisconnected",
+		"econnreset", "connection reset", "epipe", "broken pipe", "unexpected eof", "\neof\n", ": eof\n", "eofexception", "goaway",
+		"rst_stream", "socket hang up", "socket closed", "connection closed", "premature close", "prematureclose", "ended prematurely",
+		"response_ended", "transport is closing", "und_err_socket", "remote end closed", "server closed idle connection",
+		"connection aborted", "econnaborted", "serverdisconnected", "server disconnected", "closedchannel", "nohttpresponse",
+		"failed to respond", "end of file from server", "forcibly closed", "closed network connection",
+		"closed the connection unexpectedly", "lost connection to", "server has gone away", "reset reason: connection termination",
+		"reset reason: remote reset", "reset reason: local reset",
 	)},
 	{class(graph.Throttled), words(
-		"too many requests", "toomanyrequests", "throttl", "rate limit", "ratelimit", "rate_limit", "quota", "overload",
-		"load shed", "resource_exhausted", "resource exhausted", "resourceexhausted",
+		"too many requests", "toomanyrequests", "throttl", "rate limit", "ratelimit", "rate_limit", "requestnotpermitted", "quota",
+		"overload", "load shed", "resource_exhausted", "resource exhausted", "resourceexhausted",
 	)},
 	{class(graph.Auth), words(
 		"unauthorized", "unauthenticated", "permission denied", "permission_denied", "permissiondenied", "access denied",
 		"accessdenied", "invalid_token", "invalid token", "token expired", "token is expired", "token has expired",
-		"tokenexpired", "expired token", "expiredtoken", "jwt", "forbidden",
+		"tokenexpired", "expired token", "expiredtoken", "jwt", "forbidden", "authentication failed", "authentication required",
+		"wrongpass", "user_authentication_error",
 	)},
 	{class(graph.BreakerOpen), words("hystrixruntime")},
-	{class(graph.Refused), words("connectexception", "failed to connect", "connection error")},
+	{class(graph.TLS), words("ssl routines", "[ssl:")},
+	{class(graph.Refused), words(
+		"connectexception", "failed to connect", "connection error", "connection_error", "connecterror", "cannot connect to host",
+		"connect call failed", "all connection attempts failed", "newconnectionerror", "failed to establish a new connection",
+		"could not connect to server", "couldn't connect to server", "remote connection failure", "reset reason: connection failure",
+	)},
 }
 
 // kindWords lead from a class to a cause within it, by what else the span says; as with classWords the first counts.
 var kindWords = [graph.NumFailures][]wordRow{
 	graph.TLS: {
-		{graph.TLSExpired, words("expired", "not yet valid", "notafter", "notbefore", "date_invalid")},
+		{graph.TLSExpired, words("expired", "not yet valid", "not_yet_valid", "nottimevalid", "notafter", "notbefore", "date_invalid")},
 		{graph.TLSNameMismatch, words(
-			"altname", "doesn't match", "does not match", "not valid for", "is valid for", "hostname mismatch", "name mismatch",
-			"no alternative certificate subject name", "no subject alternative", "cannot validate certificate for",
-			"namemismatch", "peerunverified", "common_name_invalid", "not match the name", "ip address mismatch", "ip sans",
+			"altname", "doesn't match", "does not match", "not valid for", "notvalidforname", "is valid for", "hostname mismatch",
+			"name mismatch", "no alternative certificate subject name", "no subject alternative", "no name matching",
+			"cannot validate certificate for", "namemismatch", "peerunverified", "common_name_invalid", "legacy common name",
+			"not match the name", "ip address mismatch", "ip sans",
 		)},
 		{graph.TLSUnknownAuthority, words(
-			"unknown authority", "unknown certificate authority", "self signed", "self-signed", "self_signed", "unable to verify", "unable_to_verify",
-			"local issuer", "issuer_cert", "issuer certificate", "unknown ca", "unknown_ca", "path building failed",
-			"valid certification path", "trust anchor", "authority_invalid", "certificate_verify_failed",
-			"certificate verify failed", "partialchain", "untrustedroot",
+			"unknown authority", "unknown certificate authority", "self signed", "self-signed", "self_signed", "unable to verify",
+			"unable_to_verify", "local issuer", "issuer_cert", "issuer certificate", "unknownissuer", "unknown ca", "unknown_ca",
+			"path building failed", "valid certification path", "trust anchor", "authority_invalid", "certificate_verify_failed",
+			"certificate verify failed", "certificate is not trusted", "partialchain", "untrustedroot",
 		)},
 		{graph.TLSProtocol, words(
-			"protocol version", "protocol_version", "unsupported protocol", "unsupported_protocol", "wrong version number",
-			"wrong_version_number", "no protocols", "no appropriate protocol", "no shared cipher", "no_shared_cipher",
-			"no cipher", "cipher mismatch", "handshake_failure", "handshake failure", "does not look like a tls", "not an ssl/tls", "oversized record",
-			"http response to https", "inappropriate_fallback", "plaintext connection",
+			"protocol version", "protocol_version", "'protocolversion'", "unsupported protocol", "unsupported_protocol",
+			"wrong version number", "wrong_version_number", "no protocols", "no appropriate protocol", "no shared cipher",
+			"no_shared_cipher", "no cipher", "cipher mismatch", "handshake_failure", "handshake failure", "does not look like a tls",
+			"not an ssl/tls", "unrecognized ssl", "oversized record", "http response to https", "inappropriate_fallback",
+			"plaintext connection",
 		)},
 	},
 	graph.Refused: {
 		{graph.NoEndpoint, words(
-			"no healthy upstream", "no available", "no instances available", "no servers available", "no endpoints", "loadbalancer",
+			"no healthy upstream", "no available", "no instances available", "no servers available", "no endpoints",
+			"zero addresses", "loadbalancer",
 		)},
 	},
 	graph.PoolExhausted: {
-		{graph.BulkheadFull, words(
-			"bulkhead", "rejectedexecution", "could not be queued for execution", "could not acquire a semaphore",
-		)},
-		{graph.NoConnection, words(
-			"sqltransientconnection", "pool exhausted", "connection pool", "queuepool limit", "too many connections",
-			"too many clients", "pool timeout", "pooltimeout", "no connection available", "pool is full",
-		)},
+		{graph.BulkheadFull, bulkheadWords},
+		{graph.NoConnection, poolWords},
 	},
 	graph.Throttled: {
 		{graph.Overloaded, words("overload", "load shed")},
 		{graph.RateLimited, words(
-			"too many requests", "toomanyrequests", "throttl", "rate limit", "ratelimit", "rate_limit", "quota",
+			"too many requests", "toomanyrequests", "throttl", "rate limit", "ratelimit", "rate_limit", "requestnotpermitted", "quota",
 		)},
 	},
 	graph.Auth: {
@@ -145,21 +173,31 @@ var kindWords = [graph.NumFailures][]wordRow{
 		{graph.Forbidden, words(
 			"forbidden", "permission denied", "permission_denied", "permissiondenied", "access denied", "accessdenied",
 		)},
-		{graph.Unauthenticated, words("unauthorized", "unauthenticated", "invalid_token", "invalid token", "jwt")},
+		{graph.Unauthenticated, words(
+			"unauthorized", "unauthenticated", "invalid_token", "invalid token", "jwt", "authentication failed",
+			"authentication required", "wrongpass", "user_authentication_error",
+		)},
 	},
 	graph.Contract: {
-		{graph.Undecodable, words("unmarshal", "deserial", "jsonmapping", "message larger than max", "unsupported media")},
+		{graph.Undecodable, words(
+			"unmarshal", "deserial", "jsonmapping", "jsonparse", "jsonsyntax", "jsondecodeerror", "mismatchedinput",
+			"invalidprotocolbuffer", "invalid wire-format", "looking for beginning of value", "in json at position",
+			"message larger than max", "unsupported media",
+		)},
 		{graph.Unimplemented, words("unimplemented", "unknown service", "unknown method")},
-		{graph.ProtocolError, words("protocol error", "protocolexception", "err_http2_protocol")},
+		{graph.ProtocolError, words(
+			"protocol error", "protocolexception", "err_http2_protocol", "http_protocol_error", "version_negotiation_error",
+		)},
 	},
 }
 
 // maxWordText is how much of each of a span's texts is searched for words.
 const maxWordText = 256
 
-// said is what a failed span says of its failure, in lower case: its error type, its exception and its status message.
+// said is what a failed span says of its failure, in lower case, a line each: its error type, its exception and its status
+// message. A line's end comes before the first one too, so that a word may be a whole line.
 type said struct {
-	buf   [5 * (maxWordText + 1)]byte
+	buf   [1 + 5*(maxWordText+1)]byte
 	n     int
 	pairs [pairs / 64]uint64 // which pairs of bytes are in it: most words' are not
 }
@@ -169,6 +207,10 @@ func (t *said) read(texts ...[]byte) {
 	for _, text := range texts {
 		if len(text) == 0 {
 			continue
+		}
+		if t.n == 0 {
+			t.buf[0] = '\n'
+			t.n = 1
 		}
 		for _, c := range text[:min(len(text), maxWordText)] {
 			if 'A' <= c && c <= 'Z' {
@@ -226,10 +268,8 @@ func classify(sp *otlpwire.Span) graph.Cause {
 		return 0
 	}
 	// The breaker of gobreaker, half open, says no more than a server would.
-	if bytes.Contains(t.buf[:t.n], []byte("\ntoo many requests\n")) || bytes.HasPrefix(t.buf[:t.n], []byte("too many requests\n")) {
-		if httpStatus(sp) == 0 {
-			return class(graph.BreakerOpen)
-		}
+	if bytes.Contains(t.buf[:t.n], []byte("\ntoo many requests\n")) && httpStatus(sp) == 0 {
+		return class(graph.BreakerOpen)
 	}
 	c := t.find(classWords)
 	if c == 0 || c == goneAway {

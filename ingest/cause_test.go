@@ -69,6 +69,10 @@ func TestWords(t *testing.T) {
 		{"catalog short-circuited and fallback failed.", "breaker_open"},
 		{"com.netflix.hystrix.exception.HystrixRuntimeException", "breaker_open"},
 		{"upstream connect error or disconnect/reset before headers. reset reason: overflow", "breaker_open"},
+		{"The circuit is now open and is not allowing calls.", "breaker_open"},
+		{"hystrix: circuit open", "breaker_open"},
+		{"EOPENBREAKER", "breaker_open"},
+		{"OpenCircuitError", "breaker_open"},
 		// Bulkheads and pools.
 		{"io.github.resilience4j.bulkhead.BulkheadFullException", "pool_exhausted: bulkhead full"},
 		{"java.util.concurrent.RejectedExecutionException", "pool_exhausted: bulkhead full"},
@@ -82,11 +86,26 @@ func TestWords(t *testing.T) {
 		{"Error 1040: Too many connections", "pool_exhausted: no connection"},
 		{"httpx.PoolTimeout", "pool_exhausted: no connection"},
 		{"redis: connection pool timeout", "pool_exhausted: no connection"},
+		{"hystrix: max concurrency", "pool_exhausted: bulkhead full"},
+		{"redis.clients.jedis.exceptions.JedisExhaustedPoolException: Could not get a resource since the pool is exhausted", "pool_exhausted: no connection"},
+		{"HikariPool-1 - Connection is not available, request timed out after 30000ms.", "pool_exhausted: no connection"},
+		{"Timeout expired.  The timeout period elapsed prior to obtaining a connection from the pool.", "pool_exhausted: no connection"},
+		{"Timeout waiting for connection from pool", "pool_exhausted: no connection"},
+		{"SequelizeConnectionAcquireTimeoutError: Operation timeout", "pool_exhausted: no connection"},
+		{"KnexTimeoutError: Knex: Timeout acquiring a connection. The pool is probably full.", "pool_exhausted: no connection"},
+		{"org.apache.tomcat.jdbc.pool.PoolExhaustedException: Timeout: Pool empty. Unable to fetch a connection in 30 seconds", "pool_exhausted: no connection"},
+		{"Cannot get a connection, pool error Timeout waiting for idle object", "pool_exhausted: no connection"},
+		{"pool timed out while waiting for an open connection", "pool_exhausted: no connection"},
+		{"reactor.pool.PoolAcquirePendingLimitException: Pending acquire queue has reached its maximum size of 1000", "pool_exhausted: no connection"},
+		{"com.mongodb.MongoWaitQueueFullException: Too many threads are already waiting for a connection.", "pool_exhausted: no connection"},
+		{"FATAL: remaining connection slots are reserved", "pool_exhausted: no connection"},
 		// TLS.
 		{"x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:00Z is after 2025-01-01", "tls: expired certificate"},
 		{"CERT_HAS_EXPIRED", "tls: expired certificate"},
 		{"javax.net.ssl.SSLHandshakeException: PKIX path validation failed: java.security.cert.CertPathValidatorException: validity check failed; NotAfter: Mon", "tls: expired certificate"},
 		{"net::ERR_CERT_DATE_INVALID", "tls: expired certificate"},
+		{"CERT_NOT_YET_VALID", "tls: expired certificate"},
+		{"The remote certificate is invalid because of errors in the certificate chain: NotTimeValid", "tls: expired certificate"},
 		{"x509: certificate signed by unknown authority", "tls: unknown authority"},
 		{"DEPTH_ZERO_SELF_SIGNED_CERT: self-signed certificate", "tls: unknown authority"},
 		{"self signed certificate in certificate chain", "tls: unknown authority"},
@@ -95,18 +114,36 @@ func TestWords(t *testing.T) {
 		{"javax.net.ssl.SSLHandshakeException: PKIX path building failed: unable to find valid certification path to requested target", "tls: unknown authority"},
 		{"remote error: tls: unknown certificate authority", "tls: unknown authority"},
 		{"tlsv1 alert unknown_ca", "tls: unknown authority"},
+		{"DEPTH_ZERO_SELF_SIGNED_CERT", "tls: unknown authority"},
+		{"UNABLE_TO_VERIFY_LEAF_SIGNATURE", "tls: unknown authority"},
+		{"invalid peer certificate: UnknownIssuer", "tls: unknown authority"},
+		{"x509: “b” certificate is not trusted", "tls: unknown authority"},
+		{"The remote certificate is invalid because of errors in the certificate chain: PartialChain", "tls: unknown authority"},
 		{"x509: certificate is valid for a.example, not b.example", "tls: name mismatch"},
 		{"x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs", "tls: name mismatch"},
 		{"ERR_TLS_CERT_ALTNAME_INVALID: Hostname/IP does not match certificate's altnames", "tls: name mismatch"},
 		{"javax.net.ssl.SSLPeerUnverifiedException: Certificate for <b> doesn't match any of the subject alternative names: [a]", "tls: name mismatch"},
 		{"certificate verify failed: Hostname mismatch, certificate is not valid for 'b'", "tls: name mismatch"},
 		{"The remote certificate is invalid according to the validation procedure: RemoteCertificateNameMismatch", "tls: name mismatch"},
+		{"javax.net.ssl.SSLHandshakeException: No name matching b found", "tls: name mismatch"},
+		{"invalid peer certificate: NotValidForName", "tls: name mismatch"},
+		{"x509: certificate relies on legacy Common Name field, use SANs instead", "tls: name mismatch"},
 		{"tls: server selected unsupported protocol version 301", "tls: protocol"},
 		{"remote error: tls: handshake failure", "tls: protocol"},
 		{"javax.net.ssl.SSLHandshakeException: Received fatal alert: handshake_failure", "tls: protocol"},
 		{"tls: first record does not look like a TLS handshake", "tls: protocol"},
 		{"SSL routines:ssl3_get_record:wrong version number", "tls: protocol"},
 		{"tls: no cipher suite supported by both client and server", "tls: protocol"},
+		{"http: server gave HTTP response to HTTPS client", "tls: protocol"},
+		{"ERR_SSL_WRONG_VERSION_NUMBER", "tls: protocol"},
+		{"javax.net.ssl.SSLException: Unsupported or unrecognized SSL message", "tls: protocol"},
+		{"Authentication failed because the remote party sent a TLS alert: 'ProtocolVersion'.", "tls: protocol"},
+		{"[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version", "tls: protocol"},
+		{"The SSL connection could not be established, see inner exception.", "tls"},
+		{"secure_connection_error", "tls"},
+		{"javax.net.ssl.SSLProtocolException", "tls"},
+		{"error:0A000152:SSL routines::unsafe legacy renegotiation disabled", "tls"},
+		{"reset reason: connection failure, transport failure reason: TLS_error:|268435703:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER", "tls: protocol"},
 		{"remote error: tls: bad record MAC", "tls"},
 		{"server_certificate_invalid", "tls"},
 		{"OPENSSL: SSL_ERROR_SYSCALL", "tls"},
@@ -120,6 +157,14 @@ func TestWords(t *testing.T) {
 		{"[Errno -2] Name or service not known", "unresolved"},
 		{"nodename nor servname provided, or not known", "unresolved"},
 		{"socket.gaierror", "unresolved"},
+		{"name_resolution_error", "unresolved"},
+		{"dial tcp: lookup b on 10.96.0.10:53: server misbehaving", "unresolved"},
+		{"dial tcp: lookup b on 10.96.0.10:53: read udp 10.1.2.3:4321->10.96.0.10:53: i/o timeout", "unresolved"},
+		{"queryA ESERVFAIL b", "unresolved"},
+		{"java.nio.channels.UnresolvedAddressException", "unresolved"},
+		{"Could not resolve host: b", "unresolved"},
+		{"urllib3.exceptions.NameResolutionError: Failed to resolve 'b'", "unresolved"},
+		{"failed to lookup address information", "unresolved"},
 		// Connections.
 		{"connect ECONNREFUSED 10.0.0.1:8080", "refused"},
 		{"dial tcp 10.0.0.1:8080: connect: connection refused", "refused"},
@@ -134,6 +179,15 @@ func TestWords(t *testing.T) {
 		{"No servers available for service: b", "refused: no endpoint"},
 		{"No instances available for b", "refused: no endpoint"},
 		{"no available backend", "refused: no endpoint"},
+		{"name resolver error: produced zero addresses", "refused: no endpoint"},
+		{"connection_error", "refused"},
+		{"ConnectionRefusedError", "refused"},
+		{"aiohttp.client_exceptions.ClientConnectorError: Cannot connect to host b:80 ssl:default [Connect call failed ('10.0.0.1', 80)]", "refused"},
+		{"httpx.ConnectError: All connection attempts failed", "refused"},
+		{"Failed to establish a new connection", "refused"},
+		{"Connection to b:5432 refused. Check that the hostname and port are correct", "refused"},
+		{"upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure, transport failure reason: delayed connect error: 111", "refused"},
+		{"upstream connect error or disconnect/reset before headers. reset reason: connection failure", "refused"},
 		{"read ECONNRESET", "reset"},
 		{"read tcp 10.0.0.1: connection reset by peer", "reset"},
 		{"write EPIPE", "reset"},
@@ -145,6 +199,23 @@ func TestWords(t *testing.T) {
 		{"Remote end closed connection without response", "reset"},
 		{"reactor.netty.http.client.PrematureCloseException: Connection prematurely closed BEFORE response", "reset"},
 		{"transport is closing", "reset"},
+		{"EOF", "reset"},
+		{"Post \"http://b\": EOF", "reset"},
+		{"java.io.EOFException", "reset"},
+		{"response_ended", "reset"},
+		{"org.apache.http.NoHttpResponseException: b:80 failed to respond", "reset"},
+		{"io.netty.channel.StacklessClosedChannelException", "reset"},
+		{"Server disconnected without sending a response.", "reset"},
+		{"Received RST_STREAM with code 2 (Internal server error)", "reset"},
+		{"Socket closed", "reset"},
+		{"Unexpected end of file from server", "reset"},
+		{"error:0A000126:SSL routines::unexpected eof while reading", "reset"},
+		{"An existing connection was forcibly closed by the remote host.", "reset"},
+		{"use of closed network connection", "reset"},
+		{"server closed the connection unexpectedly", "reset"},
+		{"Lost connection to MySQL server during query", "reset"},
+		{"MySQL server has gone away", "reset"},
+		{"upstream connect error or disconnect/reset before headers. reset reason: connection termination", "reset"},
 		// Time.
 		{"context deadline exceeded", "timeout"},
 		{"java.net.SocketTimeoutException: Read timed out", "timeout"},
@@ -158,6 +229,10 @@ func TestWords(t *testing.T) {
 		{"DEADLINE_EXCEEDED", "timeout"},
 		{"catalog timed-out and fallback failed", "timeout"},
 		{"canceling statement due to statement timeout", "timeout"},
+		{"System.Threading.Tasks.TaskCanceledException: The request was canceled due to the configured HttpClient.Timeout of 100 seconds elapsing.", "timeout"},
+		{"kotlinx.coroutines.TimeoutCancellationException: Timed out waiting for 1000 ms", "timeout"},
+		{"net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "timeout"},
+		{"AbortError: The operation was aborted due to timeout", "timeout"},
 		// Load.
 		{"429 Too Many Requests", "throttled: rate limit"},
 		{"ThrottlingException: Rate exceeded", "throttled: rate limit"},
@@ -166,12 +241,17 @@ func TestWords(t *testing.T) {
 		{"Quota exceeded for quota metric", "throttled: rate limit"},
 		{"server is overloaded", "throttled: overload"},
 		{"load shedding", "throttled: overload"},
+		{"io.github.resilience4j.ratelimiter.RequestNotPermitted", "throttled: rate limit"},
 		{"RESOURCE_EXHAUSTED", "throttled"},
 		// Who may.
 		{"401 Unauthorized", "auth: not authenticated"},
 		{"unauthenticated", "auth: not authenticated"},
 		{"error=invalid_token", "auth: not authenticated"},
 		{"io.jsonwebtoken.MalformedJwtException", "auth: not authenticated"},
+		{"user_authentication_error", "auth: not authenticated"},
+		{"FATAL: password authentication failed for user \"a\"", "auth: not authenticated"},
+		{"NOAUTH Authentication required.", "auth: not authenticated"},
+		{"WRONGPASS invalid username-password pair", "auth: not authenticated"},
 		{"permission denied", "auth: not allowed"},
 		{"AccessDeniedException: Access Denied", "auth: not allowed"},
 		{"403 Forbidden", "auth: not allowed"},
@@ -185,12 +265,19 @@ func TestWords(t *testing.T) {
 		{"org.apache.kafka.common.errors.SerializationException: Error deserializing Avro message", "contract: undecodable"},
 		{"grpc: received message larger than max (5 vs. 4)", "contract: undecodable"},
 		{"415 Unsupported Media Type", "contract: undecodable"},
+		{"json.decoder.JSONDecodeError: Expecting value", "contract: undecodable"},
+		{"invalid character '<' looking for beginning of value", "contract: undecodable"},
+		{"com.google.protobuf.InvalidProtocolBufferException", "contract: undecodable"},
+		{"com.fasterxml.jackson.databind.exc.MismatchedInputException", "contract: undecodable"},
 		{"unknown method Take for service test.Store", "contract: unimplemented"},
 		{"unknown service test.Store", "contract: unimplemented"},
 		{"stream error: stream ID 1; PROTOCOL_ERROR: protocol error", "contract: protocol"},
 		{"ERR_HTTP2_PROTOCOL_ERROR", "contract: protocol"},
+		{"http_protocol_error", "contract: protocol"},
+		{"version_negotiation_error", "contract: protocol"},
 		// Neither.
 		{"something went wrong", "unclassified"},
+		{"the geofence is outdated", "unclassified"},
 		{"", "unclassified"},
 	} {
 		for _, how := range []struct {
@@ -372,6 +459,13 @@ func TestStatuses(t *testing.T) {
 		{"RPC UNAVAILABLE, a test's reset", rpc(14), failing("no healthy upstream"), of(graph.NoEndpoint)},
 		{"RPC DATA_LOSS", rpc(15), failing(""), of(class(graph.ServerError))},
 		{"RPC UNAUTHENTICATED", rpc(16), failing(""), of(graph.Unauthenticated)},
+		{"RPC DeadlineExceeded", rpc("DeadlineExceeded"), failing(""), of(class(graph.Timeout))},
+		{"RPC not_found", rpc("not_found"), failing(""), clientError},
+		{"RPC canceled", rpc("canceled"), failing(""), verdict{graph.Cancelled, 0}},
+		{"RPC Canceled", rpc("Canceled"), failing(""), verdict{graph.Cancelled, 0}},
+		{"RPC, its status as error.type alone", map[string]any{"rpc.system": "grpc", "error.type": "UNAVAILABLE"}, failing(""), of(class(graph.ServerError))},
+		{"RPC, NOT_FOUND as error.type alone", map[string]any{"rpc.system": "grpc", "error.type": "NOT_FOUND"}, failing(""), clientError},
+		{"RPC, a type that is none of its statuses", map[string]any{"rpc.system": "grpc", "error.type": "UNAVAILABLE_"}, failing(""), of(class(graph.Unclassified))},
 		{"RPC UNAUTHENTICATED, token expired", rpc(16), failing("token is expired"), of(graph.TokenExpired)},
 	} {
 		protocol := graph.HTTP
@@ -380,6 +474,41 @@ func TestStatuses(t *testing.T) {
 		}
 		if v := judge(decoded(t, kindClient, tt.attrs, tt.change), protocol); v != tt.want {
 			t.Errorf("%s: %v %s, want %v %s", tt.name, v.outcome, v.cause, tt.want.outcome, tt.want.cause)
+		}
+	}
+}
+
+// A callee was reached. What its half tells of connections, guards and those who turned it away is of calls that it made
+// itself, and its caller had no such trouble; what its caller sent it may have been wrong all the same.
+func TestACalleeSpeaksOfItsOwnCalls(t *testing.T) {
+	http500 := map[string]any{"http.request.method": "GET", "http.response.status_code": 500}
+	internal := map[string]any{"rpc.system": "grpc", "rpc.grpc.status_code": 13}
+	for _, tt := range []struct {
+		said            string
+		without, behind graph.Cause // where no status says that the callee failed, and where one does
+	}{
+		{"java.net.ConnectException: Connection refused", class(graph.ServerError), class(graph.ServerError)},
+		{"java.net.UnknownHostException", class(graph.ServerError), class(graph.ServerError)},
+		{"x509: certificate has expired", class(graph.ServerError), class(graph.ServerError)},
+		{"CallNotPermittedException", class(graph.ServerError), class(graph.ServerError)},
+		{"java.sql.SQLTransientConnectionException", class(graph.ServerError), class(graph.ServerError)},
+		{"ThrottlingException: Rate exceeded", graph.RateLimited, class(graph.ServerError)},
+		{"AccessDeniedException", graph.Forbidden, class(graph.ServerError)},
+		{"java.net.SocketTimeoutException: Read timed out", class(graph.Timeout), class(graph.ServerError)},
+		{"connection reset by peer", class(graph.Reset), class(graph.ServerError)},
+		{"com.fasterxml.jackson.databind.JsonMappingException", graph.Undecodable, graph.Undecodable},
+		{"something else", class(graph.ServerError), class(graph.ServerError)},
+	} {
+		for _, kind := range []ptrace.SpanKind{kindServer, kindConsumer} {
+			for _, how := range []struct {
+				attrs    map[string]any
+				protocol graph.Protocol
+				want     graph.Cause
+			}{{nil, graph.HTTP, tt.without}, {http500, graph.HTTP, tt.behind}, {internal, graph.GRPC, tt.behind}} {
+				if v := judge(decoded(t, kind, how.attrs, thrown(tt.said, "")), how.protocol); v != (verdict{graph.Error, how.want}) {
+					t.Errorf("%s by %s with %v: %v %s, want %s", tt.said, kind, how.attrs, v.outcome, v.cause, how.want)
+				}
+			}
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"bytes"
-
 	"faultline/graph"
 	"faultline/ingest/otlpwire"
 )
@@ -70,13 +68,24 @@ func judge(sp *otlpwire.Span, protocol graph.Protocol) verdict {
 		return fine
 	}
 	c := classify(sp)
-	if c == 0 {
+	switch callee := serves(sp); {
+	case c == 0 && callee, callee && ofItsOwnCalls(c.Failure()):
+		c = class(graph.ServerError)
+	case c == 0:
 		c = class(graph.Unclassified)
-		if sp.Kind == uint8(graph.SpanKindServer) || sp.Kind == uint8(graph.SpanKindConsumer) {
-			c = class(graph.ServerError)
-		}
 	}
 	return ended(c)
+}
+
+// serves reports whether a span is a callee's half.
+func serves(sp *otlpwire.Span) bool {
+	return sp.Kind == uint8(graph.SpanKindServer) || sp.Kind == uint8(graph.SpanKindConsumer)
+}
+
+// ofItsOwnCalls reports whether a failure that a callee's words tell of is one of a call that it made itself, whose error it
+// passed on: it was reached, so whoever called it had no such trouble.
+func ofItsOwnCalls(f graph.Failure) bool {
+	return f == graph.Refused || f == graph.Unresolved || f == graph.TLS || f.Guarded()
 }
 
 func judgeHTTP(status int64, sp *otlpwire.Span) verdict {
@@ -132,9 +141,10 @@ func judgeRPC(code string, sp *otlpwire.Span) verdict {
 	return verdict{graph.ClientError, 0}
 }
 
-// sayOrServerError returns what the span says of a failure that a status shows, else that the server failed.
+// sayOrServerError returns what the span says of a failure that a status shows, else that the server failed. A callee that
+// answered with such a status speaks of what it did itself, where it does not say that it was not understood.
 func sayOrServerError(sp *otlpwire.Span) graph.Cause {
-	if c := classify(sp); c != 0 && c != goneAway {
+	if c := classify(sp); c != 0 && c != goneAway && (!serves(sp) || c.Failure() == graph.Contract) {
 		return c
 	}
 	return class(graph.ServerError)
@@ -209,16 +219,49 @@ func rpcStatus(sp *otlpwire.Span) (name string, ok bool) {
 		if string(v.Text) == "OK" || string(v.Text) == "ok" {
 			return "", true
 		}
-		for _, c := range grpcCodes[1:] {
-			if len(c) == len(v.Text) && bytes.EqualFold(v.Text, []byte(c)) {
-				return c, true
-			}
-		}
-		if string(v.Text) == "canceled" {
-			return "CANCELLED", true
+		if c := grpcCode(v.Text); c != "" {
+			return c, true
 		}
 	}
+	if c := grpcCode(sp.Text(otlpwire.ErrorType)); c != "" {
+		return c, true // some leave it there alone
+	}
 	return jsonRPCStatus(sp)
+}
+
+// grpcCode returns the canonical name of a gRPC status other than OK, from the name in any case, with or without its
+// underscores, as each language writes it; "" when it is none.
+func grpcCode(text []byte) string {
+	if len(text) < len("ABORTED") || len(text) > len("FAILED_PRECONDITION") {
+		return ""
+	}
+	for _, c := range grpcCodes[1:] {
+		if sameCode(text, c) {
+			return c
+		}
+	}
+	if sameCode(text, "CANCELED") {
+		return "CANCELLED"
+	}
+	return ""
+}
+
+// sameCode reports whether text is the name code, in any case, with or without its underscores.
+func sameCode(text []byte, code string) bool {
+	i := 0
+	for _, c := range []byte(code) {
+		if c == '_' {
+			if i < len(text) && text[i] == '_' {
+				i++
+			}
+			continue
+		}
+		if i == len(text) || text[i]&^0x20 != c {
+			return false
+		}
+		i++
+	}
+	return i == len(text)
 }
 
 // jsonRPCStatus returns the gRPC status that says what a JSON-RPC error code does; a code of the application's own says

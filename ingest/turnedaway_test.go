@@ -27,6 +27,10 @@ func TestWhoeverIsTurnedAwayAtTheDoorIsNoError(t *testing.T) {
 			{service: "b", trace: 5, id: 1, kind: kindServer, at: 0, ms: 5, attrs: serve4(404)},
 			{service: "b", trace: 6, id: 1, kind: kindServer, at: 0, ms: 5, failed: true, attrs: serve4(504)},
 		}, []string{"user → b http: calls 6, errors 1, client errors 5, timeout 1, server 6×5ms, server errors 1"}, 1},
+		{"a callee that was turned away itself, and fails for it", []tspan{
+			{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 5, failed: true, attrs: with(serve4(500), "error.type", "ThrottlingException")},
+			{service: "b", trace: 2, id: 1, kind: kindServer, at: 0, ms: 5, failed: true, attrs: with(serve4(500), "error.type", "AccessDeniedException")},
+		}, []string{"user → b http: calls 2, errors 2, server_error 2, server 2×5ms, server errors 2"}, 2},
 		{"callers who are not seen", []tspan{
 			{service: "b", trace: 1, id: 1, parent: 9, kind: kindServer, at: 0, ms: 5, attrs: serve4(429)},
 		}, []string{"unknown → b http: calls 1, client errors 1, server 1×5ms, client missing 1"}, 0},
