@@ -391,6 +391,11 @@ func TestEnvoyFlags(t *testing.T) {
 			t.Errorf("%s with %s: %v %s, want %v %s", tt.flags, tt.status, v.outcome, v.cause, tt.want.outcome, tt.want.cause)
 		}
 	}
+	// A breaker stands before what a proxy calls, not before the proxy.
+	upstream := decoded(t, kindServer, map[string]any{"http.status_code": "503", "response_flags": "UO"}, nil)
+	if v := judge(upstream, graph.HTTP); v != (verdict{graph.Error, class(graph.ServerError)}) {
+		t.Errorf("UO at a gateway: %+v", v)
+	}
 	// A gateway that is asked for what it has no route to is not at fault.
 	sp := decoded(t, kindServer, map[string]any{"http.status_code": "404", "response_flags": "NR"}, nil)
 	if v := judge(sp, graph.HTTP); v != (verdict{graph.ClientError, 0}) {

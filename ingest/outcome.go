@@ -42,6 +42,8 @@ func judge(sp *otlpwire.Span, protocol graph.Protocol) verdict {
 			return verdict{graph.ClientError, 0} // somebody asked a gateway for what it does not have
 		case c == graph.Forbidden && status == 401:
 			return ended(graph.Unauthenticated)
+		case c.Failure().Guarded() && serves(sp):
+			return ended(class(graph.ServerError)) // a breaker before what it calls itself
 		default:
 			return ended(c)
 		}
