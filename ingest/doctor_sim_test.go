@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 
@@ -77,6 +78,60 @@ func TestWhatIsInstrumentedWronglyIsNamed(t *testing.T) {
 			}
 			return true
 		}, []string{"store: unsampled_peer"}},
+		{"spans that are lost between others", func(service string, rs ptrace.ResourceSpans) bool {
+			if service == "api" {
+				for _, ss := range rs.ScopeSpans().All() {
+					ss.Spans().RemoveIf(func(s ptrace.Span) bool { return s.Kind() == ptrace.SpanKindClient })
+				}
+			}
+			return true
+		}, []string{"store: split_traces"}},
+		{"a clock that is fast", func(service string, rs ptrace.ResourceSpans) bool {
+			if service == "store" {
+				spansOf(rs, func(s ptrace.Span) {
+					const ahead = pcommon.Timestamp(700 * time.Millisecond)
+					s.SetStartTimestamp(s.StartTimestamp() + ahead)
+					s.SetEndTimestamp(s.EndTimestamp() + ahead)
+				})
+			}
+			return true
+		}, []string{"store: clock_skew"}},
+		{"old names of attributes", func(service string, rs ptrace.ResourceSpans) bool {
+			if service == "store" {
+				spansOf(rs, func(s ptrace.Span) {
+					for now, before := range map[string]string{
+						"http.request.method": "http.method", "http.response.status_code": "http.status_code", "url.full": "http.url",
+						"db.system.name": "db.system", "server.address": "net.peer.name", "server.port": "net.peer.port", "network.peer.address": "net.sock.peer.addr",
+					} {
+						if v, ok := s.Attributes().Get(now); ok {
+							v.CopyTo(s.Attributes().PutEmpty(before))
+							s.Attributes().Remove(now)
+						}
+					}
+				})
+			}
+			return true
+		}, []string{"store: old_conventions"}},
+		{"calls that do not say to whom", func(service string, rs ptrace.ResourceSpans) bool {
+			if service == "api" {
+				spansOf(rs, func(s ptrace.Span) {
+					if s.Kind() == ptrace.SpanKindClient {
+						s.Attributes().RemoveIf(func(k string, _ pcommon.Value) bool {
+							return strings.HasPrefix(k, "server.") || strings.HasPrefix(k, "url.") || strings.HasPrefix(k, "network.peer.") || strings.HasPrefix(k, "peer.")
+						})
+					}
+				})
+			}
+			return service != "store"
+		}, []string{"api: missing_peer_name"}},
+		{"traces that were kept for how they ended", func(service string, rs ptrace.ResourceSpans) bool {
+			if service == "store" {
+				for _, ss := range rs.ScopeSpans().All() {
+					ss.Scope().Attributes().PutStr("tailsampling.policy", "errors")
+				}
+			}
+			return true
+		}, []string{"store: biased_sampling"}},
 		{"a caller that sends nothing", func(service string, _ ptrace.ResourceSpans) bool { return service != "web" }, []string{"api: untraced_callers"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
