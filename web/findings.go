@@ -22,7 +22,7 @@ type Finding struct {
 	Sentence string    `json:"sentence" doc:"What is wrong, with its figures"`
 	Value    *float64  `json:"value" doc:"The rule's one figure, in the unit that its page says"`
 	N        int64     `json:"n" doc:"Observations that it rests on, unweighted"`
-	Example  *string   `json:"example,omitempty" doc:"Id of a trace of the time in which it was found that shows it; told where one edge is asked for"`
+	Example  *string   `json:"example,omitempty" doc:"Id of a trace of the time in which it was found that shows it; told in the answer about one edge, edges/{id}"`
 }
 
 func newFinding(f *graph.Finding) Finding {
