@@ -73,6 +73,7 @@ var classWords = []wordRow{
 		"handshake_fail", "self signed", "self-signed", "self_signed", "unable to verify", "unable_to_verify", "ssl_error",
 		"err_ssl", "sslexception", "sslprotocolexception", "sslerror", "wrong version number", "pkix path", "unknown_ca", "tls alert",
 		"tls error", "tls_error", "http response to https", "ssl connection could not be established", "secure_connection_error",
+		"security.authentication.authenticationexception",
 	)},
 	{class(graph.Unresolved), words(
 		"unknownhost", "nxdomain", "no such host", "enotfound", "eai_again", "eservfail", "name resolution", "nameresolution",
@@ -115,7 +116,7 @@ var classWords = []wordRow{
 		"unauthorized", "unauthenticated", "permission denied", "permission_denied", "permissiondenied", "access denied",
 		"accessdenied", "invalid_token", "invalid token", "token expired", "token is expired", "token has expired",
 		"tokenexpired", "expired token", "expiredtoken", "jwt", "forbidden", "authentication failed", "authentication required",
-		"wrongpass", "user_authentication_error",
+		"wrongpass", "badcredentials", "user_authentication_error",
 	)},
 	{class(graph.BreakerOpen), words("hystrixruntime")},
 	{class(graph.TLS), words("ssl routines", "[ssl:")},
@@ -175,7 +176,7 @@ var kindWords = [graph.NumFailures][]wordRow{
 		)},
 		{graph.Unauthenticated, words(
 			"unauthorized", "unauthenticated", "invalid_token", "invalid token", "jwt", "authentication failed",
-			"authentication required", "wrongpass", "user_authentication_error",
+			"authentication required", "wrongpass", "badcredentials", "user_authentication_error",
 		)},
 	},
 	graph.Contract: {
