@@ -355,7 +355,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.role.settling() || h.role == receives || h.proxied() && (p.quiet(h) || p.repeats(s, h)) {
 		return none
 	}
-	fact := outFact{protocol: h.protocol, calls: 1, cause: h.verdict.cause, flags: uint8(h.flags & attempt)}
+	fact := outFact{protocol: h.protocol, calls: 1, cause: p.saidBesides(s, h), flags: uint8(h.flags & attempt)}
 	if h.verdict.outcome == graph.Error {
 		fact.errors = 1
 		if h.flags&exhausted != 0 {
@@ -511,7 +511,7 @@ func (p *pairer) awaits(h *half, f outFact) (flags uint8) {
 	case !f.is(outSilent):
 	case h.flags&waited == 0:
 		return outAwaited
-	case !h.guarded() && !p.dir.sampledOut(f.target, h.weight):
+	case !h.guarded() && !f.cause.Failure().Guarded() && !p.dir.sampledOut(f.target, h.weight):
 		return outMissing
 	}
 	return 0
@@ -567,6 +567,10 @@ func (b *batch) in(h *half, f inFact, sign int32) {
 	}
 	if h.turnedAway() {
 		c.Outcome, c.Failure, c.Cause = graph.ClientError, 0, 0
+	}
+	if h.outgoing() && ofItsOwnCalls(c.Failure) {
+		c.Cause = class(graph.ServerError) // a gateway was reached: that is of its own call, which the same span tells of
+		c.Failure = graph.ServerError
 	}
 	if f.call {
 		c.Calls, c.Logical, c.Messages = 1, 1, h.messages

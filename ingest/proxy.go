@@ -470,6 +470,41 @@ func (p *pairer) ownProxy(s *shard, h *half) *half {
 	return nil
 }
 
+// saidBesides returns why the call of h failed. Where h says no more than that it did, as of a 503 that a sidecar answered
+// with, the sidecars may know: the caller's first, which carried the call, then the callee's.
+func (p *pairer) saidBesides(s *shard, h *half) graph.Cause {
+	if s.proxies == 0 || !h.saysLittle() {
+		return h.verdict.cause
+	}
+	out := h
+	if !h.proxied() {
+		if own := p.ownProxy(s, h); own != nil {
+			out = own
+		}
+		if out.verdict.outcome == graph.Error && !out.saysLittle() {
+			return out.verdict.cause
+		}
+	}
+	var in *half
+	s.children(out, out.id, func(c *half) bool {
+		if c.role == homeward && c.serving() && c.verdict.outcome == graph.Error && !c.saysLittle() &&
+			(in == nil || c.start < in.start || c.start == in.start && c.id < in.id) {
+			in = c
+		}
+		return true
+	})
+	if in == nil {
+		return h.verdict.cause
+	}
+	return in.verdict.cause
+}
+
+// saysLittle reports whether the call failed, and h does not say more closely why.
+func (h *half) saysLittle() bool {
+	c := h.verdict.cause
+	return h.verdict.outcome == graph.Error && (c == class(graph.ServerError) || c == class(graph.Unclassified))
+}
+
 // proxyOnly reports whether a node is the name of a proxy: a call that was counted as one to it may have gone through.
 func (p *pairer) proxyOnly(ref graph.NodeRef) bool {
 	s := p.dir.byRef(ref)

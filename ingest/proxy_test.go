@@ -173,6 +173,95 @@ func TestProxies(t *testing.T) {
 	}
 }
 
+// Where a service sees no more than a 503 that a sidecar answered with, the sidecars' flags say why, in whatever order they
+// come.
+func TestSidecarsSayWhyACallFailed(t *testing.T) {
+	flags := func(attrs map[string]any, of string) map[string]any {
+		return with(with(attrs, "http.status_code", "503"), "response_flags", of)
+	}
+	c := chain("shop/a", "istio-proxy", "shop/b", "istio-proxy")
+	for i := range c {
+		c[i].failed = true
+	}
+	c[0].attrs = with(get, "http.response.status_code", 503)
+	of := func(out, in string, spans ...int) (made []tspan) {
+		for _, i := range spans {
+			s := c[i]
+			switch i {
+			case 1:
+				s.attrs = flags(envoyOut, out)
+			case 2:
+				s.attrs = flags(envoyIn, in)
+			case 3:
+				s.attrs = with(serve, "http.response.status_code", 503)
+			}
+			made = append(made, s)
+		}
+		return made
+	}
+	for _, tt := range []struct {
+		name  string
+		spans []tspan
+		want  []string
+	}{
+		{"the caller's, before a breaker", of("UO", "", 0, 1), []string{"shop/a → ext:b:8080 http: calls 1, errors 1, breaker_open 1, client 1×100ms"}},
+		{"the caller's, no healthy endpoint", of("UH", "", 0, 1), []string{"shop/a → ext:b:8080 http: calls 1, errors 1, refused 1, client 1×100ms"}},
+		{"the caller's says nothing", of("-", "", 0, 1), []string{"shop/a → ext:b:8080 http: calls 1, errors 1, server_error 1, client 1×100ms"}},
+		{"the callee's, whose service is down", of("-", "UF", 0, 1, 2), []string{"shop/a → b http: calls 1, errors 1, refused 1, client 1×100ms, server 1×80ms, server errors 1"}},
+		{"the callee's alone", func() []tspan {
+			made := of("", "UF", 0, 2)
+			made[1].parent = 1
+			return made
+		}(), []string{"shop/a → b http: calls 1, errors 1, refused 1, client 1×100ms, server 1×80ms, server errors 1"}},
+		{"without the services' own", of("-", "UF", 1, 2), []string{"a → b http: calls 1, errors 1, refused 1, client 1×94ms, server 1×80ms, server errors 1"}},
+		{"both, of a callee that answered", of("-", "-", 0, 1, 2, 3), []string{"shop/a → shop/b http: calls 1, errors 1, server_error 1, client 1×100ms, server 1×74ms, server errors 1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(2, 2))
+			bodies := each(t, tt.spans...)
+			for n := range 20 {
+				in, live := newIntake()
+				now := epoch.Add(time.Second)
+				for _, b := range bodies {
+					feed(t, in, now, b)
+					if n > 0 && r.IntN(2) == 0 {
+						now = now.Add(time.Duration(r.IntN(1500)) * time.Millisecond)
+						in.Tick(now)
+					}
+				}
+				in.Tick(now.Add(11 * time.Second))
+				if diff := cmp.Diff(tt.want, briefs(live)); diff != "" {
+					t.Fatalf("order %d: %s", n, diff)
+				}
+				r.Shuffle(len(bodies), func(i, j int) { bodies[i], bodies[j] = bodies[j], bodies[i] })
+			}
+		})
+	}
+}
+
+// A gateway that tells of both sides in one span was reached, whatever became of what it called.
+func TestAGatewaysOwnCallsFail(t *testing.T) {
+	for flags, class := range map[string]string{"UO": "breaker_open", "UF": "refused", "DF": "unresolved", "UT": "timeout"} {
+		in, live := newIntake()
+		feed(t, in, epoch, each(t, tspan{
+			service: "gateway", trace: 1, id: 1, kind: kindClient, at: 0, ms: 10, failed: true,
+			attrs: with(with(gatewayAttrs, "http.status_code", "503"), "response_flags", flags),
+		})...)
+		in.Tick(epoch.Add(11 * time.Second))
+		from := class
+		if class != "timeout" {
+			from = "server_error"
+		}
+		want := []string{
+			"gateway → ext:b.shop.svc.cluster.local:8080 http: calls 1, errors 1, " + class + " 1, client 1×10ms",
+			"user → gateway http: calls 1, errors 1, " + from + " 1, server 1×10ms, server errors 1",
+		}
+		if diff := cmp.Diff(want, briefs(live)); diff != "" {
+			t.Errorf("%s: %s", flags, diff)
+		}
+	}
+}
+
 // The services' halves may come long after their sidecars': what those counted is taken back.
 func TestLateServicesTakeTheirSidecarsPlace(t *testing.T) {
 	bodies := each(t, chain("shop/a", "a.shop", "shop/b", "b.shop")...)
