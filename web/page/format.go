@@ -181,12 +181,15 @@ func latency(e *graph.MapEdge, q float64) string {
 
 func millis(s *sketch.Sketch, q float64) string { return Duration(s.Quantile(q) / 1e6) }
 
-// kept writes a retention in days, or hours below two days.
+// kept writes a retention in days, or hours below two days, or less below two hours.
 func kept(d time.Duration) string {
-	if h := d.Hours(); h < 48 {
-		return strconv.FormatFloat(h, 'f', -1, 64) + " h"
+	if d < 2*time.Hour {
+		return Duration(float64(d.Milliseconds()))
 	}
-	return strconv.FormatFloat(d.Hours()/24, 'f', -1, 64) + " d"
+	if h := d.Hours(); h < 48 {
+		return digits(h) + " h"
+	}
+	return digits(d.Hours()/24) + " d"
 }
 
 // upFor writes how long something has lasted.

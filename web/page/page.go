@@ -286,6 +286,11 @@ func sortedCounts(m map[string]int64) []string {
 	return names
 }
 
+// some returns the names of counts that are not zero, the largest first.
+func some(m map[string]int64) []string {
+	return slices.DeleteFunc(sortedCounts(m), func(name string) bool { return m[name] == 0 })
+}
+
 // sortedNames returns the names of a map of counts in order.
 func sortedNames(m map[string]int64) []string { return slices.Sorted(maps.Keys(m)) }
 
@@ -300,4 +305,45 @@ func inWords(reason string) string {
 		return w
 	}
 	return strings.ReplaceAll(reason, "_", " ")
+}
+
+// alone puts into words which halves of calls stayed alone, by kind and reason.
+var alone = map[string]string{
+	"client_external": "calls to hosts of which nothing is known", "client_silent_callee": "calls to services that usually send their half",
+	"client_unnamed": "calls that do not say whom they call", "client_database": "calls to databases, which send no spans",
+	"client_queue": "calls to queues, which send no spans", "client_guarded": "calls that the caller's own breaker or pool kept back",
+	"client_refused": "calls that were refused: they did not get there", "client_timeout": "calls that timed out: the callee may still be at work",
+	"server_unknown_caller": "served, and the caller was never seen", "server_untraced_caller": "served, and the caller has no span for the call",
+	"server_before_start": "served, and begun before the last start", "consumer_unknown_producer": "messages whose producer was never seen",
+	"consumer_no_context": "messages without a parent and without links",
+}
+
+func aloneInWords(kind string) string {
+	if w, ok := alone[kind]; ok {
+		return w
+	}
+	return inWords(kind)
+}
+
+// fates puts into words what became of traces.
+var fates = map[string]string{
+	"analysed": "looked at", "skipped": "left out: a share is looked at", "long": "looked at, longer than the wait", "too_large": "left out: larger than the limit",
+}
+
+func fateInWords(outcome string) string {
+	if w, ok := fates[outcome]; ok {
+		return w
+	}
+	return inWords(outcome)
+}
+
+// limitInWords says a limit with its unit: those of memory are in bytes, those of time in seconds.
+func limitInWords(name string, v int64) (word, figure string) {
+	switch name {
+	case "memory_bytes":
+		return "memory", Bytes(v)
+	case "hold":
+		return "a window stays open", kept(time.Duration(v) * time.Second)
+	}
+	return inWords(name), Count(v)
 }

@@ -65,6 +65,7 @@ func TestPages(t *testing.T) {
 	for name, page := range map[string]templ.Component{
 		"map":             OfMap(Map{Shell: shell, Map: testMap(), Live: true, Endpoints: local, Received: counters}),
 		"map_past":        OfMap(Map{Shell: shell, Map: testMap(), Endpoints: local}),
+		"map_past_empty":  OfMap(Map{Shell: shell, Map: graph.Map{From: testNow.Add(-time.Hour), To: testNow, Env: "a&b", Envs: []string{"a&b", "prod"}}, Endpoints: local, Received: graph.Counters{Received: 9, Accepted: 9}}),
 		"map_delayed":     OfMap(Map{Shell: shell, Map: empty, Live: true, DelayedSince: testNow.Add(-5 * time.Minute)}),
 		"map_failed":      OfMap(Map{Shell: shell, Map: empty, Live: true, Failed: "The map could not be had just now."}),
 		"map_empty":       OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local}),
@@ -72,7 +73,7 @@ func TestPages(t *testing.T) {
 		"map_refused":     OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local, Received: graph.Counters{Received: 7, Refused: map[string]int64{"unsupported": 7}}}),
 		"map_no_receiver": OfMap(Map{Shell: shell, Map: empty, Live: true}),
 		"status": OfStatus(Status{
-			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"map_nodes": 10000, "clients": 2000},
+			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"nodes": 10000, "clients": 2000, "memory_bytes": 512 << 20, "hold": 90},
 			Store:   storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-50 * time.Hour), Newest: testNow, Windows: 1800, Traces: 41, Retention: storage.DefaultRetention()},
 			History: History{LastWrite: testNow.Add(-time.Second)}, Followers: 3, Cut: map[string]int64{"slow": 2},
 		}),
