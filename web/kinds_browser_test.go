@@ -62,6 +62,22 @@ func TestKindsInBrowser(t *testing.T) {
 	if x("ingress") != x("user") || x("ingress") >= x("shop/thumbnails") || x("shop/thumbnails") >= x("llm:openai") {
 		t.Errorf("from left to right: ingress %v, user %v, thumbnails %v, llm %v", x("ingress"), x("user"), x("shop/thumbnails"), x("llm:openai"))
 	}
+	// Who sends no spans is told by what is called, and what it is.
+	b.click("(({x, y}) => ({x, y}))(faultline.nodes.find(n => n.id === 'ingress'))")
+	b.until("document.querySelector('#panel .tiles') && faultline.state.service === 'ingress'")
+	panel := value[string](b, "document.querySelector('#panel').innerText")
+	for _, want := range []string{"What triggers functions, and sends no spans", "Nothing that it calls is unwell", "sends", "to 1 service", "as those answer"} {
+		if !strings.Contains(panel, want) {
+			t.Errorf("the panel of ingress does not say %q:\n%s", want, panel)
+		}
+	}
+	for _, odd := range []string{"alled by nobody", "0 callers", "instances"} {
+		if strings.Contains(panel, odd) {
+			t.Errorf("the panel of ingress says %q:\n%s", odd, panel)
+		}
+	}
+	b.press("\x1b")
+	b.until("document.querySelector('#panel').hidden")
 	b.press("?")
 	b.until("document.querySelector('dialog .legend')")
 	legend := value[string](b, "document.querySelector('dialog .legend').innerText")

@@ -7,6 +7,7 @@ import { listen, nextWrong } from './keys.js';
 import { badgeLegend, findingLines, help } from './legend.js';
 import { FindMenu } from './find.js';
 import { fits, groups, ruleOf, rules } from './findings.js';
+import { entries } from './kinds.js';
 import { MapView } from './map.js';
 import { begins, few } from './next.js';
 import { Panel } from './panel.js';
@@ -35,7 +36,7 @@ function start() {
     map.sparks = sparks.curves;
     map.refresh();
   });
-  const empty = $('#empty');
+  const empty = $('#empty'), emptyAt = state.now.at; // what the server says of a moment holds for that alone
   let arrived = false, fitNext = true, lastPick = '';
 
   // What is shown
@@ -62,9 +63,10 @@ function start() {
     finding.update();
     sparks.follow(state.live ? { from: 'now-15m', to: 'now' } : { from: state.span().from, to: state.span().to }, now.env ?? data.env, data.nodes.size);
     if (nothing) {
-      if (empty) renew($('#table'), empty);
+      if (empty && now.at === emptyAt) renew($('#table'), empty);
       else renew($('#table'), h('div', { class: 'empty' }, h('h1', null, 'No calls in this time'), h('p', null, data.error || 'Nothing was seen in the time and environment shown.'),
-        h('p', null, h('a', { href: '/status' }, 'What was received'), ' is on the status page.')));
+        h('p', null, now.at || now.range !== 'live' ? [h('button', { type: 'button', class: 'link', on: { click: () => go.to({ range: 'live', at: '' }) } }, 'To the live map'), '. '] : null,
+          h('a', { href: '/status' }, 'What was received'), ' is on the status page.')));
       panel.show(now);
       return;
     }
@@ -190,7 +192,8 @@ function start() {
 
   function sayTime() {
     const { at, range } = state.now;
-    const [, last, most, seconds] = /^(Last )?(.*?)(:\d\d)?$/.exec(at ? f.clock(new Date(at)) : rangeWords[range]);
+    // What is left out where there is little room: the first word or the year, and the seconds.
+    const [, last, most, seconds] = /^(Last |\d{4}-)?(.*?)(:\d\d)?$/.exec(at ? f.clock(new Date(at)) : rangeWords[range]);
     renew($('#time-word'), last && h('span', { class: 'wide' }, last), most, seconds && h('span', { class: 'wide' }, seconds));
     const dot = $('#stream');
     dot.className = `dot ${at ? 'still' : data.stream}`;
@@ -315,7 +318,7 @@ function start() {
       tip.replaceChildren(h('strong', null, g.name), rows([['nodes', String(g.nodes.length)], ['unwell', String(g.bad)], ['calls', f.rate(g.rate)]]), h('div', { class: 'quiet' }, 'Click to open'));
     } else if (item) {
       const n = item.node;
-      tip.replaceChildren(h('strong', null, n.name), ' ', badge(n.health, f.healthWord[n.health]), h('div', { class: 'quiet' }, `${n.kind}${n.namespace ? ` in ${n.namespace}` : ''}`),
+      tip.replaceChildren(h('strong', null, n.name), ' ', badge(n.health, f.healthWord[n.health]), h('div', { class: 'quiet' }, entries[n.kind] ?? `${n.kind}${n.namespace ? ` in ${n.namespace}` : ''}`),
         rows([['calls', f.rate(n.rate)], [`in ${f.span(ranges[state.now.range] || 900)}`, spread(sparks.curves.get(n.id))], ['failed', f.share(n.error_rate)], ['p95', f.duration(n.p95_ms)], ['instances', n.instances == null ? null : String(n.instances)]]), findingLines(n));
     } else if (link?.edge) {
       const e = link.edge;
@@ -507,6 +510,7 @@ function start() {
     get edges() { return map.view.links.filter((l) => !l.linked).map((l) => ({ id: l.id, source: map.view.items[l.s].id, target: map.view.items[l.t].id, health: l.health, dim: l.dim, badges: l.badges.map((b) => b.text || b.kind) })); },
     rules: Object.freeze(Object.fromEntries(Object.entries(rules).map(([id, r]) => [id, r.name]))),
     place: (id) => { const n = data.nodes.get(id); return n && { x: n.x, y: n.y }; },
+    get labels() { return map.labels; },
     edgeSpot: (id) => map.spot({ link: map.view.links.findIndex((l) => l.id === id) }),
     get cursor() { return map.cursor?.id ?? null; },
     get pointed() { return map.hover && { ...map.hover }; },

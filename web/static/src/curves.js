@@ -52,6 +52,3 @@ export function distance(p, x, y) {
   }
   return best;
 }
-
-/** How many square pixels two boxes, [left, top, right, bottom], have in common. */
-export const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));

@@ -4,6 +4,13 @@ import { h } from './dom.js';
 
 export const kinds = { service: 'a service', gateway: 'a gateway', database: 'a database', cache: 'a cache', queue: 'a queue or topic', external: 'a third party', llm: 'a provider of models', user: 'users', ingress: 'what triggers functions', unknown: 'a caller that is not known' };
 
+/** What it means that somebody calls who sends no spans. */
+export const entries = {
+  user: 'Whoever calls from outside and sends no spans: browsers, apps, other systems',
+  ingress: 'What triggers functions, and sends no spans: requests to a gateway, timers, changes of data',
+  unknown: 'Callers whose spans were never seen here: not instrumented, sampled away, or sent elsewhere',
+};
+
 /** Draws a kind around a point, r pixels to each side. */
 export function drawKind(ctx, kind, x, y, r, ink) {
   ctx.strokeStyle = ink;

@@ -1,45 +1,60 @@
 // What is said on the links of the map: the figure that is wrong and the badges of what is found, in one small box that
-// lies on no card and no other box.
+// lies on no other box and, as far as there is room, on no card. Where there is none, it is left out: the line still shows
+// how it is, and says the rest where it is pointed at.
 
 import { drawBadge } from './badges.js';
-import { overlap, point } from './curves.js';
+import { Taken } from './boxes.js';
+import { point } from './curves.js';
 import { culprit, faulty, severity, wrong } from './view.js';
 
 export const font = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif';
 const labelFont = `600 11px ${font}`, partFont = `700 9.5px ${font}`;
 const most = 60, mostNarrow = 8; // boxes: what is worse comes first
+const tries = 4; // times as many links are tried until there are so many boxes
 const mostNotes = 40; // more links that have notes only are left without, where there are discs
+const mayHide = { card: 0.35, cardNarrow: 0.1, disc: 0.02 }; // of a box, that lies on nodes
+const steps = [0, -14, 14, -24, 24, -36, 36, -46, 46]; // px, from the line
+const edge = 4; // px, that stay free at the edge of the screen
 
 /** Whether something has to be said on a link; what is a note only is said where there is room for it. */
 export const said = (l) => !l.dim && (faulty(l.health) || l.badges.some((b) => b.level !== 'note'));
 
 /**
- * Places boxes for some links, [{i, link}]; returns [{i, words, badges, more, box, health}]. on says what there is:
- * taken boxes, each with its weight, whether items are discs, whether the screen is narrow, where it ends, the curve
- * of a link and the width of a text.
+ * Places boxes for some links, [{i, link}]; returns [{i, id, words, badges, more, box, health}]. on says what there is: nodes
+ * and kept, the boxes that are taken, whether items are discs, whether the screen is narrow, what of it is in sight and what
+ * is drawn, the curve of a link and the width of a text.
  */
 export function placeLabels(list, on) {
   const loud = list.filter(({ link }) => said(link)), notes = list.filter(({ link }) => !link.dim && !said(link) && link.badges.length);
   const wanted = on.discs && notes.length > mostNotes ? loud : [...loud, ...notes];
   wanted.sort(({ link: a }, { link: b }) => severity(b.health) - severity(a.health) || b.badges.length - a.badges.length || b.rate - a.rate);
-  const labels = [];
-  for (const { i, link } of wanted.slice(0, on.narrow ? mostNarrow : most)) {
+  const others = new Taken(), labels = [], limit = on.narrow ? mostNarrow : most;
+  for (const box of on.kept) others.add(box);
+  let left = limit * tries;
+  for (const { i, link } of wanted) {
+    if (labels.length === limit || left === 0) break;
     const p = on.curve(link);
+    if (!drawn(p, on.drawn)) continue;
+    left--;
     // Where the whole of it has no room, less may have.
     let best = null;
     for (const what of sayings(link, on)) {
-      const room = roomFor(what, p, on);
+      const room = roomFor(what, p, others, on);
       if (!best || (best.over > 0 && room.over < best.over / 2)) best = room;
       if (best.over === 0) break;
     }
-    if (!best) continue;
-    const [x0, y0, x1, y1] = best.box;
-    if (best.over > (x1 - x0) * (y1 - y0) * 0.35 && labels.length > 6) continue;
-    on.taken.push(best.box);
-    labels.push({ i, ...best.what, box: best.box, health: faulty(link.health) ? link.health : 'note' });
+    if (!best || best.covers || best.hides > allowed(on, labels.length) * best.what.width * best.what.height) continue;
+    others.add(best.box);
+    labels.push({ i, id: link.id, ...best.what, box: best.box, health: faulty(link.health) ? link.health : 'note' });
   }
   return labels;
 }
+
+// The worst are said on a wide screen even where they hide a part of a card.
+const allowed = ({ narrow, discs }, n) => (narrow ? (discs ? mayHide.disc : mayHide.cardNarrow) : n > 6 ? mayHide.card : Infinity);
+
+const drawn = (p, [l, t, r, b]) => Math.max(p[0], p[2], p[4], p[6]) >= l && Math.min(p[0], p[2], p[4], p[6]) <= r &&
+  Math.max(p[1], p[3], p[5], p[7]) >= t && Math.min(p[1], p[3], p[5], p[7]) <= b;
 
 /** What may be said of a link, from the most to the least: {words, badges, more, width, height}. */
 function sayings(l, { narrow, discs, measure }) {
@@ -66,21 +81,22 @@ function sayings(l, { narrow, discs, measure }) {
 const brief = (text) => text.replace(/^(p\d+) .*, ↑/, '$1 ↑').replace(/^errors /, '');
 
 /** The best place for what is said along a curve: near its middle, near the line, clear of what is taken. */
-function roomFor(what, p, { taken, right }) {
-  const { width: w, height: h } = what;
+function roomFor(what, p, others, { nodes, sight, narrow }) {
+  const { width: w, height: h } = what, [left, top, right, bottom] = sight;
   let best = null;
   for (const t of [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74, 0.18, 0.82]) {
     const [px, py] = point(p, t);
-    for (const dy of [0, -14, 14, -24, 24, -36, 36, -46, 46]) {
+    // Words at the screen's edge stay readable.
+    const near = px > left - 40 && px < right + 40 && py > top - 40 && py < bottom + 40;
+    for (const dy of narrow ? steps.slice(0, 5) : steps) { // where lines are close, what is said has to be close to its own
       for (const dx of dy ? [0] : [0, w / 2 + 6, -w / 2 - 6]) {
         const cx = px + dx, cy = py + dy;
-        // Words at the screen's edge stay readable.
-        const x0 = cx > -40 && cx < right + 40 ? Math.max(w / 2 + 4, Math.min(right - w / 2 - 4, cx)) : cx;
-        const box = [x0 - w / 2, cy - h / 2, x0 + w / 2, cy + h / 2];
-        let over = 0;
-        for (const o of taken) over += overlap([box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2], o) * (o[4] ?? 1);
-        const cost = over * 4 + Math.abs(dy) * 3 + (dx ? 90 : 0) + Math.abs(x0 - cx) * 3 + Math.abs(t - 0.5) * 60;
-        if (!best || cost < best.cost) best = { cost, over, box, what };
+        const x = near ? Math.max(left + w / 2 + edge, Math.min(right - w / 2 - edge, cx)) : cx;
+        const y = near ? Math.max(top + h / 2 + edge, Math.min(bottom - h / 2 - edge, cy)) : cy;
+        const box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2], wide = [box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2];
+        const hides = nodes.under(wide), covers = others.under(wide), over = hides + covers;
+        const cost = hides * 4 + covers * 40 + Math.abs(dy) * 3 + (dx ? 90 : 0) + (Math.abs(x - cx) + Math.abs(y - cy)) * 3 + Math.abs(t - 0.5) * 60;
+        if (!best || cost < best.cost) best = { cost, over, hides, covers, box, what };
       }
     }
   }

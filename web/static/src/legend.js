@@ -36,10 +36,12 @@ const healths = { ok: 'nothing stands out', warn: 'worse than it should be', cri
 export function help(keys, badges) {
   const key = (k, words) => h('div', null, h('span', null, [k].flat().map((x) => [h('kbd', null, x), ' '])), h('span', null, words));
   const line = (attrs, words) => h('div', null, s('svg', { viewBox: '0 0 44 14' }, s('path', { d: 'M2 7h40', fill: 'none', stroke: 'currentColor', 'stroke-width': 1.5, ...attrs })), words);
-  return [
-    h('h2', { tabindex: '-1', autofocus: true }, 'Keys'),
+  const byKey = [
+    h('h2', { tabindex: '-1' }, 'Keys'),
     h('div', { class: 'keys' }, keys.map(([k, words]) => key(k, words)), key('Esc', 'one step back'), key(['←', '→', '↑', '↓'], 'walk the map'), key('Enter', 'open what the walk is at')),
-    h('h2', null, 'Legend'),
+  ];
+  const bySign = [
+    h('h2', { tabindex: '-1' }, 'Legend'),
     h('div', { class: 'legend' },
       Object.entries(healths).map(([x, words]) => h('div', null, badge(x, healthWord[x]), h('span', { class: 'quiet' }, words))),
       line({ 'stroke-width': 3.5 }, 'width is traffic'), line({ 'stroke-dasharray': '7 5' }, 'asynchronous, by messages'),
@@ -50,4 +52,8 @@ export function help(keys, badges) {
     h('p', { class: 'quiet more' }, 'On a card: calls a second, share that fails, the time that 95 % of the calls stay within, all as its callers see it. The curve at its foot is its calls over the last 15 minutes, or the time shown, with those that failed darker, and in colour while it is unwell; each card has its own scale.'),
     h('p', { class: 'quiet more' }, 'Click a service or connection for its details, double-click a service to see only what is around it, click another one with Shift for the path to it. ', h('button', { type: 'button', class: 'link', on: { click: badges } }, 'What the badges say'), '.'),
   ];
+  // A screen that small has no keys: what the signs mean comes first.
+  const parts = matchMedia('(max-width: 720px)').matches ? [bySign, byKey] : [byKey, bySign];
+  parts[0][0].autofocus = true;
+  return parts;
 }

@@ -1,7 +1,8 @@
 // The picture: nodes and links on a canvas. The base picture is drawn once into a bitmap and moved while the viewer drags;
 // what is pointed at is drawn over it, so that neither costs the whole graph.
 
-import { arrow, distance, line, overlap, point } from './curves.js';
+import { Taken } from './boxes.js';
+import { arrow, distance, line, point } from './curves.js';
 import * as f from './format.js';
 import { drawKind } from './kinds.js';
 import { badgeWidth, drawHealth, font, paintBadge, paintLabels, placeLabels, said } from './labels.js';
@@ -11,6 +12,8 @@ import { faulty, frame, severity } from './view.js';
 const smallCard = 0.7; // the scale from which cards are drawn, below it discs
 const fullCard = 172; // px: the width from which a card has its figures in columns, with words
 const margin = 0.35; // how much more than the screen the bitmap holds, on each side
+const mayHide = 0.12; // of a name, that lies on what is there
+const counts = 40; // px at the foot, where what is shown is counted
 const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -31,7 +34,7 @@ export class MapView extends EventTarget {
   drawn = 0; // ms that the last base picture took
   #base; #baseCamera = null; #dirty = true; #frame = 0; #settle = 0;
   #colours = {}; #text = new Map(); #pulses = new Map(); #flight = null; #shown = new Map(); #tween = 0;
-  #index = new Map(); #out = []; #touched = false; #held = false; #labels = []; #pointer = null;
+  #index = new Map(); #out = []; #touched = false; #held = false; #labels = []; #names = new Map(); #pointer = null;
 
   constructor(canvas, tip) {
     super();
@@ -190,6 +193,8 @@ export class MapView extends EventTarget {
     this.draw();
   }
 
+  get #narrow() { return this.width < 600; }
+
   get #discs() { return this.camera.k < smallCard; }
 
   #radius(it) {
@@ -323,8 +328,8 @@ export class MapView extends EventTarget {
     const box = { l: -m.x, t: -m.y, r: this.width + m.x, b: this.height + m.y };
     const links = this.view.links.map((_, i) => i);
     this.#paintLinks(ctx, links, box, 1);
-    this.#labels = this.#placeLabels(links);
-    this.#paintItems(ctx, this.view.items.map((_, i) => i), box, this.#labels);
+    this.#labels = this.#placeLabels(links, box);
+    this.#names = this.#paintItems(ctx, this.view.items.map((_, i) => i), box, this.#labels);
     paintLabels(ctx, this.#labels, this.#colours, (text, fontOf) => this.#measure(text, fontOf));
   }
 
@@ -412,26 +417,41 @@ export class MapView extends EventTarget {
     return n > 800 ? 1 : Math.round(w * 2) / 2;
   }
 
-  /** Places what is said on some links, clear of the cards. */
-  #placeLabels(indices) {
+  /** Places what is said on some links, clear of the cards, of what is kept of the base, and of the screen's edges. */
+  #placeLabels(indices, box, { labels: kept = [], names = new Map() } = {}) {
     const { links, items } = this.view;
     const { x, y, k } = this.camera;
     const discs = this.#discs;
-    if (k < 0.16 && indices.filter((i) => said(links[i])).length > 40) return [];
-    const taken = [];
+    if (k < 0.16 && !this.#narrow && indices.filter((i) => said(links[i])).length > 40) return kept;
+    const nodes = new Taken(), there = new Set(kept.map((l) => l.i));
     for (const it of items) {
       const w = discs ? this.#radius(it) + 2 : this.view.size.w / 2 * k, h = discs ? w : this.view.size.h / 2 * k;
       const sx = it.x * k + x, sy = it.y * k + y;
-      if (sx <= -200 || sy <= -100 || sx >= this.width + 200 || sy >= this.height + 100) continue;
-      taken.push([sx - w, sy - h, sx + w, sy + h, discs && faulty(it.health) ? 6 : 1]);
-      if (!discs && it.badges?.length) taken.push([sx + w - 16 - 20 * it.badges.length, sy + h - 9, sx + w - 8, sy + h + 9, 3]);
+      if (sx <= box.l - 200 || sy <= box.t - 100 || sx >= box.r + 200 || sy >= box.b + 100) continue;
+      nodes.add([sx - w, sy - h, sx + w, sy + h], discs && faulty(it.health) ? 6 : 1);
+      if (!discs && it.badges?.length) nodes.add([sx + w - 16 - 20 * it.badges.length, sy + h - 9, sx + w - 8, sy + h + 9], 3);
     }
-    return placeLabels(indices.map((i) => ({ i, link: links[i] })), {
-      taken, discs, narrow: this.width < 600, right: this.width - this.inset.right, curve: (l) => this.#curve(l), measure: (text, fontOf) => this.#measure(text, fontOf),
-    });
+    for (const { place } of names.values()) nodes.add(place);
+    return [...kept, ...placeLabels(indices.filter((i) => !there.has(i)).map((i) => ({ i, link: links[i] })), {
+      nodes, kept: kept.map((l) => l.box), discs, narrow: this.#narrow, sight: [0, 0, this.width - this.inset.right, this.height - counts], drawn: [box.l, box.t, box.r, box.b],
+      curve: (l) => this.#curve(l), measure: (text, fontOf) => this.#measure(text, fontOf),
+    })];
   }
 
-  #paintItems(ctx, indices, box, labels, strength = 1) {
+  /** What the base says on some links and of some items, where it is now: said again over it, it is not said twice. */
+  #keptOf(links, items) {
+    const c = this.camera, bc = this.#baseCamera;
+    if (c.k !== bc.k) return {};
+    const dx = c.x - bc.x, dy = c.y - bc.y, lit = new Set(links);
+    const moved = ([l, t, r, b]) => [l + dx, t + dy, r + dx, b + dy];
+    return {
+      labels: this.#labels.filter((l) => lit.has(l.i) && this.view.links[l.i].id === l.id).map((l) => ({ ...l, box: moved(l.box) })),
+      names: new Map([...this.#names].filter(([id]) => items.has(this.#index.get(id))).map(([id, name]) => [id, { ...name, place: moved(name.place) }])),
+    };
+  }
+
+  /** Returns the names that are drawn beside items, by id: {text, place}. */
+  #paintItems(ctx, indices, box, labels, { all = false, names = new Map() } = {}) {
     const { k, x, y } = this.camera;
     const discs = this.#discs;
     const quietFirst = [...indices].sort((a, b) => severity(this.view.items[a].health) - severity(this.view.items[b].health));
@@ -442,7 +462,7 @@ export class MapView extends EventTarget {
       if (discs) this.#paintDisc(ctx, it, i, sx, sy);
       else this.#paintCard(ctx, it, i, sx - w / 2, sy - h / 2, w, h, k);
     }
-    if (discs) this.#paintNames(ctx, indices, box, strength > 1, labels);
+    return discs ? this.#paintNames(ctx, indices, box, all, labels, names) : names;
   }
 
   #paintCard(ctx, it, i, x, y, w, h, k) {
@@ -576,10 +596,12 @@ export class MapView extends EventTarget {
     }
   }
 
-  /** Names under discs: first of what is wrong, then of what is big, where there is room. */
-  #paintNames(ctx, indices, box, all, labels) {
+  /** Names under discs: first of what is wrong, then of what is big, where there is room. Those in kept stay where they are. */
+  #paintNames(ctx, indices, box, all, labels, kept) {
     const { k, x, y } = this.camera, { items } = this.view, colours = this.#colours;
-    const taken = labels.map((l) => l.box);
+    const taken = new Taken(), names = new Map(kept);
+    for (const l of labels) taken.add(l.box);
+    for (const { place } of kept.values()) taken.add(place);
     const near = indices.filter((i) => {
       const sx = items[i].x * k + x, sy = items[i].y * k + y;
       return sx > box.l - 40 && sx < box.r + 40 && sy > box.t - 40 && sy < box.b + 40;
@@ -587,7 +609,7 @@ export class MapView extends EventTarget {
     if (near.length <= 700) {
       for (const i of near) {
         const sx = items[i].x * k + x, sy = items[i].y * k + y, r = this.#radius(items[i]);
-        taken.push([sx - r, sy - r, sx + r, sy + r]);
+        taken.add([sx - r, sy - r, sx + r, sy + r]);
       }
     }
     const order = near.sort((a, b) => severity(items[b].health) - severity(items[a].health) || (items[b].node?.rate ?? 1e9) - (items[a].node?.rate ?? 1e9) || a - b);
@@ -601,29 +623,40 @@ export class MapView extends EventTarget {
       const it = items[i], bad = faulty(it.health);
       if (room-- <= 0 || (near.length > 700 && !bad && !all)) break;
       const fontOf = `${bad ? 600 : 400} 11px ${font}`;
-      const r = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
-      const least = Math.max(bad || all ? 120 : 72, this.view.pitch.x * k - 8);
-      let text, place, inside, places;
-      // The whole name where it has room, else a shorter one.
-      for (const most of near.length <= 100 ? [170, least] : [least]) {
-        text = this.#fit(it.label, fontOf, most);
-        const w = this.#measure(text, fontOf) + 4;
-        places = [[sx - w / 2, sy + r], [sx + r, sy - 7], [sx - w / 2, sy - r - 13], [sx - r - w, sy - 7]].map(([l, t]) => [l, t, l + w, t + 13]);
-        inside = places.filter((p) => p[0] > box.l && p[2] < box.r);
-        place = inside.find((p) => taken.every((o) => overlap(p, o) <= 6));
-        if (place) break;
-      }
-      if (!place && (bad || all)) { // where it hides the least
-        const hidden = (p) => taken.reduce((sum, o) => sum + overlap(p, o), 0);
-        place = (inside.length ? inside : places).reduce((a, b) => (hidden(b) < hidden(a) ? b : a));
-      }
-      if (!place) continue;
-      taken.push(place);
+      const name = names.get(it.id) ?? this.#placeName(it, fontOf, box, taken, { whole: near.length <= 100, must: bad || all });
+      if (!name) continue;
+      if (!names.has(it.id)) taken.add(name.place);
+      names.set(it.id, name);
+      const [l, t] = name.place;
       ctx.font = fontOf;
-      ctx.strokeText(text, place[0] + 2, place[1]);
+      ctx.strokeText(name.text, l + 2, t);
       ctx.fillStyle = bad || all ? colours.ink : colours['ink-2'];
-      ctx.fillText(text, place[0] + 2, place[1]);
+      ctx.fillText(name.text, l + 2, t);
     }
+    return names;
+  }
+
+  /** A place for the name of a disc, {text, place}: below it, beside it or above it; undefined where there is none. What must be said may hide a little. */
+  #placeName(it, fontOf, box, taken, { whole, must }) {
+    const { k, x, y } = this.camera, gap = this.#radius(it) + 3, sx = it.x * k + x, sy = it.y * k + y;
+    const least = Math.max(must ? 120 : 72, this.view.pitch.x * k - 8);
+    let text, places, inside;
+    // The whole name where it has room, else a shorter one.
+    for (const most of whole ? [170, least] : [least]) {
+      text = this.#fit(it.label, fontOf, most);
+      const w = this.#measure(text, fontOf) + 4;
+      places = [[sx - w / 2, sy + gap], [sx + gap, sy - 7], [sx - w / 2, sy - gap - 13], [sx - gap - w, sy - 7]].map(([x0, y0]) => [x0, y0, x0 + w, y0 + 13]);
+      // In sight, where the disc is.
+      const { l, t, r, b } = sx > 0 && sx < this.width && sy > 0 && sy < this.height ? { l: 0, t: 0, r: this.width, b: this.height } : box;
+      inside = places.filter((p) => p[0] > l && p[2] < r && p[1] > t && p[3] < b);
+      const free = inside.find((p) => taken.under(p) <= 6);
+      if (free) return { text, place: free };
+    }
+    if (!must) return undefined;
+    // Where it hides the least, unless that is too much: names on each other are none.
+    const hidden = new Map((inside.length ? inside : places).map((p) => [p, taken.under(p)]));
+    const place = [...hidden.keys()].reduce((a, b) => (hidden.get(b) < hidden.get(a) ? b : a));
+    return hidden.get(place) <= mayHide * (place[2] - place[0]) * (place[3] - place[1]) ? { text, place } : undefined;
   }
 
   #hatch(ctx, x, y, w, h) {
@@ -670,8 +703,8 @@ export class MapView extends EventTarget {
       ctx.fillRect(0, 0, this.width, this.height);
       ctx.globalAlpha = 1;
       this.#paintLinks(ctx, links, box, 2);
-      const labels = this.#placeLabels(links);
-      this.#paintItems(ctx, [...items], box, labels, items.size <= 60 ? 2 : 1);
+      const kept = this.#keptOf(links, items), labels = this.#placeLabels(links, box, kept);
+      this.#paintItems(ctx, [...items], box, labels, { all: items.size <= 60, names: kept.names });
       paintLabels(ctx, labels, this.#colours, (text, fontOf) => this.#measure(text, fontOf));
     }
     if (cursor !== undefined) this.#paintCursor(ctx, this.view.items[cursor]);
@@ -777,7 +810,7 @@ export class MapView extends EventTarget {
       }
     }
     if (best) return best;
-    const label = this.#baseCamera?.x === x && this.#labels.find(({ box: [l, t, r, b] }) => sx >= l && sx <= r && sy >= t && sy <= b);
+    const label = this.#baseCamera?.x === x && this.#labels.find(({ i, id, box: [l, t, r, b] }) => links[i]?.id === id && sx >= l && sx <= r && sy >= t && sy <= b);
     if (label) return { link: label.i };
     least = 8;
     for (let i = 0; i < links.length; i++) {
@@ -789,6 +822,9 @@ export class MapView extends EventTarget {
     }
     return best;
   }
+
+  /** What is said on links, and where within the canvas: for tests. */
+  get labels() { return this.#labels.map(({ id, words, badges, box }) => ({ id, words, badges: badges.length, box: [...box] })); }
 
   /** A point of the screen, within the page, that lies on an item or link: for tests and for tooltips. */
   spot(what) {

@@ -6,6 +6,7 @@ import * as f from './format.js';
 import { breaker } from './breaker.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
+import { entries } from './kinds.js';
 import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
 import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
@@ -196,9 +197,9 @@ export class Panel {
     const list = (title, edges, other) => (edges.length === 0 ? '' : h('section', { data: { key: title } }, h('h3', null, title, h('span', { class: 'quiet' }, String(edges.length))),
       h('table', { class: 'figures' }, h('thead', null, h('tr', null, ['Service', 'Rate', 'Errors', 'p95'].map((w, i) => h('th', { scope: 'col', class: i ? 'n' : null }, w)))),
         h('tbody', null, [...edges].sort((a, b) => severity(b.health) - severity(a.health) || (b.rate ?? 0) - (a.rate ?? 0)).slice(0, 100).map((e) => h('tr', { data: { key: e.id } },
-          h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? shortName(e[other]))),
+          h('td', null, faulty(e.health) ? [badge(e.health, ''), ' '] : null, h('button', { type: 'button', class: 'link', title: wrong(e) || e[other], on: { click: () => this.go.to({ edge: e.id, service: '', trace: '' }) } }, this.data.nodes.get(e[other])?.name ?? shortName(e[other])),
+            edges.filter((x) => x[other] === e[other]).length > 1 ? h('span', { class: 'quiet' }, ` by ${e.protocol === 'unknown' ? 'an unknown protocol' : e.protocol}`) : null),
           h('td', { class: 'n' }, f.rate(e.rate)), h('td', { class: faulty(e.health) && e.error_rate > 0.005 ? `n ${e.health === 'critical' ? 'hot' : 'warm'}` : 'n' }, f.share(e.error_rate)), h('td', { class: 'n' }, f.duration(e.p95_ms ?? e.server?.p95_ms))))))));
-    const chain = s.chain ?? {};
     const traces = await ask('traces', { service: s.id, env, limit: 12, from: span.from, to: span.to }, signal).catch(() => ({ traces: [] }));
     if (signal.aborted) return;
     const now = Date.parse(s.to);
@@ -214,14 +215,7 @@ export class Panel {
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 1), on: { click: () => this.go.to({ depth: this.state.now.depth === 1 ? 0 : 1 }) } }, 'Only neighbours'),
         h('button', { type: 'button', 'aria-pressed': String(state.depth === 2), on: { click: () => this.go.to({ depth: this.state.now.depth === 2 ? 0 : 2 }) } }, 'Two calls far'),
         h('button', { type: 'button', title: 'Path to another service  p', on: { click: () => this.go.path() } }, 'Path to…')),
-      this.#tiles([
-        ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${f.things(s.inbound.length, 'callers')}`],
-        ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
-        ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), { node: 'as it sees it itself', callers: 'as callers see it' }[s.p95_by] ?? ''],
-        ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
-        ['needed by', f.count(chain.upstream), 'services and users above it', chain.upstream ? 'directly or not' : ''],
-        ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? f.things(s.versions.length, 'versions') : ''],
-      ]),
+      this.#tiles(isEntry(s) ? sent(s) : received(s)),
       wrongList(found.slice(0, 12), this.#evidence(traces.traces, s.to)),
       list('Called by', s.inbound, 'source'),
       list('Calls', s.outbound, 'target'),
@@ -267,6 +261,30 @@ export class Panel {
   }
 }
 
+// Who calls and sends no spans is told by what is called.
+const isEntry = (s) => s.inbound.length === 0 && s.outbound.length > 0 && Object.hasOwn(entries, s.kind);
+
+function sent({ outbound, chain = {} }) {
+  const sum = (key) => outbound.reduce((n, e) => n + (e[key] ?? 0), 0), calls = sum('calls'), callees = new Set(outbound.map((e) => e.target));
+  return [
+    ['sends', f.rate(sum('rate')), f.exact(calls, 'calls'), `to ${f.things(callees.size, 'services')}`],
+    ['failed', f.share(calls > 0 ? sum('errors') / calls : null), `${f.exact(sum('errors'), '')} of ${f.exact(calls, 'calls')}`, 'as those answer'],
+    ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
+  ];
+}
+
+function received(s) {
+  const chain = s.chain ?? {};
+  return [
+    ['calls', f.rate(s.rate), f.exact(s.rate, 'calls/s'), `${s.rate == null ? '' : `n = ${f.count(s.n)}, `}${f.things(s.inbound.length, 'callers')}`],
+    ['failed', f.share(s.error_rate), f.exact(s.error_rate == null ? null : s.error_rate * 100, '%'), 'as callers see it'],
+    ['p95', f.duration(s.p95_ms), f.exact(s.p95_ms, 'ms'), { node: 'as it sees it itself', callers: 'as callers see it' }[s.p95_by] ?? ''],
+    ['depends on', f.count(chain.downstream), 'services, stores and third parties below it', chain.depth ? `at most ${f.things(chain.depth, 'calls')} away` : ''],
+    ['needed by', f.count(chain.upstream), 'services and users above it', chain.upstream ? 'directly or not' : ''],
+    ['instances', s.instances.length ? f.count(s.instances.length) : f.none, 'instances that sent spans', s.versions.length ? f.things(s.versions.length, 'versions') : ''],
+  ];
+}
+
 // One thing that is found on several connections of a service is one line: [{finding, edges}], with the worst first. What
 // is over counts where it is nowhere open.
 function alike(edges, now) {
@@ -297,8 +315,9 @@ function about(s, data) {
     const more = down.length > 1 ? `, and ${down.length - 1} more` : '', cause = up.length && severity(down[0].health) >= severity(up[0].health);
     parts.push(`${cause ? 'it may come from its call' : up.length ? 'less bad is its call' : 'Unwell is its call'} to ${name(down[0].target)}: ${wrong(down[0]) || 'unhealthy'}${more}`);
   } else if (up.length && s.outbound.length) parts.push('nothing that it calls is unwell');
-  if (parts.length) return `${parts.join('; ')}.`;
+  if (parts.length) return `${isEntry(s) ? `${entries[s.kind]}. ` : ''}${parts.join('; ')}.`;
   if (s.inbound.length === 0 && s.outbound.length === 0) return 'It sends spans, and nothing is seen to call it or to be called by it.';
+  if (isEntry(s)) return `${entries[s.kind]}. Nothing that it calls is unwell.`;
   const sides = [s.inbound.length ? `called by ${s.inbound.length}` : 'called by nobody', s.outbound.length ? `calls ${s.outbound.length}` : 'calls nobody'].join(', ');
   return `${sides[0].toUpperCase()}${sides.slice(1)}; nothing is wrong around it.`;
 }

@@ -53,7 +53,7 @@ const nodeColumns = [
   { name: 'p95', n: true, sort: (n) => -(n.p95_ms ?? -1), cell: (n) => h('td', { class: 'n', title: f.exact(n.p95_ms, 'ms') }, f.duration(n.p95_ms)) },
   { name: 'Instances', n: true, sort: (n) => -(n.instances ?? -1), cell: (n) => h('td', { class: 'n' }, n.instances == null ? f.none : f.count(n.instances)) },
   { name: 'What is wrong', sort: badness, cell: wrongCell },
-  { name: 'Versions', sort: (n) => (n.versions ?? []).join(), cell: (n) => h('td', null, (n.versions ?? []).join(', ')) },
+  { name: 'Versions', sort: (n) => (n.versions ?? []).join(), cell: (n) => h('td', { class: 'versions' }, (n.versions ?? []).join(', ')) },
 ];
 
 const linkColumns = [

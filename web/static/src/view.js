@@ -7,7 +7,7 @@ export const step = { x: 304, y: 92 }; // as in web/layout
 /** How wide and high a card may be, and what has to stay free between two, at scale 1. */
 const card = { w: 200, least: 132, h: 64, gapX: 28, gapY: 24 };
 /** What of the screen stays free around the picture. */
-export const frame = { x: 20, top: 20, bottom: 52 };
+export const frame = { x: 20, top: 32, bottom: 52 }; // at the top there is room for what is said on a link of the first row
 const whole = 500; // more nodes than this are collapsed
 
 const rankOf = { unknown: 0, ok: 1, warn: 2, critical: 3 };
@@ -200,7 +200,7 @@ export function select(data, state, screen) {
     l.lane = lanes.get(k) ?? 0;
     lanes.set(k, l.lane + 1);
   }
-  if (keep || collapse) compact(items);
+  if (keep || collapse) compact(items, portrait ? screen : null);
   if (portrait) for (const it of items) [it.x, it.y] = [it.y / step.y * step.x, it.x / step.x * step.y];
   const { pitch, size } = spread(items, screen);
   for (const l of links) {
@@ -258,7 +258,7 @@ function spread(items, screen) {
   const w = within(card.least, (free.w / k - columns * card.gapX) / (columns + 1), card.w);
   const pitch = {
     x: columns ? within(w + card.gapX, (free.w / k - w) / columns, 1.6 * step.x) : step.x,
-    y: rows ? within(card.h + card.gapY, (free.h / k - card.h) / rows, k < 0.6 ? 3 * step.y : 1.6 * step.y) : step.y,
+    y: rows ? within(card.h + card.gapY, (free.h / k - card.h) / rows, k < 0.6 ? 5 * step.y : 1.6 * step.y) : step.y,
   };
   for (const it of items) { it.x *= pitch.x / step.x; it.y *= pitch.y / step.y; }
   return { pitch, size: { w, h: card.h } };
@@ -266,36 +266,61 @@ function spread(items, screen) {
 
 const median = (v) => v.sort((a, b) => a - b)[v.length >> 1];
 
-/** Moves items together: the columns and rows that the server gave keep their order, what is empty goes. */
-export function compact(items) {
+/**
+ * Moves items together: the columns and rows that the server gave keep their order, what is empty goes. For a screen higher
+ * than wide, columns become rows as wide as leaves the cards largest.
+ */
+export function compact(items, upright = null) {
   if (!items.length) return;
-  const ideal = Math.max(1, Math.round(Math.sqrt(items.length * 1.6 * step.y / step.x)));
   const byX = [...items].sort((a, b) => a.x - b.x || a.y - b.y || (a.id < b.id ? -1 : 1));
-  let columns = [];
+  const columns = [];
   for (const it of byX) {
     const last = columns.at(-1);
     if (last && it.x - last[0].x < step.x / 2) last.push(it);
     else columns.push([it]);
   }
-  const rows = Math.max(3, Math.ceil(items.length / ideal));
-  // Neighbouring columns that fit into one become one, when there are too many; none gets higher than the screen wants.
-  if (columns.length > ideal * 1.5) {
-    const merged = [];
-    for (const c of columns) {
-      const last = merged.at(-1);
-      if (last && last.length + c.length <= rows) last.push(...c);
-      else merged.push([...c]);
-    }
-    columns = merged;
-  }
-  const split = [];
-  for (const c of columns) {
-    c.sort((a, b) => a.y - b.y || (a.id < b.id ? -1 : 1));
-    const k = Math.ceil(c.length / Math.max(rows, Math.ceil(rows * 1.3)));
-    for (let i = 0; i < k; i++) split.push(c.filter((_, j) => j % k === i));
-  }
-  split.forEach((c, i) => c.forEach((it, j) => {
+  for (const c of columns) c.sort((a, b) => a.y - b.y || (a.id < b.id ? -1 : 1));
+  (upright ? stacked(columns, items.length, upright) : abreast(columns, items.length)).forEach((c, i) => c.forEach((it, j) => {
     it.x = i * step.x;
     it.y = (j - (c.length - 1) / 2) * step.y;
   }));
 }
+
+function abreast(columns, n) {
+  const ideal = Math.max(1, Math.round(Math.sqrt(n * 1.6 * step.y / step.x)));
+  const rows = Math.max(3, Math.ceil(n / ideal));
+  // When there are too many; none gets higher than the screen wants.
+  return split(columns.length > ideal * 1.5 ? merged(columns, rows) : columns, Math.ceil(rows * 1.3));
+}
+
+// Columns that are rows on the screen, of so many beside each other that what is drawn is largest.
+function stacked(columns, n, screen) {
+  let best = null, most = 0;
+  for (let across = 1; across <= Math.min(n, 24); across++) {
+    // Who calls whom reads best from row to row: rows become one only where that gains much.
+    for (const [list, worth] of [[split(columns, across), 1], [split(merged(columns, across), across), 0.8]]) {
+      const wide = Math.max(...list.map((c) => c.length));
+      const k = worth * Math.min(1, screen.width / (wide * (card.least + card.gapX)), screen.height / (list.length * (card.h + card.gapY)));
+      if (!best || k > most) [best, most] = [list, k];
+    }
+  }
+  return best;
+}
+
+// Neighbouring columns that fit into one of so many rows become one.
+function merged(columns, rows) {
+  const list = [];
+  for (const c of columns) {
+    const last = list.at(-1);
+    if (last && last.length + c.length <= rows) last.push(...c);
+    else list.push([...c]);
+  }
+  for (const c of list) c.sort((a, b) => a.y - b.y || (a.id < b.id ? -1 : 1));
+  return list;
+}
+
+// Columns higher than so many rows become several.
+const split = (columns, rows) => columns.flatMap((c) => {
+  const k = Math.ceil(c.length / rows);
+  return Array.from({ length: k }, (_, i) => c.filter((_, j) => j % k === i));
+});
