@@ -164,26 +164,35 @@ func TestLabelOfTheTopRowInBrowser(t *testing.T) {
 	}
 }
 
-// Only what is wrong, on a screen higher than wide, fills it: rows as wide as it is, one below the other.
-func TestUnhealthyOnAPhoneInBrowser(t *testing.T) {
-	address, _ := show(t, &world{now: time.Now, calls: dire(shopCalls())})
-	b := visit(t, address+"/?only=unhealthy", 390, 844)
-	b.until("window.faultline?.nodes.length >= 20")
-	m := b.drawnMap()
-	low, high := math.Inf(1), math.Inf(-1)
-	for i, n := range m.Nodes {
-		low, high = min(low, n.Y), max(high, n.Y)
-		if n.X < 0 || n.X > m.Width {
-			t.Errorf("%s is outside of the screen, at %v", n.ID, n.X)
-		}
-		for _, other := range m.Nodes[:i] {
-			if math.Hypot(n.X-other.X, n.Y-other.Y) < 24 {
-				t.Errorf("%s and %s are in one place", n.ID, other.ID)
+// What is drawn together, only what is wrong or groups, fills a screen that is higher than wide: rows as wide as it is, one
+// below the other, above what is counted at the foot, however many lines that takes.
+func TestUprightInBrowser(t *testing.T) {
+	for _, test := range []struct {
+		name, path string
+		calls      []call
+	}{{"unhealthy", "/?only=unhealthy", shopCalls()}, {"groups", "/", company(2, 2000, 4000)}} {
+		t.Run(test.name, func(t *testing.T) {
+			address, _ := show(t, &world{now: time.Now, calls: dire(test.calls)})
+			b := visit(t, address+test.path, 390, 844)
+			b.until("window.faultline?.nodes.length >= 10")
+			m := b.drawnMap()
+			foot := value[float64](b, "document.querySelector('#counts').getBoundingClientRect().top - document.querySelector('#canvas').getBoundingClientRect().top")
+			low, high := math.Inf(1), math.Inf(-1)
+			for i, n := range m.Nodes {
+				low, high = min(low, n.Y), max(high, n.Y)
+				if n.X < 0 || n.X > m.Width || n.Y < 0 || n.Y+12 > foot {
+					t.Errorf("%s is outside of the picture, at %v, %v of %v x %v", n.ID, n.X, n.Y, m.Width, foot)
+				}
+				for _, other := range m.Nodes[:i] {
+					if math.Hypot(n.X-other.X, n.Y-other.Y) < 24 {
+						t.Errorf("%s and %s are in one place", n.ID, other.ID)
+					}
+				}
 			}
-		}
-	}
-	if high-low < .6*m.Height {
-		t.Errorf("the picture is %v px high, the screen %v", high-low, m.Height)
+			if high-low < .6*m.Height {
+				t.Errorf("the picture is %v px high, the screen %v", high-low, m.Height)
+			}
+		})
 	}
 }
 

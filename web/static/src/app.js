@@ -1,6 +1,6 @@
 // Wires the page: state in the URL, data from the server, the map or the table, the panel, keys.
 
-import { $, badge, copy, h, renew } from './dom.js';
+import { $, badge, copy, glued, h, renew } from './dom.js';
 import * as f from './format.js';
 import { Data, ask } from './data.js';
 import { listen, nextWrong } from './keys.js';
@@ -16,7 +16,7 @@ import { Sparks } from './sparks.js';
 import { State, format, ranges, rangeWords } from './state.js';
 import { TableView } from './table.js';
 import { showTrace } from './trace.js';
-import { faulty, linkedSentence, neighbourhood, select, severity, ways, weight, wrong } from './view.js';
+import { faulty, frame, linkedSentence, neighbourhood, select, severity, ways, weight, wrong } from './view.js';
 
 themeSwitch();
 for (const b of document.querySelectorAll('.copy')) b.addEventListener('click', () => copy($('code', b.parentElement).textContent, b));
@@ -90,6 +90,12 @@ function start() {
       fitNext = false;
       focus();
       sayCounts(view);
+      const foot = Math.max(52, $('#counts').offsetHeight + 24);
+      if (foot !== frame.bottom) { // it has become another number of lines
+        frame.bottom = foot;
+        render({ fit });
+        return;
+      }
       $('#canvas').setAttribute('aria-label', `Map of ${f.things(view.items.length, 'services')} and ${f.things(view.links.filter((l) => !l.linked).length, 'connections')}. ${$('#verdict').textContent.trim()} Arrow keys move, Enter opens; t shows the same as a table.`);
     }
     panel.show(now);
@@ -171,7 +177,7 @@ function start() {
       const worst = edges.filter((e) => faulty(e.health)).sort((a, b) => severity(b.health) - severity(a.health) || weight(b) - weight(a) || b.errors - a.errors || b.calls - a.calls || (a.id < b.id ? -1 : 1))[0];
       health = worst.health;
       const counts = [failing && `${failing} failing`, degraded && `${degraded} degraded`].filter(Boolean).join(', ');
-      parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? `, ${wrong(worst)}.` : '.'];
+      parts = [`${counts} of ${things(n, 'connection')}. Worst: `, h('button', { type: 'button', class: 'link', on: { click: () => go.to({ edge: worst.id, service: '', trace: '' }) } }, `${name(worst.source)} → ${name(worst.target)}`), wrong(worst) ? glued(`, ${wrong(worst)}.`) : '.'];
       const at = begins(edges);
       if (at.length && (failing || degraded) > 1) parts.push(' It seems to begin at ', few(at.map((id) => h('button', { type: 'button', class: 'link', on: { click: () => go.to({ service: id, edge: '', trace: '' }) } }, name(id)))), '.');
     }

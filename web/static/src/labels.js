@@ -21,7 +21,7 @@ export const said = (l) => !l.dim && (faulty(l.health) || l.badges.some((b) => b
 
 /**
  * Places boxes for some links, [{i, link}]; returns [{i, id, words, badges, more, box, health}]. on says what there is: nodes
- * and kept, the boxes that are taken, whether items are discs, whether the screen is narrow, what of it is in sight and what
+ * and kept, the boxes that are taken, whether all of it is lit, whether items are discs, whether the screen is narrow, what of it is in sight and what
  * is drawn, the curve of a link and the width of a text.
  */
 export function placeLabels(list, on) {
@@ -50,8 +50,8 @@ export function placeLabels(list, on) {
   return labels;
 }
 
-// The worst are said on a wide screen even where they hide a part of a card.
-const allowed = ({ narrow, discs }, n) => (narrow ? (discs ? mayHide.disc : mayHide.cardNarrow) : n > 6 ? mayHide.card : Infinity);
+// What is pointed at is said in any case, as are the worst on a wide screen, even where they hide a part of a card.
+const allowed = ({ lit, narrow, discs }, n) => (lit ? Infinity : narrow ? (discs ? mayHide.disc : mayHide.cardNarrow) : n > 6 ? mayHide.card : Infinity);
 
 const drawn = (p, [l, t, r, b]) => Math.max(p[0], p[2], p[4], p[6]) >= l && Math.min(p[0], p[2], p[4], p[6]) <= r &&
   Math.max(p[1], p[3], p[5], p[7]) >= t && Math.min(p[1], p[3], p[5], p[7]) <= b;

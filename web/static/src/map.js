@@ -13,7 +13,6 @@ const smallCard = 0.7; // the scale from which cards are drawn, below it discs
 const fullCard = 172; // px: the width from which a card has its figures in columns, with words
 const margin = 0.35; // how much more than the screen the bitmap holds, on each side
 const mayHide = 0.12; // of a name, that lies on what is there
-const counts = 40; // px at the foot, where what is shown is counted
 const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -418,7 +417,7 @@ export class MapView extends EventTarget {
   }
 
   /** Places what is said on some links, clear of the cards, of what is kept of the base, and of the screen's edges. */
-  #placeLabels(indices, box, { labels: kept = [], names = new Map() } = {}) {
+  #placeLabels(indices, box, { lit = false, labels: kept = [], names = new Map(), others = [] } = {}) {
     const { links, items } = this.view;
     const { x, y, k } = this.camera;
     const discs = this.#discs;
@@ -432,8 +431,9 @@ export class MapView extends EventTarget {
       if (!discs && it.badges?.length) nodes.add([sx + w - 16 - 20 * it.badges.length, sy + h - 9, sx + w - 8, sy + h + 9], 3);
     }
     for (const { place } of names.values()) nodes.add(place);
+    for (const o of others) nodes.add(o);
     return [...kept, ...placeLabels(indices.filter((i) => !there.has(i)).map((i) => ({ i, link: links[i] })), {
-      nodes, kept: kept.map((l) => l.box), discs, narrow: this.#narrow, sight: [0, 0, this.width - this.inset.right, this.height - counts], drawn: [box.l, box.t, box.r, box.b],
+      nodes, kept: kept.map((l) => l.box), lit, discs, narrow: this.#narrow, sight: [0, 0, this.width - this.inset.right, this.height - frame.bottom + 12], drawn: [box.l, box.t, box.r, box.b],
       curve: (l) => this.#curve(l), measure: (text, fontOf) => this.#measure(text, fontOf),
     })];
   }
@@ -441,11 +441,12 @@ export class MapView extends EventTarget {
   /** What the base says on some links and of some items, where it is now: said again over it, it is not said twice. */
   #keptOf(links, items) {
     const c = this.camera, bc = this.#baseCamera;
-    if (c.k !== bc.k) return {};
-    const dx = c.x - bc.x, dy = c.y - bc.y, lit = new Set(links);
+    if (c.k !== bc.k) return { lit: true };
+    const dx = c.x - bc.x, dy = c.y - bc.y, on = new Set(links);
     const moved = ([l, t, r, b]) => [l + dx, t + dy, r + dx, b + dy];
+    const labels = this.#labels.map((l) => ({ ...l, box: moved(l.box) })), kept = (l) => on.has(l.i) && this.view.links[l.i].id === l.id;
     return {
-      labels: this.#labels.filter((l) => lit.has(l.i) && this.view.links[l.i].id === l.id).map((l) => ({ ...l, box: moved(l.box) })),
+      lit: true, labels: labels.filter(kept), others: labels.filter((l) => !kept(l)).map((l) => l.box),
       names: new Map([...this.#names].filter(([id]) => items.has(this.#index.get(id))).map(([id, name]) => [id, { ...name, place: moved(name.place) }])),
     };
   }

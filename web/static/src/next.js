@@ -22,9 +22,13 @@ export function begins(edges) {
 
 /** Names from a list with the rest counted: "a, b and 2 more". */
 export function few(list, most = 3) {
-  const rest = list.length - most;
-  if (rest > 0) return [...list.slice(0, most).flatMap((x, i) => (i ? [', ', x] : [x])), ` and ${rest} more`];
-  return list.flatMap((x, i) => (i === 0 ? [x] : [i === list.length - 1 ? ' and ' : ', ', x]));
+  const rest = list.length - most, shown = list.slice(0, most), last = shown.length - 1;
+  // A comma stays on the line of the link that it follows.
+  const comma = (x) => (x instanceof Element ? [h('span', { class: 'held' }, x, ','), ' '] : [x, ', ']);
+  return shown.flatMap((x, i) => {
+    if (i === last) return rest > 0 ? [x, ` and ${rest} more`] : [x];
+    return i === last - 1 && rest <= 0 ? [x, ' and '] : comma(x);
+  });
 }
 
 /** What is wrong with an edge in a few words: the figure, and the worst that is found by name. */

@@ -6,7 +6,7 @@ import { reason } from './format.js';
 export const step = { x: 304, y: 92 }; // as in web/layout
 /** How wide and high a card may be, and what has to stay free between two, at scale 1. */
 const card = { w: 200, least: 132, h: 64, gapX: 28, gapY: 24 };
-/** What of the screen stays free around the picture. */
+/** What of the screen stays free around the picture; what is counted at its foot may take more. */
 export const frame = { x: 20, top: 32, bottom: 52 }; // at the top there is room for what is said on a link of the first row
 const whole = 500; // more nodes than this are collapsed
 
