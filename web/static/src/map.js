@@ -16,6 +16,7 @@ const mayHide = 0.12; // of a name, that lies on what is there
 const quick = 9; // ms: a base picture that is drawn faster than this is drawn anew in every frame
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
+const within = (least, v, most) => Math.min(most, Math.max(least, v)); // of a card that is seen close, what is said stays in proportion
 const ease = (t) => 1 - (1 - t) ** 3;
 
 export class MapView extends EventTarget {
@@ -505,7 +506,7 @@ export class MapView extends EventTarget {
     ctx.textAlign = 'left';
     const loud = bad || this.#unsure(it); // quiet when healthy
     const room = w - pad - 21;
-    let nameFont = `600 ${Math.min(15, Math.max(11.5, 12 * k))}px ${font}`;
+    let nameFont = `600 ${within(11.5, 12 * k, 15)}px ${font}`;
     if (this.#measure(it.label, nameFont) > room) nameFont = `600 11px ${font}`;
     drawKind(ctx, it.kind, x + pad + 4, cy, 5.5, colours['ink-2']);
     if (loud) { // on the corner, where it takes nothing of the name
@@ -529,7 +530,7 @@ export class MapView extends EventTarget {
     ctx.font = nameFont;
     ctx.fillText(this.#fit(it.label, nameFont, room, it.kind === 'external'), x + pad + 15, cy + 0.5);
     if (under) {
-      ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
+      ctx.font = `${within(10, 10 * k, 12.5)}px ${font}`;
       ctx.fillStyle = colours['ink-2'];
       ctx.fillText(this.#fit(it.under, ctx.font, w - pad - 4, true), x + pad, y + h * 0.43);
     }
@@ -537,7 +538,7 @@ export class MapView extends EventTarget {
     const shown = this.#figures(it);
     const low = y + h * (under ? 0.66 : 0.6); // above the curve
     if (full && !under) {
-      const size = Math.min(14, Math.max(11, 12 * k));
+      const size = within(11, 12 * k, 14);
       const columns = it.group ? [[f.rate(shown.rate), 'calls'], [`${it.group.nodes.length}`, 'nodes'], ...(it.group.bad ? [[`${it.group.bad}`, 'unwell']] : [])] :
         it.node.rate == null ? (it.sends ? [[f.rate(it.sends), 'sends']] : [[f.none, 'no calls']]) :
           [[f.rate(shown.rate), 'rate'], [f.share(shown.errors), 'errors'], [f.duration(shown.p95), 'p95']];
@@ -546,12 +547,12 @@ export class MapView extends EventTarget {
         ctx.font = `500 ${size}px ${font}`;
         ctx.fillStyle = bad && (it.group ? c === 2 : c === 1 && shown.errors > 0.005) ? colours[`${it.health}-text`] : colours.ink;
         ctx.fillText(value, cx, y + h * 0.53);
-        ctx.font = `${Math.max(10, 10 * k)}px ${font}`;
+        ctx.font = `${within(10, 10 * k, 12)}px ${font}`;
         ctx.fillStyle = colours['ink-2'];
         ctx.fillText(word, cx, y + h * 0.73);
       });
     } else if (h >= 36) {
-      ctx.font = `${Math.max(10.5, 11 * k)}px ${font}`;
+      ctx.font = `${within(10.5, 11 * k, 14)}px ${font}`;
       ctx.fillStyle = bad ? colours[`${it.health}-text`] : colours['ink-2'];
       ctx.fillText(this.#short(it, shown, ctx.font, w - 2 * pad), x + pad, low);
     }
