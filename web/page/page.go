@@ -337,13 +337,23 @@ func fateInWords(outcome string) string {
 	return inWords(outcome)
 }
 
+// limits puts into words the limits whose names are too short to say what they are of.
+var limits = map[string]string{
+	"hold": "a window stays open", "wait": "a half waits for the other one", "memory_bytes": "memory", "intake_memory_bytes": "memory of spans in flight",
+	"analysed_spans_per_second": "spans a second looked at as whole traces",
+}
+
 // limitInWords says a limit with its unit: those of memory are in bytes, those of time in seconds.
 func limitInWords(name string, v int64) (word, figure string) {
-	switch name {
-	case "memory_bytes":
-		return "memory", Bytes(v)
-	case "hold":
-		return "a window stays open", kept(time.Duration(v) * time.Second)
+	word, ok := limits[name]
+	if !ok {
+		word = inWords(name)
 	}
-	return inWords(name), Count(v)
+	switch {
+	case name == "hold" || name == "wait":
+		return word, Duration(float64(v) * 1e3)
+	case strings.HasSuffix(name, "_bytes"):
+		return word, Bytes(v)
+	}
+	return word, Count(v)
 }

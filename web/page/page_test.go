@@ -73,7 +73,7 @@ func TestPages(t *testing.T) {
 		"map_refused":     OfMap(Map{Shell: shell, Map: empty, Live: true, Endpoints: local, Received: graph.Counters{Received: 7, Refused: map[string]int64{"unsupported": 7}}}),
 		"map_no_receiver": OfMap(Map{Shell: shell, Map: empty, Live: true}),
 		"status": OfStatus(Status{
-			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"nodes": 10000, "clients": 2000, "memory_bytes": 512 << 20, "hold": 90},
+			Shell: shell, Version: "1.2.3", Started: testNow.Add(-50 * time.Hour), Now: testNow, Received: counters, Endpoints: local, Limits: map[string]int64{"nodes": 10000, "clients": 2000, "memory_bytes": 512 << 20, "intake_memory_bytes": 192 << 20, "hold": 90, "wait": 10, "spans_in_flight": 838860},
 			Store:   storage.Info{Kind: "sqlite", Bytes: 48_000_000, Oldest: testNow.Add(-50 * time.Hour), Newest: testNow, Windows: 1800, Traces: 41, Retention: storage.DefaultRetention()},
 			History: History{LastWrite: testNow.Add(-time.Second)}, Followers: 3, Cut: map[string]int64{"slow": 2},
 		}),
