@@ -300,8 +300,9 @@ type Point struct {
 	Concurrency *float64 `json:"concurrency" doc:"Calls in flight, mean over the point"`
 }
 
-// Series is an edge over time, without gaps: where nothing was counted the rate is 0 and the rest is null. Of an edge of
-// which nothing was counted in the whole span of time nothing is known.
+// Series is an edge over time, without gaps: where nothing was counted the rate is 0 and the rest is null, and before
+// anything at all is known the rate is null too. Of an edge of which nothing was counted in the whole span of time nothing is
+// known.
 type Series struct {
 	From   time.Time `json:"from"`
 	To     time.Time `json:"to"`
@@ -363,12 +364,24 @@ func (s *Server) series(ctx context.Context, in *seriesInput) (*seriesOutput, er
 	if len(windows) == 0 {
 		return nil, fmt.Errorf("series: %w", storage.ErrNotFound)
 	}
+	info, err := s.reader.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
 	series := Series{From: from, To: sp.To, StepS: step.Seconds(), Points: []Point{}}
 	slices.SortFunc(windows, func(a, b graph.Window) int { return a.Start.Compare(b.Start) })
+	known := windows[0].Start // since when anything is
+	if !info.Oldest.IsZero() && info.Oldest.Before(known) {
+		known = info.Oldest
+	}
 	next := from
 	fill := func(until time.Time) {
 		for ; next.Before(until); next = next.Add(step) {
-			series.Points = append(series.Points, Point{T: next, Rate: new(float64)})
+			p := Point{T: next}
+			if next.Add(step).After(known) {
+				p.Rate = new(float64)
+			}
+			series.Points = append(series.Points, p)
 		}
 	}
 	for i := range windows {

@@ -177,15 +177,15 @@ func (c *client) bye(code int, why string) {
 func viewKeyOf(r *http.Request) (viewKey, bool) {
 	q := r.URL.Query()
 	key := viewKey{env: q.Get("env"), anyEnv: !q.Has("env"), part: Neighbourhood{Service: q.Get("service")}}
-	if key.part.Service != "" {
-		key.part.Depth = 1
-		if text := q.Get("depth"); text != "" {
-			depth, err := strconv.Atoi(text)
-			if err != nil || depth < 0 || depth > 64 {
-				return key, false
-			}
-			key.part.Depth = depth
+	depth := 1
+	if text := q.Get("depth"); text != "" {
+		var err error
+		if depth, err = strconv.Atoi(text); err != nil || depth < 0 || depth > 64 {
+			return key, false
 		}
+	}
+	if key.part.Service != "" { // without one it says nothing, as in the graph
+		key.part.Depth = depth
 	}
 	return key, len(key.env) <= 2048 && len(key.part.Service) <= 2048
 }

@@ -229,7 +229,7 @@ func TestLiveParts(t *testing.T) {
 	if st := s.hub.status(); st.Clients != 2 || st.Views != 2 {
 		t.Errorf("status: %+v", st)
 	}
-	for _, query := range []string{"?service=x&depth=-1", "?service=x&depth=65", "?service=x&depth=one", "?env=" + strings.Repeat("e", 3000)} {
+	for _, query := range []string{"?service=x&depth=-1", "?service=x&depth=65", "?service=x&depth=one", "?depth=one", "?env=" + strings.Repeat("e", 3000)} {
 		answer, body := ask(t, s, "/api/v1/live"+query, "Connection", "upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 		wantProblem(t, answer, body, http.StatusUnprocessableEntity)
 	}

@@ -2,8 +2,10 @@ package web
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +61,30 @@ func TestCurves(t *testing.T) {
 	}
 	if len(got) != curveNodes || least < curveNodes/60. {
 		t.Errorf("of %d nodes %d are told, the least with %v calls a second", len(many.Edges), len(got), least)
+	}
+}
+
+// Of an edge that was not called the rate is 0; of a time before anything was kept nothing is known.
+func TestSeriesBeforeAnythingWasKnown(t *testing.T) {
+	start := floor(testNow, time.Minute).Add(-10 * time.Minute)
+	at := func(after time.Duration, edge graph.EdgeKey) graph.Window {
+		row := graph.EdgeRow{Edge: edge, Stats: callStats(60, 0, 0, time.Millisecond, 0, true, false)}
+		return graph.Window{Start: start.Add(after), Length: graph.WindowLength, Edges: []graph.EdgeRow{row}}
+	}
+	store := newStore(t)
+	store.add(at(2*time.Minute, frontCheckout), at(5*time.Minute, checkoutPayment), at(7*time.Minute, checkoutPayment))
+	s := newServer(t, store, func(s *Settings) { s.Now = func() time.Time { return testNow } })
+	times := "?step=1m&from=" + start.Format(time.RFC3339) + "&to=" + start.Add(9*time.Minute).Format(time.RFC3339)
+	var got []string
+	for _, p := range askFor[Series](t, s, "/api/v1/edges/"+checkoutPayment.ID()+"/series"+times).Points {
+		if p.Rate == nil {
+			got = append(got, "?")
+		} else {
+			got = append(got, fmt.Sprint(*p.Rate))
+		}
+	}
+	if want := "? ? 0 0 0 1 0 1 0"; strings.Join(got, " ") != want {
+		t.Errorf("rates %v, want %s", got, want)
 	}
 }
 
