@@ -90,7 +90,7 @@ func registrable(name string) string {
 // external folds a host into the name of an external node: lower case, default ports left out, and what is left of a
 // label that is an id replaced by a star, so that a thousand tenants of one provider are one node.
 func external(host, port string) string {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	host = strings.ToLower(host)
 	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return withPort(host, port)
 	}

