@@ -58,11 +58,12 @@ func TestNodeIDs(t *testing.T) {
 func TestNodeIDsAreUnique(t *testing.T) {
 	r := rand.New(rand.NewPCG(31, 32))
 	words := []string{"", "a", "/", "%", ".", "..", ":", "db:", "service:", "user", "unknown", "2F", "3A"}
-	name := func() (s string) {
+	name := func() string {
+		var some []string
 		for range r.IntN(4) {
-			s += words[r.IntN(len(words))]
+			some = append(some, words[r.IntN(len(words))])
 		}
-		return s
+		return strings.Join(some, "")
 	}
 	kinds := []NodeKind{Unknown, Service, Service, Service, Database, Queue, External, User, LLM, Ingress}
 	seen := map[string]Node{}
