@@ -54,6 +54,23 @@ func TestNodeIDs(t *testing.T) {
 	}
 }
 
+func TestUnidentifiedServices(t *testing.T) {
+	for _, tt := range []struct {
+		node Node
+		want bool
+	}{
+		{Node{Kind: Service, Name: "unknown_service"}, true},
+		{Node{Kind: Gateway, Namespace: "shop", Name: "unknown_service:nginx"}, true},
+		{Node{Kind: Service, Name: "cart"}, false},
+		{Node{Kind: External, Name: "unknown_service"}, false},
+		{Node{}, false},
+	} {
+		if got := tt.node.Unidentified(); got != tt.want {
+			t.Errorf("%+v: %v", tt.node, got)
+		}
+	}
+}
+
 // Whatever services are called, no two nodes of an environment have one id.
 func TestNodeIDsAreUnique(t *testing.T) {
 	r := rand.New(rand.NewPCG(31, 32))

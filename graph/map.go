@@ -41,6 +41,7 @@ type MapEdge struct {
 	Findings []*Finding    // what goes wrong on it, loudest first; see Attach
 
 	Criticality Criticality // see Weigh
+	Biased      bool        // see Doubt
 }
 
 // MapNode is a node over a span of time.
@@ -55,6 +56,7 @@ type MapNode struct {
 	Findings  []*Finding // what goes wrong at the node itself, loudest first
 
 	Criticality Criticality // see Weigh
+	Biased      bool        // see Doubt
 }
 
 // MapLink says that spans of the target link to spans of the source, outside of messaging: they join its work, do it in a
@@ -294,6 +296,21 @@ func (m *Map) keepLinks(nodes map[Node]*MapNode) {
 	slices.SortFunc(m.Links, byID)
 	for i := range m.Links {
 		m.Links[i].ID = m.Links[i].Key.ID()
+	}
+}
+
+// Doubt says whose figures are biased: of services of which spans are kept or left out by what became of their traces, and of
+// edges one end of which is such a service.
+func (m *Map) Doubt(biased func(Node) bool) {
+	nodes := make(map[Node]bool, len(m.Nodes))
+	for i := range m.Nodes {
+		n := &m.Nodes[i]
+		n.Biased = biased(n.Node.Identity())
+		nodes[n.Node.Identity()] = n.Biased
+	}
+	for i := range m.Edges {
+		e := &m.Edges[i]
+		e.Biased = nodes[e.Key.Source.Identity()] || nodes[e.Key.Target.Identity()]
 	}
 }
 

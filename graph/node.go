@@ -152,6 +152,14 @@ func misleading(name string) bool {
 // inNamespace leaves nothing in a namespace that could mislead.
 var inNamespace = strings.NewReplacer("%", "%25", "/", "%2F", ":", "%3A", ".", "%2E")
 
+// UnknownService is what a service is called that does not say, as SDKs do, who may add the name of the program.
+const UnknownService = "unknown_service"
+
+// Unidentified reports whether the node is a service that does not say what it is called, by whatever name.
+func (n Node) Unidentified() bool {
+	return n.Identity().Kind == Service && strings.HasPrefix(n.Name, UnknownService)
+}
+
 // Outside reports whether the node stands for callers that are not seen.
 func (n Node) Outside() bool { return n.Kind == User || n.Kind == Ingress || n.Kind == Unknown }
 

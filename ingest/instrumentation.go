@@ -25,7 +25,7 @@ const (
 )
 
 func lacks(attributes map[string]string) (l lack) {
-	if name := attributes["service.name"]; name == "" || strings.HasPrefix(name, "unknown_service") {
+	if name := attributes["service.name"]; name == "" || strings.HasPrefix(name, graph.UnknownService) {
 		l |= lackName
 	}
 	if !slices.ContainsFunc(instanceKeys, func(k string) bool { return attributes[k] != "" }) {

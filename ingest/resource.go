@@ -222,11 +222,11 @@ func (d *directory) read(raw []byte, set *rules.Set) (*resource, error) {
 		return ""
 	}
 	n := graph.Node{Kind: graph.Service, Env: d.environment(first(envKeys)), Namespace: at["service.namespace"], Name: at["service.name"]}
-	if n.Name == "" || strings.HasPrefix(n.Name, "unknown_service") {
+	if n.Name == "" || n.Unidentified() {
 		if s := first(fallbackKeys); s != "" {
 			n.Name = s
 		} else if n.Name == "" {
-			n.Name = "unknown_service" // what SDKs say, who add the name of the program
+			n.Name = graph.UnknownService
 			if exe := at["process.executable.name"]; exe != "" {
 				n.Name += ":" + exe
 			}

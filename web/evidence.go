@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -14,6 +15,8 @@ const (
 	evidenceFrom = 50
 	// evidenceBefore is how long before a finding is found what it is about goes on: it is judged from minutes.
 	evidenceBefore = 5 * time.Minute
+	// maxDoubles is how many traces a possible double effect is shown with: each is somebody's order to look into.
+	maxDoubles = 20
 	// maxEvidence is how many findings of an edge are shown with an example.
 	maxEvidence = 30
 )
@@ -47,6 +50,11 @@ func (s *Server) evidence(ctx context.Context, detail *EdgeDetail, examples []gr
 		if err != nil {
 			return nil, err
 		}
+		if f.Rule == unsafeRetry {
+			if f.Examples, err = s.doubles(ctx, of); err != nil {
+				return nil, err
+			}
+		}
 		x := shows(f.Rule, of)
 		if x == nil {
 			continue
@@ -58,6 +66,44 @@ func (s *Server) evidence(ctx context.Context, detail *EdgeDetail, examples []gr
 		}
 	}
 	return examples, nil
+}
+
+const unsafeRetry = "unsafe_retry"
+
+// doubles returns the traces among examples in which a call was retried that must not be made twice.
+func (s *Server) doubles(ctx context.Context, examples []graph.Example) ([]string, error) {
+	var ids []string
+	for i := range examples {
+		x := &examples[i]
+		id := x.Trace.String()
+		if x.Kind != graph.Retried || slices.Contains(ids, id) {
+			continue
+		}
+		trace, err := s.reader.Trace(ctx, x.Trace)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue // its time is over
+		}
+		if err != nil {
+			return nil, err
+		}
+		if at := slices.IndexFunc(trace.Spans, func(sp graph.Span) bool { return sp.ID == x.Span }); at < 0 || repeatable(&trace.Spans[at]) {
+			continue
+		}
+		if ids = append(ids, id); len(ids) == maxDoubles {
+			break
+		}
+	}
+	return ids, nil
+}
+
+// repeatable reports whether a span's HTTP method is one that may be sent twice.
+func repeatable(sp *graph.Span) bool {
+	for _, a := range sp.Attributes {
+		if a.Key == "http.request.method" || a.Key == "http.method" {
+			return a.Value != "POST" && a.Value != "PATCH"
+		}
+	}
+	return false
 }
 
 // shows returns the example that shows a rule best, nil when none does.

@@ -63,3 +63,42 @@ func TestFindingsOfThePastHaveExamplesOfTheirTime(t *testing.T) {
 		t.Errorf("not found: %v", want)
 	}
 }
+
+// What may have been done twice is shown with every trace that was kept of it, to be looked through.
+func TestDoublesAreListed(t *testing.T) {
+	store := shopStore(t)
+	then := floor(testNow, time.Minute).Add(-25 * time.Minute)
+	methods := []any{"POST", "GET", "PATCH", nil, "POST", "POST"}
+	kinds := []graph.ExampleKind{graph.Retried, graph.Retried, graph.Retried, graph.Retried, graph.Failed, graph.Retried}
+	var traces []graph.KeptTrace
+	for i, method := range methods {
+		id, at := graph.TraceID{0xd0, byte(i)}, then.Add(time.Duration(i)*time.Second)
+		if i == 5 {
+			at = at.Add(10 * time.Minute) // of another time
+		}
+		sp := graph.Span{ID: graph.SpanID{1}, Name: "call", Kind: graph.SpanKindClient, Start: at.Add(-time.Second), End: at, Node: checkout}
+		if method != nil {
+			sp.Attributes = []graph.Attribute{{Key: "http.request.method", Value: method}}
+		}
+		traces = append(traces, graph.KeptTrace{
+			Trace:    graph.Trace{ID: id, Resources: []graph.Resource{{}}, Spans: []graph.Span{sp}},
+			Examples: []graph.Example{{Trace: id, Span: sp.ID, Edge: checkoutPayment, Kind: kinds[i], At: at, Duration: time.Second}},
+		})
+	}
+	found := graph.Finding{Rule: unsafeRetry, Edge: checkoutPayment, Level: graph.Severe, Since: then, Until: then.Add(time.Minute), N: 3, Sentence: "twice"}
+	if err := store.Write(t.Context(), storage.Batch{Traces: traces, Findings: []graph.Finding{found}}); err != nil {
+		t.Fatal(err)
+	}
+	edge := askFor[EdgeDetail](t, newServer(t, store), "/api/v1/edges/"+checkoutPayment.ID()+"?from=now-1h")
+	var got []string
+	for _, f := range edge.Findings {
+		if f.Rule == unsafeRetry {
+			got = f.Examples
+		} else if f.Examples != nil {
+			t.Errorf("%s lists %v", f.Rule, f.Examples)
+		}
+	}
+	if want := []string{graph.TraceID{0xd0, 3}.String(), graph.TraceID{0xd0, 2}.String(), graph.TraceID{0xd0}.String()}; !slices.Equal(got, want) {
+		t.Errorf("listed %v, want %v", got, want)
+	}
+}

@@ -23,6 +23,7 @@ type Finding struct {
 	Value    *float64  `json:"value" doc:"The rule's one figure, in the unit that its page says"`
 	N        int64     `json:"n" doc:"Observations that it rests on, unweighted"`
 	Example  *string   `json:"example,omitempty" doc:"Id of a trace of the time in which it was found that shows it; told in the answer about one edge, edges/{id}"`
+	Examples []string  `json:"examples,omitempty" nullable:"false" doc:"Of unsafe_retry the ids of all kept traces of that time in which something that must not be done twice was retried, to be looked through, the newest first, at most 20; told with example"`
 }
 
 func newFinding(f *graph.Finding) Finding {
@@ -142,7 +143,7 @@ func (s *Server) findings(ctx context.Context, in *findingsInput) (*findingsOutp
 // openSpan is how far back a finding was last found that is still open: a live map has those of that span.
 const openSpan = graph.OpenFor
 
-// attach puts on a map how critical its services are, and the findings of sp: those that were open at some time of it, and not much later than it begins.
+// attach puts on a map how critical its services are, whose figures are biased, and the findings of sp: those that were open at some time of it, and not much later than it begins.
 func (s *Server) attach(ctx context.Context, sp span, m *graph.Map) error {
 	q := storage.FindingQuery{From: sp.From, To: sp.end(), Env: m.Env, HasEnv: true, Limit: storage.MaxFindings}
 	if sp.length() <= openSpan {
@@ -155,6 +156,9 @@ func (s *Server) attach(ctx context.Context, sp span, m *graph.Map) error {
 	m.Attach(found)
 	if s.Criticality != nil {
 		m.Weigh(s.Criticality)
+	}
+	if s.Biased != nil {
+		m.Doubt(s.Biased)
 	}
 	return nil
 }

@@ -23,8 +23,11 @@ type Node struct {
 	P95By     *string  `json:"p95_by" enum:"node,callers" doc:"Who saw that"`
 	N         int64    `json:"n" doc:"Spans that the figures rest on, unweighted"`
 	Estimated bool     `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
-	Instances *int     `json:"instances" doc:"How many instances sent spans"`
-	Versions  []string `json:"versions" nullable:"false" doc:"The versions that sent spans"`
+	// Biased is by what is known now, whatever the time that is asked for.
+	Biased       bool     `json:"biased" doc:"Spans of this service are kept or left out by how their traces end: its figures cannot be corrected"`
+	Unidentified bool     `json:"unidentified" doc:"A service that does not say what it is called"`
+	Instances    *int     `json:"instances" doc:"How many instances sent spans"`
+	Versions     []string `json:"versions" nullable:"false" doc:"The versions that sent spans"`
 	// Criticality is the present one, whatever the time that is asked for.
 	Criticality *string   `json:"criticality" doc:"critical, high, medium or low, by service.criticality"`
 	Findings    []Finding `json:"findings" nullable:"false" doc:"What is found at the node itself, loudest first"`
@@ -94,6 +97,7 @@ type Edge struct {
 	Findings      []Finding        `json:"findings" nullable:"false" doc:"What goes wrong, by name, loudest first"`
 	Criticality   *string          `json:"criticality" doc:"critical, high, medium or low: of the more critical one of its ends"`
 	Estimated     bool             `json:"estimated" doc:"Counts are estimated from spans that were sampled"`
+	Biased        bool             `json:"biased" doc:"Spans of one of its ends are kept or left out by how their traces end: the figures cannot be corrected"`
 }
 
 // How many unweighted calls a quantile needs: 1/(1−q), and two for the median.
@@ -107,6 +111,7 @@ func newNode(n *graph.MapNode, length time.Duration) Node {
 	node := Node{
 		ID: n.ID, Name: n.Node.Name, Kind: n.Node.Kind.String(), Env: n.Node.Env, Health: n.Health.String(),
 		Versions: n.Versions, Criticality: criticality(n.Criticality), Findings: newFindings(n.Findings),
+		Biased: n.Biased, Unidentified: n.Node.Unidentified(),
 	}
 	if n.Node.Name == "" {
 		node.Name = n.ID
@@ -148,7 +153,7 @@ func newEdge(e *graph.MapEdge) Edge {
 		Rate: perSecond(calls, e.Duration), ErrorRate: ratio(s.Errors, calls), Amplification: quotient(calls, logical),
 		P50: client.P50, P95: client.P95, P99: client.P99, Max: client.Max, Server: latencyOf(&s.Server, s.Raw),
 		Health: e.Health.String(), Reasons: e.Reasons, Findings: newFindings(e.Findings), Estimated: s.Calls != s.Raw,
-		Criticality: criticality(e.Criticality),
+		Criticality: criticality(e.Criticality), Biased: e.Biased,
 	}
 	if logical > 0 {
 		edge.RetryRate = ratio(edge.Retries, calls)

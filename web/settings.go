@@ -30,6 +30,8 @@ type Settings struct {
 	Learned func(edge string) Learned
 	// Criticality returns how critical a service says that it is; nil where nobody knows.
 	Criticality func(n graph.Node) graph.Criticality
+	// Biased reports whether spans of a service are kept or left out by how their traces end; nil where nobody knows.
+	Biased func(n graph.Node) bool
 	// Ready returns nil when the process can do its work, or why it cannot; nil means always.
 	Ready func() error
 	// Now is the clock; nil means time.Now. Started is when the process started; zero means when New was called.

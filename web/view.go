@@ -199,6 +199,7 @@ type mark struct {
 	clientCount, serverCount        int64
 	findings                        uint64
 	criticality                     graph.Criticality
+	biased                          bool
 }
 
 // counts are the plain numbers of an EdgeStats.
@@ -222,7 +223,7 @@ func markOf(m *graph.Map, s *graph.EdgeStats, health graph.Health) mark {
 
 func edgeMark(m *graph.Map, e *graph.MapEdge) mark {
 	k := markOf(m, &e.Stats, e.Health)
-	k.findings, k.criticality = findingsMark(e.Findings), e.Criticality
+	k.findings, k.criticality, k.biased = findingsMark(e.Findings), e.Criticality, e.Biased
 	return k
 }
 
@@ -244,7 +245,7 @@ func findingsMark(findings []*graph.Finding) uint64 {
 
 func nodeMark(m *graph.Map, n *graph.MapNode, at layout.Position) mark {
 	k := markOf(m, &n.Inbound, n.Health)
-	k.findings, k.criticality = findingsMark(n.Findings), n.Criticality
+	k.findings, k.criticality, k.biased = findingsMark(n.Findings), n.Criticality, n.Biased
 	k.instances, k.versions, k.x, k.y = len(n.Instances), strings.Join(n.Versions, "\x00"), at.X, at.Y
 	return k
 }

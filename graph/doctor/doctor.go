@@ -94,6 +94,9 @@ type Rule struct {
 	find func(p *patient) []Finding
 }
 
+// BiasedSampling is the rule by which figures are said to be biased.
+const BiasedSampling = "biased_sampling"
+
 // rules are all of them, the heaviest first.
 var rules = []Rule{
 	{"missing_service_name", 40, missingServiceName},
@@ -102,7 +105,7 @@ var rules = []Rule{
 	{"unsampled_peer", 30, unsampledPeer},
 	{"untraced_callers", 30, untracedCallers},
 	{"wrong_kind", 30, wrongKind},
-	{"biased_sampling", 20, biasedSampling},
+	{BiasedSampling, 20, biasedSampling},
 	{"missing_peer_name", 20, missingPeerName},
 	{"clock_skew", 10, clockSkew},
 	{"missing_instance_id", 10, missingInstanceID},

@@ -30,7 +30,7 @@ func missingServiceName(p *patient) []Finding {
 		Effect:   "The node has the name of a deployment or container, and becomes another one when that is renamed.",
 		Fix:      fixServiceName(p.Language),
 	}
-	if strings.HasPrefix(p.Service.Name, "unknown_service") {
+	if p.Service.Unidentified() {
 		f.Level, f.Points = graph.Severe, 0
 		f.Sentence = fmt.Sprintf("%s of its spans (%s) carry no `service.name`, and nothing else that could name the service.", percent(k, n), ofN(k, n))
 		f.Effect = "Every program without a name is the same node, `" + p.Service.ID() + "`: its edges may be those of several services."

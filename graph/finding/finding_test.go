@@ -326,7 +326,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func TestSay(t *testing.T) {
 	for got, want := range map[string]string{
-		percent(.48): "48 %", percent(.0123): "1.2 %", percent(0): "0 %", percent(1): "100 %", percent(.0991): "9.9 %", percent(.0996): "10 %",
+		percent(.48): "48 %", percent(.0123): "1.2 %", percent(0): "0 %", percent(1): "100 %", percent(.0991): "9.9 %", percent(.0996): "10 %", percent(.000123): "0.012 %", percent(2e-6): "under 0.01 %",
 		count(2310): "2,310", count(0): "0", count(-1234567): "-1,234,567", count(999): "999",
 		probability(2.4e-33): "< 1e-9", probability(.00031): "= 0.0003",
 		figure(1.4812): "1.48", figure(64): "64", figure(.0312): "0.0312", figure(12345.6): "12,346",

@@ -15,6 +15,8 @@ func percent(share float64) string {
 		return "? %"
 	case v >= 9.95 || v == 0:
 		return strconv.FormatFloat(v, 'f', 0, 64) + " %"
+	case 0 < v && v < .01:
+		return "under 0.01 %"
 	}
 	return strconv.FormatFloat(v, 'g', 2, 64) + " %"
 }

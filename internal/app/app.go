@@ -199,6 +199,8 @@ func New(ctx context.Context, cfg Config, set Settings) (_ *App, err error) {
 		}
 	}
 
+	site.Biased = (&biasedServices{doctor: site.Doctor, log: a.log}).has
+
 	a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP)
 	if err != nil {
 		return nil, fmt.Errorf("http: %w", err)

@@ -101,7 +101,7 @@ func (f *feed) Criticality(graph.Node) graph.Criticality { return graph.Critical
 
 func (f *feed) Evidence(now time.Time) []doctor.Slot {
 	return []doctor.Slot{{Start: now, Services: []doctor.Evidence{{
-		Service: graph.Node{Kind: graph.Service, Name: "cart"}, Language: "go", Last: now, Counts: doctor.Counts{doctor.Spans: 40, doctor.NoInstance: 40},
+		Service: graph.Node{Kind: graph.Service, Name: "cart"}, Language: "go", Last: now, Counts: doctor.Counts{doctor.Spans: 40, doctor.NoInstance: 40, doctor.Chosen: 40},
 	}}}}
 }
 
@@ -295,6 +295,8 @@ func TestReaderBesideAWriter(t *testing.T) {
 	reader.Start()
 	if _, body := get(t, reader, "/api/v1/graph"); strings.Count(body, `"criticality":"high"`) != 2 { // the service and the edge
 		t.Errorf("criticality, as the writer left it: %s", body)
+	} else if strings.Count(body, `"biased":true`) != 2 {
+		t.Errorf("bias, as the writer left it: %s", body)
 	}
 	stop(t, reader)
 	writer, _ = open(t, dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,49 @@ func keptReport(ctx context.Context, store storage.Reader, now time.Time) (docto
 	return doctor.Examine(slots, now), nil
 }
 
+// biasedServices knows of which services spans are kept or left out by how their traces end. It is safe for concurrent use.
+type biasedServices struct {
+	doctor func(ctx context.Context) (doctor.Report, error)
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	known map[graph.Node]bool
+	asked time.Time // when the doctor was
+}
+
+// has reports whether a service is one of them. While the doctor cannot say, it is as it was.
+func (b *biasedServices) has(n graph.Node) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if due(&b.asked) {
+		ctx, cancel := context.WithTimeout(context.Background(), keptTimeout)
+		defer cancel()
+		report, err := b.doctor(ctx)
+		if err != nil {
+			b.log.Warn("whose sampling is biased is not known anew", "error", err)
+			return b.known[n.Identity()]
+		}
+		b.known = map[graph.Node]bool{}
+		for i := range report.Services {
+			d := &report.Services[i]
+			if slices.ContainsFunc(d.Findings, func(f doctor.Finding) bool { return f.Rule == doctor.BiasedSampling }) {
+				b.known[d.Service.Identity()] = true
+			}
+		}
+	}
+	return b.known[n.Identity()]
+}
+
+// due reports whether what was asked for then is to be asked for again, and if so, that it is now.
+func due(asked *time.Time) bool {
+	now := time.Now()
+	if !asked.IsZero() && now.Sub(*asked) < keptFor && !now.Before(*asked) {
+		return false
+	}
+	*asked = now
+	return true
+}
+
 // keptCriticality knows how critical services say that they are, by what a process last wrote to the store. It is safe for
 // concurrent use.
 type keptCriticality struct {
@@ -41,7 +85,7 @@ type keptCriticality struct {
 }
 
 const (
-	keptFor     = 30 * time.Second // what the store said is asked for again after
+	keptFor     = 30 * time.Second // what was said is asked for again after
 	keptTimeout = 5 * time.Second
 )
 
@@ -49,8 +93,7 @@ const (
 func (k *keptCriticality) of(n graph.Node) graph.Criticality {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); k.asked.IsZero() || now.Sub(k.asked) >= keptFor || now.Before(k.asked) {
-		k.asked = now
+	if due(&k.asked) {
 		if err := k.read(); err != nil {
 			k.log.Warn("how critical services are is not known anew", "error", err)
 		}

@@ -7,7 +7,7 @@ import { breaker } from './breaker.js';
 import { chart } from './charts.js';
 import { ask } from './data.js';
 import { entries } from './kinds.js';
-import { causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, versions, waiting, wrongList } from './sections.js';
+import { biased, causeWord, causes, criticality, edgeFindings, entryPoints, estimated, flows, isOver, links, minute, queue, retrying, sentence, shape, shares, timeShare, unidentified, versions, waiting, wrongList } from './sections.js';
 import { lookNext, pathBetween } from './next.js';
 import { showTrace } from './trace.js';
 import { faulty, severity, shortName, weight, wrong } from './view.js';
@@ -153,7 +153,7 @@ export class Panel {
     const operations = server(edge.operations).length ? server(edge.operations) : client(edge.operations);
     this.#fill(
       this.#header([this.#node(edge.source), h('span', { class: 'arrow' }, ' → '), this.#node(edge.target)]),
-      h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`), estimated(edge)),
+      h('div', { class: 'under' }, badge(edge.health, f.healthWord[edge.health]), ' ', h('span', { class: 'quiet' }, ` ${edge.protocol}, ${this.#when(span)}`), estimated(edge), biased(edge)),
       h('p', { class: 'lead' }, glued(sentence(edge, (id) => this.#name(id)))),
       lookNext(edge, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), node: (id) => this.#node(id) }),
       edgeFindings(edge, this.#evidence(edge.examples, edge.to)),
@@ -208,7 +208,7 @@ export class Panel {
       .map(({ finding, edges }) => ({ finding, edges: edges.map((e) => e.id), where: edges.length ? [edges.map((e, i) => [i ? ', ' : '', this.#link(e)])] : null, worst: edges.length > 1 ? `${this.#name(edges[0].source)} → ${this.#name(edges[0].target)}` : '', instances: edges.length ? this.data.nodes.get(edges[0].target)?.instances : null }));
     this.#fill(
       this.#header([s.name]),
-      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), criticality(s), estimated(s)),
+      h('div', { class: 'under' }, badge(s.health, f.healthWord[s.health]), ' ', h('span', { class: 'quiet' }, ` ${s.kind}${s.namespace ? ` in ${s.namespace}` : ''}, ${this.#when(span)}`), unidentified(s), criticality(s), estimated(s), biased(s)),
       h('p', { class: 'lead' }, glued(about(s, this.data))),
       state.to ? pathBetween(s.id, state.to, { edges: this.data.edges.values(), nodes: this.data.nodes, link: (e) => this.#link(e), drop: () => this.go.to({ to: '' }) }) : '',
       h('div', { class: 'actions' },

@@ -71,7 +71,9 @@ export function wrongList(lines, { examples, openTrace, at, instances }) {
       where ? h('div', null, where) : null,
       h('p', null, worst ? `On ${worst}: ${x.sentence}.` : sentenceOf(x)),
       h('div', { class: 'evidence' }, /\bn=/.test(x.sentence) ? null : observed(x.n), h('a', { href: docOf(x.rule), 'aria-label': `How ${word} is computed` }, 'how this is computed'),
-        example && openTrace ? h('a', { href: `/traces/${example.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(example.trace_id); } } } }, exampleWord[example.kind] ?? 'a trace') : null));
+        example && openTrace ? h('a', { href: `/traces/${example.trace_id}`, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(example.trace_id); } } } }, exampleWord[example.kind] ?? 'a trace') : null),
+      x.examples?.length && openTrace ? h('div', { class: 'doubles' }, `${x.examples.length === 1 ? 'The kept trace' : `The ${x.examples.length} kept traces`} to look through: `,
+        x.examples.map((id, i) => [i ? ', ' : '', h('a', { href: `/traces/${id}`, title: id, on: { click: (e) => { if (!e.metaKey && !e.ctrlKey) { e.preventDefault(); openTrace(id); } } } }, id.slice(0, 8))])) : null);
   })));
 }
 
@@ -271,6 +273,16 @@ export function estimated(edge) {
   return edge.estimated ? h('span', { class: 'pill', title: 'The spans were sampled: counts are estimated from those that were kept' }, `estimated, n = ${f.count(edge.n)}`) : null;
 }
 
+/** Says that the figures cannot be trusted, because samplers keep what ended badly. */
+export function biased(of) {
+  return of.biased ? h('a', { class: 'pill', href: docOf('biased_sampling'), title: 'Spans were kept or left out by how their traces ended: calls are too few, error rates and latencies too high, and that cannot be corrected' }, 'biased') : null;
+}
+
+/** Says that a service has no name of its own. */
+export function unidentified(node) {
+  return node.unidentified ? h('a', { class: 'pill', href: docOf('missing_service_name'), title: 'It does not say what it is called: set OTEL_SERVICE_NAME. Services without a name are one node' }, 'unidentified') : null;
+}
+
 /** An edge in one sentence: the figure that is wrong, since when and why, then what else is found, by name. */
 export function sentence(e, name) {
   const from = name(e.source), to = name(e.target);
@@ -285,7 +297,7 @@ export function sentence(e, name) {
     if (since) s += `, since ${minute(new Date(since))}`;
     if (top) s += share > 0.95 ? `: ${causeWord(top.cause)}` : `, mostly ${causeWord(top.cause)}`;
     parts.push(s);
-  }
+  } else if (failing.length) parts.push(`calls have stopped failing (${nameOf(failing[0])})`);
   const bad = (e.instances ?? []).filter((x) => x.outlier);
   if (bad.length && bad[0].explains > 0) parts.push(`${bad.length} of ${e.instances.length} instances explain${bad.length === 1 ? 's' : ''} ${f.share(bad.reduce((sum, x) => sum + x.explains, 0))}`);
   const named = new Set(found.map((x) => x.sentence));
