@@ -18,6 +18,7 @@ const (
 	aloneUnknownCaller
 	aloneUntracedCaller // its caller has spans, and none for the call
 	aloneBeforeStart    // its caller's half may have come to the process before this one
+	aloneCrowded        // its caller's half may have had to make room, or it has itself
 	aloneUnsent         // what it consumed was sent by nobody who was seen
 	aloneNoContext      // a consumer without parent and links
 	numAlone
@@ -25,7 +26,7 @@ const (
 
 var aloneNames = [numAlone]string{
 	"client_external", "client_silent_callee", "client_unnamed", "client_database", "client_queue", "client_guarded",
-	"client_refused", "client_timeout", "server_unknown_caller", "server_untraced_caller", "server_before_start",
+	"client_refused", "client_timeout", "server_unknown_caller", "server_untraced_caller", "server_before_start", "server_crowded_out",
 	"consumer_unknown_producer", "consumer_no_context",
 }
 
@@ -65,8 +66,16 @@ func (p *pairer) aloneOut(s *shard, h *half, b *batch) {
 		if !pe.external() {
 			h.flags |= keep
 		}
-		pe.alone.Add(1)
+		if !p.crowded(s, h) {
+			pe.alone.Add(1)
+		}
 	}
+}
+
+// crowded reports whether the other half of h, which is not there, may have had to make room, or h has itself: that nobody
+// calls, or answers, cannot be told then.
+func (p *pairer) crowded(s *shard, h *half) bool {
+	return s.evicted != 0 && s.evicted >= h.arrived-p.wait
 }
 
 // whyAlone says why no callee's half came for h.
@@ -105,6 +114,8 @@ func (p *pairer) aloneIn(s *shard, h *half, b *batch) {
 	case h.kind != graph.SpanKindServer:
 	case h.in.source == 0 && h.parent != 0 && p.started != 0 && h.start < p.started && s.parentOf(h) == nil:
 		b.alone[aloneBeforeStart]++
+	case h.in.source == 0 && h.parent != 0 && p.crowded(s, h) && s.parentOf(h) == nil:
+		b.alone[aloneCrowded]++
 	case !h.in.missing:
 	case s.parentOf(h) == nil:
 		b.alone[aloneUnknownCaller]++

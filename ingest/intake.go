@@ -107,7 +107,7 @@ func NewIntake(cfg Config, live *graph.Live) *Intake {
 	in.shards, in.shift = make([]shard, n), uint(64-bits.TrailingZeros(uint(n)))
 	in.cfg.MaxPending = max(min(cfg.MaxPending, int(cfg.MemoryLimit*2/3/halfSize)), n)
 	in.clocks.of = map[graph.Label]*clock{}
-	in.pairer.dir, in.pairer.offsets = newDirectory(live.Names()), newOffsets()
+	in.pairer = pairer{dir: newDirectory(live.Names()), offsets: newOffsets(), wait: int64(cfg.Wait)}
 	in.requests.m = map[string]int64{}
 	for _, outcome := range outcomes {
 		in.requests.m[outcome] = 0

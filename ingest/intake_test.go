@@ -724,3 +724,52 @@ func TestNamesAreBounded(t *testing.T) {
 		t.Errorf("pending %d, dropped %v", c.Pending, c.Dropped)
 	}
 }
+
+// When more spans are in flight than fit, those that have to make room, and those whose other half had to, are no calls by
+// nobody, and no callee is missed: of the edges that there are, no other is made up.
+func TestCrowdedSpansMakeNothingUp(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.MaxPending = 8 * minShards
+	live := graph.NewLive(graph.DefaultLiveConfig(), 1)
+	in := NewIntake(cfg, live)
+	now := epoch.Add(time.Second)
+	call := func(trace byte) (client, server []byte) {
+		bodies := each(t,
+			tspan{service: "a", trace: trace, id: 1, parent: 9, kind: kindClient, at: 0, ms: 50, attrs: get},
+			tspan{service: "b", trace: trace, id: 2, parent: 1, kind: kindServer, at: 10, ms: 30, attrs: serve})
+		return bodies[0], bodies[1]
+	}
+	crowd := 0
+	flood := func() {
+		for range 40 * minShards {
+			feed(t, in, now, each(t, tspan{service: "crowd", trace: byte(100 + crowd/250), id: byte(1 + crowd%250), env: "crowd", kind: kindServer, at: 20, ms: 1, attrs: serve})...)
+			crowd++
+		}
+	}
+	for trace := range byte(8) { // that b is a service whose half comes is known
+		client, server := call(trace + 1)
+		feed(t, in, now, client, server)
+	}
+	for trace := range byte(20) {
+		client, server := call(trace + 20)
+		first, then := client, server
+		if trace%2 == 0 {
+			first, then = server, client
+		}
+		feed(t, in, now, first)
+		flood()
+		feed(t, in, now, then)
+	}
+	wait(in, now, now.Add(11*time.Second))
+	c := in.Counters()
+	if c.Dropped["evicted_early"] == 0 || c.Unpaired["server_crowded_out"] == 0 {
+		t.Fatalf("dropped %v, alone %v: nothing had to make room", c.Dropped, c.Unpaired)
+	}
+	for edge, s := range sums(live) {
+		switch {
+		case strings.HasPrefix(edge, "crowd: "):
+		case edge != "a → b http" || s.Calls != 28 || s.ServerMissing != 0 || s.ClientMissing != 0:
+			t.Errorf("%s: %d calls, %d without the callee's half, %d without the caller's", edge, s.Calls, s.ServerMissing, s.ClientMissing)
+		}
+	}
+}

@@ -58,6 +58,7 @@ type pairer struct {
 	dir     *directory
 	offsets *offsets
 	started int64 // nanoseconds since the epoch; 0 unless an earlier process may have seen the other halves
+	wait    int64 // how long halves wait, in nanoseconds
 }
 
 // insert adds a half and counts what follows from it. It returns false for a duplicate.
@@ -282,6 +283,9 @@ func (p *pairer) deriveIn(s *shard, h *half) inFact {
 		if p.started != 0 && h.start < p.started {
 			return none // its caller's half may be in what the process before this one counted
 		}
+		if p.crowded(s, h) {
+			return none
+		}
 		return inFact{source: p.dir.byRef(h.node).unknown, protocol: h.protocol, call: true, missing: true, flags: s.attemptOf(h)}
 	}
 	if p.dir.foreign(above.node, h.node) {
@@ -491,7 +495,7 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if h.out.target != 0 && (s.proxies == 0 || !p.proxyOnly(h.out.target)) {
 		fact.target, fact.protocol, fact.version = h.out.target, h.out.protocol, h.out.version
 		fact.flags |= h.out.flags & (outSilent | outMissing | outAnswered)
-		fact.flags |= p.awaits(h, fact)
+		fact.flags |= p.awaits(s, h, fact)
 		p.speak(h, &fact)
 		return fact
 	}
@@ -501,17 +505,17 @@ func (p *pairer) deriveOut(s *shard, h *half) outFact {
 	if service {
 		fact.flags |= outSilent
 	}
-	fact.flags |= p.awaits(h, fact)
+	fact.flags |= p.awaits(s, h, fact)
 	return fact
 }
 
 // awaits says of a callee's half that is not there that it may still come or, after the wait, that it should have.
-func (p *pairer) awaits(h *half, f outFact) (flags uint8) {
+func (p *pairer) awaits(s *shard, h *half, f outFact) (flags uint8) {
 	switch {
 	case !f.is(outSilent):
 	case h.flags&waited == 0:
 		return outAwaited
-	case !h.guarded() && !f.cause.Failure().Guarded() && !p.dir.sampledOut(f.target, h.weight):
+	case !h.guarded() && !f.cause.Failure().Guarded() && !p.dir.sampledOut(f.target, h.weight) && !p.crowded(s, h):
 		return outMissing
 	}
 	return 0
@@ -658,6 +662,7 @@ func (p *pairer) evict(s *shard, n int, b *batch) (evicted int64) {
 		}
 		if w, ok := s.queue.waiting(); ok && w == slot {
 			s.queue.waitDone()
+			s.evicted = s.at(slot).arrived
 			p.alone(s, s.at(slot), b)
 			p.notice(s, s.at(slot), b)
 			evicted++

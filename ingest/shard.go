@@ -48,6 +48,8 @@ type shard struct {
 	rates   rates
 	proxies int // halves of proxies: none, and there is nothing to look through
 
+	evicted int64 // when the last half arrived that had to make room before it had waited, 0 for none
+
 	touched uint32 // what touch read, so that it is not left out
 
 	queue queue // all halves, by arrival

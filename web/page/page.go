@@ -314,7 +314,8 @@ var alone = map[string]string{
 	"client_queue": "calls to queues, which send no spans", "client_guarded": "calls that the caller's own breaker or pool kept back",
 	"client_refused": "calls that were refused: they did not get there", "client_timeout": "calls that timed out: the callee may still be at work",
 	"server_unknown_caller": "served, and the caller was never seen", "server_untraced_caller": "served, and the caller has no span for the call",
-	"server_before_start": "served, and begun before the last start", "consumer_unknown_producer": "messages whose producer was never seen",
+	"server_before_start": "served, and begun before the last start",
+	"server_crowded_out":  "served, when more spans were in flight than fit: who called is not known", "consumer_unknown_producer": "messages whose producer was never seen",
 	"consumer_no_context": "messages without a parent and without links",
 }
 
