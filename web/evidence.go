@@ -51,7 +51,7 @@ func (s *Server) evidence(ctx context.Context, detail *EdgeDetail, examples []gr
 			return nil, err
 		}
 		if f.Rule == unsafeRetry {
-			if f.Examples, err = s.doubles(ctx, of); err != nil {
+			if f.Examples, err = s.doubles(ctx, f, detail.ID); err != nil {
 				return nil, err
 			}
 		}
@@ -70,13 +70,20 @@ func (s *Server) evidence(ctx context.Context, detail *EdgeDetail, examples []gr
 
 const unsafeRetry = "unsafe_retry"
 
-// doubles returns the traces among examples in which a call was retried that must not be made twice.
-func (s *Server) doubles(ctx context.Context, examples []graph.Example) ([]string, error) {
+// doubles returns the traces of a finding's time in which a call of an edge was retried that must not be made twice.
+func (s *Server) doubles(ctx context.Context, f *Finding, edge string) ([]string, error) {
+	retried := graph.Retried
+	examples, err := s.reader.Examples(ctx, storage.TraceQuery{
+		From: f.Since.Add(-evidenceBefore), To: f.Until.Add(graph.WindowLength), Edge: edge, Only: &retried, Limit: evidenceFrom,
+	})
+	if err != nil {
+		return nil, err
+	}
 	var ids []string
 	for i := range examples {
 		x := &examples[i]
 		id := x.Trace.String()
-		if x.Kind != graph.Retried || slices.Contains(ids, id) {
+		if slices.Contains(ids, id) {
 			continue
 		}
 		trace, err := s.reader.Trace(ctx, x.Trace)
@@ -96,14 +103,18 @@ func (s *Server) doubles(ctx context.Context, examples []graph.Example) ([]strin
 	return ids, nil
 }
 
-// repeatable reports whether a span's HTTP method is one that may be sent twice.
+// repeatable reports whether a span's call may be made twice, as docs/rules/unsafe_retry.md says.
 func repeatable(sp *graph.Span) bool {
+	unsafe := false
 	for _, a := range sp.Attributes {
-		if a.Key == "http.request.method" || a.Key == "http.method" {
-			return a.Value != "POST" && a.Value != "PATCH"
+		switch a.Key {
+		case "http.request.method", "http.method":
+			unsafe = a.Value == "POST" || a.Value == "PATCH"
+		case "http.request.header.idempotency-key":
+			return true
 		}
 	}
-	return false
+	return !unsafe
 }
 
 // shows returns the example that shows a rule best, nil when none does.

@@ -23,7 +23,7 @@ type Finding struct {
 	Value    *float64  `json:"value" doc:"The rule's one figure, in the unit that its page says"`
 	N        int64     `json:"n" doc:"Observations that it rests on, unweighted"`
 	Example  *string   `json:"example,omitempty" doc:"Id of a trace of the time in which it was found that shows it; told in the answer about one edge, edges/{id}"`
-	Examples []string  `json:"examples,omitempty" nullable:"false" doc:"Of unsafe_retry the ids of all kept traces of that time in which something that must not be done twice was retried, to be looked through, the newest first, at most 20; told with example"`
+	Examples []string  `json:"examples,omitempty" nullable:"false" doc:"Of unsafe_retry the ids of traces of that time that were kept because something was retried, by POST or PATCH without an Idempotency-Key, to be looked through: the newest first, at most 20; told with example"`
 }
 
 func newFinding(f *graph.Finding) Finding {
