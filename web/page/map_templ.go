@@ -728,7 +728,7 @@ func nothingLive(p Map) templ.Component {
 			templ_7745c5c3_Var35 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		if p.Received.Accepted == 0 && len(p.Received.Refused) == 0 {
+		if p.Received.Accepted == 0 && !turnedAway(p.Received) {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "<h1>Waiting for the first span</h1><p>Nothing has been received yet. Point any OpenTelemetry SDK or Collector at Faultline:</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -276,6 +276,21 @@ func edgeLink(env, id string) string {
 	return "/?" + q.Encode()
 }
 
+// turnedAway reports whether something was sent that could not be taken.
+func turnedAway(c graph.Counters) bool {
+	for _, n := range c.Refused {
+		if n > 0 {
+			return true
+		}
+	}
+	for outcome, n := range c.Requests {
+		if outcome != "ok" && n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // sortedCounts returns the names of a map of counts, the largest first.
 func sortedCounts(m map[string]int64) []string {
 	names := make([]string, 0, len(m))

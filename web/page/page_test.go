@@ -319,3 +319,26 @@ func TestRulesExample(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An empty map says whether nothing came, or nothing that could be taken; reasons that count nothing say nothing.
+func TestEmptyMapSaysWhatCame(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		came graph.Counters
+		want string
+	}{
+		{"nothing", graph.Counters{Refused: map[string]int64{"invalid_trace_id": 0}, Requests: map[string]int64{"ok": 0, "malformed": 0}}, "Waiting for the first span"},
+		{"empty requests", graph.Counters{Requests: map[string]int64{"ok": 3, "malformed": 0}}, "Waiting for the first span"},
+		{"spans without ids", graph.Counters{Received: 2, Refused: map[string]int64{"invalid_trace_id": 2}, Requests: map[string]int64{"partial": 1}}, "none could be taken"},
+		{"no OTLP", graph.Counters{Requests: map[string]int64{"malformed": 1}}, "none could be taken"},
+		{"spans", graph.Counters{Received: 2, Accepted: 2, Requests: map[string]int64{"ok": 1}}, "No calls in this time"},
+	} {
+		var out strings.Builder
+		if err := nothingLive(Map{Received: tt.came}).Render(t.Context(), &out); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), tt.want) {
+			t.Errorf("%s: the page does not say %q", tt.name, tt.want)
+		}
+	}
+}
